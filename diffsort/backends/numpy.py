@@ -1,0 +1,228 @@
+"""NumPy: the operators, their VJPs and their JVPs, all native."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import _diffsort_native as native
+import numpy as np
+import numpy.typing as npt
+
+from diffsort.backends import threads
+from diffsort.core.spec import (
+    Spec,
+    broadcast_error,
+    check_same_length,
+    check_strength,
+    check_strength_shape,
+    dtype_error,
+    strength_type_error,
+)
+
+NAME = "numpy"
+
+Array = npt.NDArray[Any]
+Strength = float | Array
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_default_threads = threads.default()
+
+
+def asarray(function: str, argument: str, values: Any) -> Array:
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"{function}: {argument} must not be a masked array, whose mask would be ignored. "
+            f"Pass {argument}.compressed() or {argument}.filled(...)."
+        )
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"{function}: {argument} must be a rectangular array, got a ragged sequence ({error})."
+        ) from None
+
+
+def project(spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
+    z, w, values, dtype = _native_operands(spec, z, w)
+    result = np.empty(values.shape, values.dtype)
+    native.project(
+        z,
+        w,
+        _native_strength(spec, strength, values),
+        spec.axis,
+        spec.regularization,
+        spec.z_sign,
+        spec.w_sign,
+        result,
+        None,
+        None,
+        threads.requested or _default_threads,
+    )
+    return result if dtype is values.dtype else result.astype(dtype)
+
+
+def vjp(
+    spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
+) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
+    point = _Point(spec, z, w, strength)
+    return point.result, lambda cotangent: point.vjp(cotangent, wrt)
+
+
+def jvp(
+    spec: Spec, z: Array | None, w: Array | None, strength: Any, tangents: dict[str, Any]
+) -> tuple[Array, Array]:
+    point = _Point(spec, z, w, strength)
+    return point.result, point.jvp(tangents)
+
+
+class _Point:
+    """A projection together with what its linear maps need."""
+
+    def __init__(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> None:
+        self.spec = spec
+        self.inputs = {"z": z, "w": w, "strength": strength}
+        self.z, self.w, values, dtype = _native_operands(spec, z, w)
+        self.strength = _native_strength(spec, strength, values)
+        self.native_result = np.empty(values.shape, values.dtype)
+        self.block_z = np.empty(values.shape, np.int32)
+        self.block_w = np.empty(values.shape, np.int32)
+        native.project(
+            self.z,
+            self.w,
+            self.strength,
+            *spec[2:],
+            self.native_result,
+            self.block_z,
+            self.block_w,
+            threads.requested or _default_threads,
+        )
+        # A copy: the caller may write to the result before asking for derivatives.
+        self.result = self.native_result.astype(dtype)
+
+    def vjp(self, cotangent: Any, wrt: tuple[str, ...]) -> tuple[Array, ...]:
+        g = self._like_result(cotangent, "cotangent", self.result.shape)
+        out: dict[str, Array | None] = {"z": None, "w": None, "strength": None}
+        for name in wrt:
+            if name == "strength":
+                rows = list(g.shape)
+                rows[self.spec.axis] = 1
+                out[name] = np.empty(rows, np.float64)
+            else:
+                out[name] = np.empty(g.shape, g.dtype)
+        native.project_vjp(
+            *self._linearization(),
+            *self.spec[2:],
+            g,
+            out["z"],
+            out["w"],
+            out["strength"],
+            threads.requested or _default_threads,
+        )
+        return tuple(self._as_input(name, out[name]) for name in wrt)
+
+    def jvp(self, tangents: dict[str, Any]) -> Array:
+        given: dict[str, Any] = {"z": None, "w": None, "strength": None}
+        for name, tangent in tangents.items():
+            shape = np.shape(self.inputs[name])
+            given[name] = self._like_result(tangent, "tangent", shape)
+            if name != "strength":
+                given[name] = np.broadcast_to(given[name], self.result.shape)
+        out = np.empty(self.native_result.shape, self.native_result.dtype)
+        native.project_jvp(
+            *self._linearization(),
+            *self.spec[2:],
+            given["z"],
+            given["w"],
+            given["strength"],
+            out,
+            threads.requested or _default_threads,
+        )
+        return out.astype(self.result.dtype, copy=False)
+
+    def _linearization(self) -> tuple[Any, Any, Array, Array, Array, Strength]:
+        return self.z, self.w, self.native_result, self.block_z, self.block_w, self.strength
+
+    def _like_result(self, values: Any, argument: str, shape: tuple[int, ...]) -> Array:
+        array = np.asarray(values)
+        if array.shape != shape:
+            raise ValueError(
+                f"{self.spec.function}: {argument} must have the shape {shape}, got {array.shape}."
+            )
+        if array.dtype.kind == "c" or array.dtype.kind in "OSUMm":
+            raise TypeError(f"{self.spec.function}: {argument} must be real, got {array.dtype}.")
+        return np.require(array, self.native_result.dtype, ["ALIGNED"])
+
+    def _as_input(self, name: str, cotangent: Array | None) -> Array:
+        """Summed to the input's shape, which the call broadcast, and in its dtype."""
+        assert cotangent is not None
+        like = np.asarray(self.inputs[name])
+        summed = _sum_to_shape(cotangent, like.shape)
+        floating = like.dtype.kind == "f" or like.dtype.name == "bfloat16"
+        return summed.astype(like.dtype if floating else self.result.dtype, copy=False)
+
+
+def _sum_to_shape(array: Array, shape: tuple[int, ...]) -> Array:
+    extra = array.ndim - len(shape)
+    stretched = tuple(
+        d for d in range(array.ndim) if d < extra or shape[d - extra] != array.shape[d]
+    )
+    return array.sum(axis=stretched, keepdims=True).reshape(shape) if stretched else array
+
+
+def _native_operands(
+    spec: Spec, z: Array | None, w: Array | None
+) -> tuple[Array | None, Array | None, Array, np.dtype[Any]]:
+    """z and w as the solver reads them, the one that has the result's shape, the result's dtype."""
+    if w is None:
+        assert z is not None
+        if (z.dtype is _FLOAT32 or z.dtype is _FLOAT64) and z.flags.aligned:
+            return z, None, z, z.dtype
+        dtype = _result_dtype(spec, spec.argument, z)
+        z = _native_array(z, dtype)
+        return z, None, z, dtype
+    if z is None:
+        if (w.dtype is _FLOAT32 or w.dtype is _FLOAT64) and w.flags.aligned:
+            return None, w, w, w.dtype
+        dtype = _result_dtype(spec, spec.argument, w)
+        w = _native_array(w, dtype)
+        return None, w, w, dtype
+    check_same_length(spec.function, z.shape, w.shape, spec.axis)
+    dtype = np.result_type(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
+    try:
+        z, w = np.broadcast_arrays(_native_array(z, dtype), _native_array(w, dtype))
+    except ValueError:
+        raise broadcast_error(spec.function, z.shape, w.shape) from None
+    return z, w, z, dtype
+
+
+def _result_dtype(spec: Spec, argument: str, values: Array) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = values.dtype
+    if dtype.kind in "iub":
+        return _FLOAT64
+    if (dtype.kind == "f" and dtype.itemsize <= 8) or dtype.name == "bfloat16":
+        native_order: np.dtype[Any] = dtype.newbyteorder("=")
+        return native_order
+    raise dtype_error(spec.function, argument, dtype)
+
+
+def _native_array(values: Array, dtype: np.dtype[Any]) -> Array:
+    """The values in the type that the solver computes `dtype` in."""
+    return np.require(values, _FLOAT64 if dtype == _FLOAT64 else _FLOAT32, ["ALIGNED"])
+
+
+def _native_strength(spec: Spec, strength: Any, values: Array) -> Strength:
+    if type(strength) is float and 0.0 <= strength < 1e300:
+        return strength
+    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
+        raise strength_type_error(spec.function, repr(type(strength).__name__))
+    array = np.asarray(strength)
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        raise strength_type_error(spec.function, f"dtype {array.dtype}")
+    array = np.require(array, np.float64, ["ALIGNED"])
+    valid = (array >= 0.0) & (array < np.inf)
+    if not valid.all():
+        check_strength(spec.function, float(array[~valid].flat[0]))
+    if array.ndim == 0:
+        return float(array)
+    check_strength_shape(spec.function, array.shape, values.shape, spec.axis)
+    return array

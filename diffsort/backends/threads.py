@@ -1,0 +1,18 @@
+"""How many threads a call may use."""
+
+from __future__ import annotations
+
+import os
+
+# Set by diffsort.set_num_threads; 0 means: the framework's own setting, or `default()`.
+requested = 0
+
+
+def default() -> int:
+    """OMP_NUM_THREADS where it is set, else the cores that this process may run on."""
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if setting.isdigit() and int(setting) > 0:
+        return int(setting)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,526 @@
+"""PyTorch: a reference road for every transformation, and one fast road for plain eager calls.
+
+Reference. The operator `diffsort::blocks` finds the blocks of the projection, as integers; the
+value is then `diffsort.core.isotonic.value`, plain torch operations in float64. Autograd, forward
+mode, torch.func, torch.compile and torch.export differentiate, batch and trace those by themselves.
+
+Fast. `_Projection` takes the value and first derivatives from the native solver. Derivatives of
+these are formulas again: `diffsort.core.isotonic.vjp`.
+
+`_is_plain` decides, and admits only what the fast road serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import _diffsort_native as native
+import numpy as np
+import torch
+from array_api_compat import torch as xp
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from diffsort.backends import capabilities, threads
+from diffsort.core import isotonic
+from diffsort.core.spec import (
+    L2,
+    LOG_KL,
+    Spec,
+    broadcast_error,
+    check_same_length,
+    check_strength,
+    check_strength_shape,
+    dtype_error,
+    strength_type_error,
+)
+from diffsort.errors import BackendMismatchError, MissingKernelError
+
+NAME = "torch"
+
+_COMPUTE = {  # the type that a floating type is solved in
+    torch.float64: torch.float64,
+    torch.float32: torch.float32,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+}
+_PROMOTED = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+_force_reference = False
+
+
+@contextmanager
+def reference_path() -> Iterator[None]:
+    """Takes the reference road within the block, in all threads: for tests and for comparison."""
+    global _force_reference
+    before, _force_reference = _force_reference, True
+    try:
+        yield
+    finally:
+        _force_reference = before
+
+
+def asarray(function: str, argument: str, values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, (np.ndarray, np.generic)):
+            if values.dtype.name == "bfloat16":  # known to ml_dtypes, not to torch.tensor
+                return torch.tensor(np.array(values, np.float32)).to(torch.bfloat16)
+            return torch.tensor(np.array(values, order="C"))
+        return torch.tensor(values)
+    except TypeError as error:
+        raise dtype_error(function, argument, str(error)) from None
+    except ValueError as error:
+        raise ValueError(
+            f"{function}: {argument} must be a rectangular array, got a ragged sequence ({error})."
+        ) from None
+
+
+def project(spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any) -> Tensor:
+    z, w, dtype = _operands(spec, z, w)
+    values = w if z is None else z
+    assert values is not None
+    strength = _strength(spec, strength, values)
+    solve = _project_fast if _is_plain(z, w, strength) else _project_reference
+    result = solve(spec, z, w, strength)
+    return result if result.dtype is dtype else result.to(dtype)
+
+
+def vjp(
+    spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any, wrt: tuple[str, ...]
+) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+    function, primals = _as_function(spec, z, w, strength, wrt)
+    result, vjp_fun = torch.func.vjp(function, *primals)  # type: ignore[misc]
+    return result, vjp_fun
+
+
+def jvp(
+    spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any, tangents: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    function, primals = _as_function(spec, z, w, strength, tuple(tangents))
+    given = tuple(
+        torch.as_tensor(tangent, dtype=primal.dtype, device=primal.device)
+        for tangent, primal in zip(tangents.values(), primals, strict=True)
+    )
+    result, tangent = torch.func.jvp(function, primals, given)  # type: ignore[misc]
+    return result, tangent
+
+
+def _as_function(
+    spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any, wrt: tuple[str, ...]
+) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+    """The projection as a function of the operands in `wrt`, and the point it is taken at."""
+    operands = {"z": z, "w": w, "strength": strength}
+    for name in wrt:
+        values = torch.as_tensor(operands[name])
+        if not values.is_floating_point():
+            values = values.to(torch.get_default_dtype())
+        operands[name] = values
+
+    def function(*values: Tensor) -> Tensor:
+        at = {**operands, **dict(zip(wrt, values, strict=True))}
+        return project(spec, at["z"], at["w"], at["strength"])
+
+    return function, tuple(operands[name] for name in wrt)
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def _operands(
+    spec: Spec, z: Tensor | None, w: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, torch.dtype]:
+    """z and w in the type that the solver computes in, and the result's type."""
+    if z is None or w is None:
+        values = w if z is None else z
+        assert values is not None
+        dtype = _result_dtype(spec, spec.argument, values)
+        compute = _COMPUTE[dtype]
+        if values.dtype is not compute:
+            values = values.to(compute)
+        return (None, values, dtype) if z is None else (values, None, dtype)
+    dtype = torch.promote_types(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
+    check_same_length(spec.function, z.shape, w.shape, spec.axis)
+    try:
+        shape = torch.broadcast_shapes(z.shape, w.shape)
+    except RuntimeError:
+        raise broadcast_error(spec.function, z.shape, w.shape) from None
+    compute = _COMPUTE[dtype]
+    return z.to(compute).expand(shape), w.to(compute).expand(shape), dtype
+
+
+def _result_dtype(spec: Spec, argument: str, values: Tensor) -> torch.dtype:
+    if values.layout is not torch.strided:
+        raise TypeError(
+            f"{spec.function}: {argument} must be a dense tensor, got layout {values.layout}. "
+            f"Pass {argument}.to_dense()."
+        )
+    if values.device.type not in ("cpu", "meta"):
+        raise MissingKernelError(
+            f"{spec.function}: {argument} is {values.dtype} on {values.device}, but this build has "
+            f"kernels for: {', '.join(capabilities.devices(NAME))}. Pass {argument}.cpu(). "
+            "diffsort.show_config() prints what this build has."
+        )
+    if values.dtype in _COMPUTE:
+        return values.dtype
+    if values.dtype in _PROMOTED:
+        return torch.get_default_dtype()
+    raise dtype_error(spec.function, argument, values.dtype)
+
+
+def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
+    if type(strength) is float:
+        if not 0.0 <= strength < float("inf"):
+            check_strength(spec.function, strength)
+        return strength
+    if isinstance(strength, Tensor):
+        return _strength_tensor(spec, strength, values)
+    if isinstance(strength, np.ndarray) and strength.ndim > 0:
+        raise BackendMismatchError(
+            f"{spec.function}: regularization_strength is a numpy.ndarray, but the values are "
+            "torch data. Pass torch.as_tensor(regularization_strength), or a number."
+        )
+    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
+        raise strength_type_error(spec.function, type(strength).__name__)
+    if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
+        raise strength_type_error(spec.function, f"dtype {strength.dtype}")
+    strength = float(strength)
+    check_strength(spec.function, strength)
+    return strength
+
+
+def _strength_tensor(spec: Spec, strength: Tensor, values: Tensor) -> Tensor:
+    if strength.dtype.is_complex or strength.dtype is torch.bool:
+        raise strength_type_error(spec.function, f"dtype {strength.dtype}")
+    check_strength_shape(spec.function, tuple(strength.shape), tuple(values.shape), spec.axis)
+    if _is_plain(strength) and strength.device.type == "cpu":
+        # Where the numbers cannot be looked at, rows with an invalid strength come out as NaN.
+        detached = strength.detach()
+        valid = (detached >= 0) & (detached < float("inf"))
+        if not bool(valid.all()):
+            check_strength(spec.function, float(detached[~valid].flatten()[0]))
+    return strength
+
+
+def _is_plain(*tensors: Tensor | float | None) -> bool:
+    """Plain tensors with nothing that would have to see or change what is computed."""
+    return (
+        not torch.compiler.is_compiling()
+        and not _force_reference
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._len_torch_function_stack() == 0
+        and forward_ad._current_level < 0
+        and torch._C._get_tracing_state() is None
+        and all(
+            type(tensor) in _PLAIN_TYPES and tensor.is_cpu
+            for tensor in tensors
+            if isinstance(tensor, Tensor)
+        )
+    )
+
+
+# --- the reference road ---------------------------------------------------------------------------
+
+
+class _Blocks:
+    """`isotonic.Blocks` by scatter and gather."""
+
+    def __init__(self, block_z: Tensor, block_w: Tensor | None, axis: int) -> None:
+        self.axis = axis
+        self.nan_row = block_z == -1
+        self.infinite = block_z <= -2
+        self._ids = {"z": _starts(block_z)}
+        if block_w is not None:
+            self._ids["w"] = _starts(block_w)
+
+    def total(self, values: Tensor, *, of: isotonic.Side, at: isotonic.Side) -> Tensor:
+        sums = torch.zeros_like(values).scatter_add(self.axis, self._ids[of], values)
+        return sums.gather(self.axis, self._ids[at])
+
+    def maximum(self, values: Tensor, *, of: isotonic.Side, at: isotonic.Side) -> Tensor:
+        values = values.detach()
+        lowest = torch.full_like(values, float("-inf"))
+        maxima = lowest.scatter_reduce(self.axis, self._ids[of], values, "amax")
+        return maxima.gather(self.axis, self._ids[at])
+
+
+def _starts(block: Tensor) -> Tensor:
+    """Block ids as positions; in a NaN row, where there are none, any position serves."""
+    return torch.where(block < -1, -2 - block, block.clamp(min=0)).long()
+
+
+def _project_reference(
+    spec: Spec, z: Tensor | None, w: Tensor | None, strength: float | Tensor
+) -> Tensor:
+    values = w if z is None else z
+    assert values is not None
+    epsilon = _strength_rows(strength, values)
+    block_z, block_w = torch.ops.diffsort.blocks(
+        None if z is None else z.detach(),
+        None if w is None else w.detach(),
+        epsilon.detach(),
+        *spec[2:],
+    )
+    result = isotonic.value(
+        xp,
+        _Blocks(block_z, block_w, spec.axis),
+        spec.regularization,
+        _signed(spec.z_sign, z, values, spec.axis),
+        _signed(spec.w_sign, w, values, spec.axis),
+        epsilon,
+    )
+    return (spec.w_sign * result).to(values.dtype)
+
+
+def _strength_rows(strength: float | Tensor, values: Tensor) -> Tensor:
+    """The strength in float64 with as many dimensions as the values."""
+    if isinstance(strength, Tensor):
+        missing = values.ndim - strength.ndim
+        return strength.to(torch.float64).reshape((1,) * missing + tuple(strength.shape))
+    return torch.full((1,) * values.ndim, strength, dtype=torch.float64, device=values.device)
+
+
+def _signed(sign: float, operand: Tensor | None, like: Tensor, axis: int) -> Tensor:
+    """An operand of P in float64; an absent one is ρ = (n, ..., 1)."""
+    if operand is not None:
+        return sign * operand.to(torch.float64)
+    n = like.shape[axis]
+    rho = torch.arange(n, 0, -1, dtype=torch.float64, device=like.device)
+    return rho.reshape((n,) + (1,) * (-axis - 1)).expand(like.shape)
+
+
+_library = torch.library.Library("diffsort", "DEF")
+_library.define(
+    "blocks(Tensor? z, Tensor? w, Tensor strength, int axis, int regularization, float z_sign,"
+    " float w_sign) -> (Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+def _blocks_cpu(
+    z: Tensor | None,
+    w: Tensor | None,
+    strength: Tensor,
+    axis: int,
+    regularization: int,
+    z_sign: float,
+    w_sign: float,
+) -> tuple[Tensor, Tensor]:
+    block_z, block_w = _blocks_fake(z, w, strength)
+    native.project(
+        _native(z),
+        _native(w),
+        _native(strength),
+        axis,
+        regularization,
+        z_sign,
+        w_sign,
+        None,
+        block_z,
+        block_w,
+        _threads(),
+    )
+    return block_z, block_w
+
+
+def _blocks_fake(
+    z: Tensor | None, w: Tensor | None, strength: Tensor, *static: Any
+) -> tuple[Tensor, Tensor]:
+    values = w if z is None else z
+    assert values is not None
+    block = torch.empty(values.shape, dtype=torch.int32, device=values.device)
+    return block, torch.empty_like(block)
+
+
+def _blocks_vmap(
+    info: Any, in_dims: tuple[int | None, ...], *args: Any
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    # Axes are negative, so a batch axis in front moves none of them.
+    def batched(operand: Tensor | None, dim: int | None) -> Tensor | None:
+        if operand is None:
+            return None
+        if dim is None:
+            return operand.expand(info.batch_size, *operand.shape)
+        return operand.movedim(dim, 0)
+
+    operands = [batched(operand, dim) for operand, dim in zip(args[:3], in_dims[:3], strict=True)]
+    return torch.ops.diffsort.blocks(*operands, *args[3:]), (0, 0)
+
+
+_library.impl("blocks", _blocks_cpu, "CPU")
+torch.library.register_fake("diffsort::blocks", _blocks_fake, lib=_library)
+torch.library.register_vmap("diffsort::blocks", _blocks_vmap, lib=_library)
+
+
+# --- the fast road --------------------------------------------------------------------------------
+
+
+def _threads() -> int:
+    return threads.requested or torch.get_num_threads()
+
+
+def _project_fast(
+    spec: Spec, z: Tensor | None, w: Tensor | None, strength: float | Tensor
+) -> Tensor:
+    if torch.is_grad_enabled() and (
+        (z is not None and z.requires_grad)
+        or (w is not None and w.requires_grad)
+        or (isinstance(strength, Tensor) and strength.requires_grad)
+    ):
+        result: Tensor = _Projection.apply(z, w, strength, spec)
+        return result
+    return _solve(spec, z, w, strength, None, None)
+
+
+def _solve(
+    spec: Spec,
+    z: Tensor | None,
+    w: Tensor | None,
+    strength: float | Tensor,
+    block_z: Tensor | None,
+    block_w: Tensor | None,
+) -> Tensor:
+    values = w if z is None else z
+    assert values is not None
+    result = torch.empty(values.shape, dtype=values.dtype)
+    native.project(
+        _native(z),
+        _native(w),
+        _native_strength(strength),
+        *spec[2:],
+        result,
+        block_z,
+        block_w,
+        _threads(),
+    )
+    return result
+
+
+def _native(tensor: Tensor | None) -> Tensor | None:
+    """As DLPack exports it: the lazy negative bit is not part of that."""
+    return tensor if tensor is None or not tensor.is_neg() else tensor.resolve_neg()
+
+
+def _native_strength(strength: float | Tensor) -> float | Tensor | None:
+    return _native(strength.to(torch.float64)) if isinstance(strength, Tensor) else strength
+
+
+class _Projection(torch.autograd.Function):
+    """The projection and its first derivatives by the native solver."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor | None, w: Tensor | None, strength: float | Tensor, spec: Spec
+    ) -> Tensor:
+        values = w if z is None else z
+        assert values is not None
+        _, needs_w, needs_strength, _ = ctx.needs_input_grad
+        block_z = torch.empty(values.shape, dtype=torch.int32)
+        block_w = torch.empty_like(block_z) if needs_w else None
+        result = _solve(spec, z, w, strength, block_z, block_w)
+        # No more is kept than the derivatives read.
+        ctx.save_for_backward(
+            z if needs_strength else None,
+            w if needs_w and spec.regularization == LOG_KL else None,
+            strength if isinstance(strength, Tensor) else None,
+            result if spec.regularization != L2 else None,
+            block_z,
+            block_w,
+        )
+        ctx.spec = spec
+        ctx.strength = None if isinstance(strength, Tensor) else strength
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        z, w, strength, result, block_z, block_w = ctx.saved_tensors
+        if strength is None:
+            strength = ctx.strength
+        # A graph of the derivative is wanted, or the engine runs batched: then by formula.
+        formula = torch.is_grad_enabled() or not _is_plain(cotangent)
+        rule = _vjp_formula if formula else _vjp_native
+        return (
+            *rule(
+                ctx.spec, ctx.needs_input_grad, cotangent, z, w, strength, result, block_z, block_w
+            ),
+            None,
+        )
+
+
+def _vjp_native(
+    spec: Spec,
+    needs: tuple[bool, ...],
+    cotangent: Tensor,
+    z: Tensor | None,
+    w: Tensor | None,
+    strength: float | Tensor,
+    result: Tensor | None,
+    block_z: Tensor,
+    block_w: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    shape = cotangent.shape
+    z_cotangent = torch.empty(shape, dtype=cotangent.dtype) if needs[0] else None
+    w_cotangent = torch.empty(shape, dtype=cotangent.dtype) if needs[1] else None
+    strength_cotangent = None
+    if needs[2]:
+        rows = list(shape)
+        rows[spec.axis] = 1
+        strength_cotangent = torch.empty(rows, dtype=torch.float64)
+    native.project_vjp(
+        _native(z),
+        _native(w),
+        result,
+        block_z,
+        block_w,
+        _native_strength(strength),
+        *spec[2:],
+        _native(cotangent),
+        z_cotangent,
+        w_cotangent,
+        strength_cotangent,
+        _threads(),
+    )
+    if strength_cotangent is not None:
+        strength_cotangent = _like_strength(strength_cotangent, strength)
+    return z_cotangent, w_cotangent, strength_cotangent
+
+
+def _vjp_formula(
+    spec: Spec,
+    needs: tuple[bool, ...],
+    cotangent: Tensor,
+    z: Tensor | None,
+    w: Tensor | None,
+    strength: float | Tensor,
+    result: Tensor | None,
+    block_z: Tensor,
+    block_w: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """In the terms of P: signs on the way in and on the way out. What is not needed is a zero."""
+    zero = torch.zeros_like(cotangent, dtype=torch.float64)
+    cotangents = isotonic.vjp(
+        xp,
+        _Blocks(block_z, block_w if block_w is not None else block_z, spec.axis),
+        spec.regularization,
+        spec.w_sign * cotangent.to(torch.float64),
+        zero if result is None else spec.w_sign * result.to(torch.float64),
+        _signed(spec.z_sign, z, cotangent, spec.axis) if needs[2] else zero,
+        zero if w is None else spec.w_sign * w.to(torch.float64),
+        _strength_rows(strength, cotangent),
+    )
+    dtype = cotangent.dtype
+    return (
+        (spec.z_sign * cotangents.z).to(dtype) if needs[0] else None,
+        (spec.w_sign * cotangents.w).to(dtype) if needs[1] else None,
+        _like_strength(cotangents.strength, strength) if needs[2] else None,
+    )
+
+
+def _like_strength(cotangent: Tensor, strength: float | Tensor) -> Tensor:
+    assert isinstance(strength, Tensor)
+    return cotangent.sum_to_size(strength.shape).to(strength.dtype)

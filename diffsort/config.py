@@ -1,0 +1,124 @@
+"""What this build can do here, and how many threads it may use."""
+
+from __future__ import annotations
+
+import importlib.util
+import operator
+import platform
+import sys
+from typing import Any, Literal, SupportsIndex, overload
+
+import _diffsort_native as native
+
+from diffsort.backends import capabilities
+from diffsort.backends import threads as _threads
+
+
+def set_num_threads(threads: SupportsIndex | None) -> None:
+    """Use at most `threads` threads in each call, for every backend; None restores the default.
+
+    The default is the framework's own setting where it has one (`torch.get_num_threads()`), then
+    the environment variable OMP_NUM_THREADS, then the number of cores this process may run on.
+    Results do not depend on the number of threads, bit for bit.
+
+    Raises
+    ------
+    TypeError
+        If `threads` is neither an integer nor None.
+    ValueError
+        If `threads` is less than 1.
+    """
+    if threads is None:
+        _threads.requested = 0
+        return
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        raise TypeError(
+            f"set_num_threads: threads must be an integer or None, got {threads!r}."
+        ) from None
+    if count < 1:
+        raise ValueError(
+            f"set_num_threads: threads must be at least 1, got {count}. Pass None for the default."
+        )
+    _threads.requested = min(count, 2**31 - 1)
+
+
+def get_num_threads() -> int:
+    """The number of threads a NumPy call may use (see `set_num_threads`)."""
+    return _threads.requested or _threads.default()
+
+
+@overload
+def show_config(mode: Literal["print"] = "print") -> None: ...
+@overload
+def show_config(mode: Literal["dict"]) -> dict[str, Any]: ...
+
+
+def show_config(mode: Literal["print", "dict"] = "print") -> dict[str, Any] | None:
+    """Say what this build can do on this machine.
+
+    Parameters
+    ----------
+    mode
+        "print" writes a table to standard output; "dict" returns the same facts.
+
+    Raises
+    ------
+    ValueError
+        If `mode` is something else.
+    """
+    if mode == "dict":
+        return _collect()
+    if mode != "print":
+        raise ValueError(f'show_config: mode must be "print" or "dict", got {mode!r}.')
+    _print(_collect())
+    return None
+
+
+def _collect() -> dict[str, Any]:
+    return {
+        "version": native.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "native": {"module": native.__file__, "cuda": native.cuda},
+        "threads": get_num_threads(),
+        "backends": {name: _backend(name) for name in capabilities.PACKAGES},
+    }
+
+
+def _backend(name: str) -> dict[str, Any]:
+    """Version and abilities of a backend; never raises, and imports nothing that is not loaded."""
+    package = capabilities.PACKAGES[name]
+    rows = [row._asdict() for row in capabilities.TABLE if row.backend == name]
+    module = sys.modules.get(package)
+    if module is None:
+        try:
+            found = importlib.util.find_spec(package) is not None
+        except (ImportError, ValueError) as error:
+            return {"version": None, "problem": str(error), "capabilities": rows}
+        if not found:
+            return {"version": None, "problem": "not installed", "capabilities": rows}
+        return {"version": _installed_version(package), "problem": None, "capabilities": rows}
+    version = getattr(module, "__version__", None)
+    return {"version": str(version), "problem": None, "capabilities": rows}
+
+
+def _installed_version(package: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _print(config: dict[str, Any]) -> None:
+    print(f"diffsort {config['version']}  (Python {config['python']}, {config['platform']})")
+    print(f"  native solver   CPU; CUDA: {config['native']['cuda']}")
+    print(f"  threads         {config['threads']}")
+    for name, backend in config["backends"].items():
+        state = backend["problem"] or backend["version"]
+        print(f"  {name:<16}{state}")
+        for row in backend["capabilities"] if backend["problem"] is None else ():
+            print(f"    {row['device']:<6}{row['dtype']:<18}{row['path']}")

@@ -1,0 +1,146 @@
+"""The projection and its transpose as formulas of the blocks, in any framework's arrays.
+
+Once the blocks are known, the projection is linear (l2) or smooth (kl) in z, w and the strength, so
+a framework that differentiates these lines differentiates the projection, to any order. Only nearby
+numbers are subtracted; s - v, with v the dual solution, would lose every digit at large n.
+
+`xp` is an array namespace with the standard's elementwise functions, `blocks` a `Blocks`. All
+arrays have one shape, except the strength, which has length 1 along the axis.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+from diffsort.core.spec import KL, L2
+
+Array = Any
+Side = Literal["z", "w"]
+
+
+class Blocks(Protocol):
+    """Sums over the blocks of every row, for the elements of z and those of w."""
+
+    axis: int
+    nan_row: Array  # true in rows without a value
+    infinite: Array  # true where z is infinite: derivatives with respect to it are zero
+
+    def total(self, values: Array, *, of: Side, at: Side) -> Array:
+        """For every element of `at`, the sum of `values` over the elements of `of` in its block."""
+
+    def maximum(self, values: Array, *, of: Side, at: Side) -> Array:
+        """The same with the maximum, as a constant that is not differentiated."""
+
+
+class Cotangents(NamedTuple):
+    z: Array
+    w: Array
+    strength: Array  # one number per row: length 1 along the axis
+
+
+def value(
+    xp: Any, blocks: Blocks, regularization: int, z: Array, w: Array, strength: Array
+) -> Array:
+    """P(z / strength, w), block by block.
+
+    l2: mean_B(w) + s_i - mean_B(s);  kl: softmax_B(s)_i Σ_B w;  log_kl: the logarithm of that with
+    exp(w) for w; s = z / strength.
+    """
+    scale = _inverse(xp, strength)
+    z = _finite(xp, z, blocks.infinite)
+    if regularization == L2:
+        result = _mean(xp, blocks, w, of="w") + _centred(xp, blocks, z) * scale
+    else:
+        # A softmax of s, taken on differences to the block's largest z.
+        s = (z - blocks.maximum(z, of="z", at="z")) * scale
+        if regularization == KL:
+            result = _softmax(xp, blocks, s, of="z") * blocks.total(w, of="w", at="z")
+        else:
+            result = s - xp.log(blocks.total(xp.exp(s), of="z", at="z")) + _lse(xp, blocks, w)
+    return result * _nan_factor(xp, blocks, result)
+
+
+def vjp(
+    xp: Any,
+    blocks: Blocks,
+    regularization: int,
+    cotangent: Array,
+    result: Array,
+    z: Array,
+    w: Array,
+    strength: Array,
+) -> Cotangents:
+    """The transposed Jacobian applied to `cotangent`; itself differentiable in every argument.
+
+    With h = g (kl: r g) and p, q the weights of an element in its block,
+    z: (h - p Σ_B h) / ε;  w: q Σ_B h (kl: Σ_B p g);  ε: -⟨z's cotangent, z⟩ / ε.
+    """
+    scale = _inverse(xp, strength)
+    z = _finite(xp, z, blocks.infinite)
+    if regularization == KL:
+        p = result / blocks.total(result, of="z", at="z")
+        h = result * cotangent
+        w_cotangent = blocks.total(p * cotangent, of="z", at="w")
+    else:
+        p = _weights(xp, blocks, regularization, result, of="z")
+        h = cotangent
+        q = _weights(xp, blocks, regularization, w, of="w")
+        w_cotangent = q * blocks.total(h, of="z", at="w")
+    z_cotangent = (h - p * blocks.total(h, of="z", at="z")) * scale
+    z_cotangent = _finite(xp, z_cotangent, blocks.infinite)
+    z_cotangent = z_cotangent * _nan_factor(xp, blocks, z_cotangent)
+    w_cotangent = w_cotangent * _nan_factor(xp, blocks, w_cotangent)
+    # The map annihilates constants of a block, so z may be measured from the block's mean.
+    products = z_cotangent * _centred(xp, blocks, z) * scale
+    return Cotangents(z_cotangent, w_cotangent, -xp.sum(products, axis=blocks.axis, keepdims=True))
+
+
+def _weights(xp: Any, blocks: Blocks, regularization: int, logits: Array, *, of: Side) -> Array:
+    if regularization == L2:
+        return 1 / blocks.total(xp.ones_like(logits), of=of, at=of)
+    return _softmax(xp, blocks, logits, of=of)
+
+
+def _inverse(xp: Any, strength: Array) -> Array:
+    """1 / strength, and 0 at strength 0: there the blocks are groups of equal z."""
+    hard = strength == 0
+    return xp.where(hard, xp.zeros_like(strength), 1 / xp.where(hard, 1 + strength, strength))
+
+
+def _finite(xp: Any, values: Array, infinite: Array) -> Array:
+    return xp.where(infinite, xp.zeros_like(values), values)
+
+
+def _nan_factor(xp: Any, blocks: Blocks, like: Array) -> Array:
+    """NaN in rows without a value, else 1: a factor, so that derivatives are NaN there as well."""
+    return xp.where(blocks.nan_row, xp.full_like(like, float("nan")), xp.ones_like(like))
+
+
+def _mean(xp: Any, blocks: Blocks, values: Array, *, of: Side) -> Array:
+    """mean_B at z's elements, of which a block has as many as of w's."""
+    size = blocks.total(xp.ones_like(values), of="z", at="z")
+    return blocks.total(values, of=of, at="z") / size
+
+
+def _centred(xp: Any, blocks: Blocks, z: Array) -> Array:
+    """z - mean_B(z); the second subtraction removes the rounding of the first."""
+    centred = z - _mean(xp, blocks, z, of="z")
+    return centred - _mean(xp, blocks, centred, of="z")
+
+
+def _softmax(xp: Any, blocks: Blocks, logits: Array, *, of: Side) -> Array:
+    exponentials = xp.exp(logits - blocks.maximum(logits, of=of, at=of))
+    return exponentials / blocks.total(exponentials, of=of, at=of)
+
+
+def _lse(xp: Any, blocks: Blocks, w: Array) -> Array:
+    """log Σ_B exp(w) at z's elements.
+
+    An infinite w has a value at strength 0 only, where it is a block of its own: itself.
+    """
+    infinite = xp.isinf(w) & ~blocks.nan_row
+    finite = _finite(xp, w, infinite)
+    shifted = finite - blocks.maximum(finite, of="w", at="w")
+    total = blocks.total(xp.exp(shifted), of="w", at="z")
+    at_infinity = blocks.maximum(w - finite, of="w", at="z")
+    return xp.log(total) + blocks.maximum(finite, of="w", at="z") + at_infinity

@@ -1,0 +1,130 @@
+"""The static half of a call: everything but the arrays and the strength, checked."""
+
+from __future__ import annotations
+
+import operator
+from typing import NamedTuple, SupportsIndex
+
+# The codes of diffsort::Regularization. LOG_KL is KL with w and the result as logarithms.
+L2, KL, LOG_KL = 0, 1, 2
+
+_REGULARIZATIONS = {"l2": L2, "kl": KL}
+_DESCENDING = {"ascending": False, "descending": True}
+
+
+class Spec(NamedTuple):
+    """How to read the operands: result = w_sign * P(z_sign * z / strength, w_sign * w)."""
+
+    function: str  # the public function, for messages
+    argument: str  # its name for the array, for messages
+    axis: int  # negative, so that batch axes in front do not move it
+    regularization: int
+    z_sign: float
+    w_sign: float
+
+
+def check_axis(function: str, axis: SupportsIndex, ndim: int) -> int:
+    """The axis as a negative number."""
+    try:
+        index = operator.index(axis)
+    except TypeError:
+        raise TypeError(
+            f"{function}: axis must be an integer, got {axis!r}. Call once per axis."
+        ) from None
+    if not -ndim <= index < ndim:
+        raise ValueError(
+            f"{function}: axis must be between {-ndim} and {ndim - 1} for an array with {ndim} "
+            f"dimensions, got {index}."
+        )
+    return index if index < 0 else index - ndim
+
+
+def check_ndim(function: str, argument: str, ndim: int) -> None:
+    if ndim == 0:
+        raise ValueError(
+            f"{function}: {argument} must have at least 1 dimension, got a 0-d array or scalar. "
+            f"Pass a sequence, for example [{argument}]."
+        )
+
+
+def check_regularization(function: str, regularization: str) -> int:
+    code = _REGULARIZATIONS.get(regularization) if isinstance(regularization, str) else None
+    if code is None and isinstance(regularization, str):
+        code = _REGULARIZATIONS.get(regularization.lower())
+    if code is None:
+        raise ValueError(
+            f'{function}: regularization must be "l2" or "kl", got {regularization!r}.'
+        )
+    return code
+
+
+def is_descending(function: str, direction: str) -> bool:
+    descending = _DESCENDING.get(direction) if isinstance(direction, str) else None
+    if descending is None and isinstance(direction, str):
+        descending = _DESCENDING.get(direction.lower())
+    if descending is None:
+        raise ValueError(
+            f'{function}: direction must be "ascending" or "descending", got {direction!r}.'
+        )
+    return descending
+
+
+def check_strength(function: str, strength: float) -> None:
+    """A number, or the array's first value that is no strength."""
+    if not 0.0 <= strength < float("inf"):
+        raise ValueError(
+            f"{function}: regularization_strength must be ≥ 0 and finite, got {strength}. "
+            "Smaller values approach the hard result; try 0.1."
+        )
+
+
+def check_strength_shape(
+    function: str, shape: tuple[int, ...], values_shape: tuple[int, ...], axis: int
+) -> None:
+    """One strength per row: broadcasts against the values, with length 1 along the axis."""
+    fits = len(shape) <= len(values_shape) and all(
+        size in (1, values_shape[-d] if -d != axis else 1)
+        for d, size in enumerate(reversed(shape), start=1)
+    )
+    if not fits:
+        one_per_row = list(values_shape)
+        one_per_row[axis] = 1
+        raise ValueError(
+            f"{function}: regularization_strength must broadcast to {tuple(one_per_row)} (one per "
+            f"row, length 1 along the axis) for values of shape {tuple(values_shape)}, got shape "
+            f"{tuple(shape)}. Reshape it, or pass a number."
+        )
+
+
+def strength_type_error(function: str, got: str) -> TypeError:
+    return TypeError(
+        f"{function}: regularization_strength must be a real number or an array of floats of the "
+        f"values' framework, got {got}."
+    )
+
+
+def check_same_length(
+    function: str, z_shape: tuple[int, ...], w_shape: tuple[int, ...], axis: int
+) -> None:
+    """z and w of `project` have rows of one length."""
+    if -axis > min(len(z_shape), len(w_shape)) or z_shape[axis] != w_shape[axis]:
+        raise ValueError(
+            f"{function}: z and w must have the same length along axis {axis}, got shapes "
+            f"{tuple(z_shape)} and {tuple(w_shape)}."
+        )
+
+
+def broadcast_error(
+    function: str, z_shape: tuple[int, ...], w_shape: tuple[int, ...]
+) -> ValueError:
+    return ValueError(
+        f"{function}: z and w must broadcast against each other in the batch axes, got shapes "
+        f"{tuple(z_shape)} and {tuple(w_shape)}."
+    )
+
+
+def dtype_error(function: str, argument: str, dtype: object) -> TypeError:
+    return TypeError(
+        f"{function}: {argument} must hold float64, float32, float16, bfloat16, integers or bools, "
+        f"got {dtype}. Convert it, for example to float64."
+    )

@@ -1,0 +1,57 @@
+"""The native solver of diffsort. Private: use the functions of `diffsort`."""
+
+from typing import Any
+
+__version__: str
+cuda: str
+
+# Arrays are anything that exports its memory: DLPack or the buffer protocol. None for z or w stands
+# for (n, ..., 1); None for an output means that it is not wanted.
+
+def project(
+    z: Any,
+    w: Any,
+    strength: Any,
+    axis: int,
+    regularization: int,
+    z_sign: float,
+    w_sign: float,
+    result: Any,
+    block_z: Any,
+    block_w: Any,
+    threads: int,
+) -> None: ...
+def project_vjp(
+    z: Any,
+    w: Any,
+    result: Any,
+    block_z: Any,
+    block_w: Any,
+    strength: Any,
+    axis: int,
+    regularization: int,
+    z_sign: float,
+    w_sign: float,
+    cotangent: Any,
+    z_cotangent: Any,
+    w_cotangent: Any,
+    strength_cotangent: Any,
+    threads: int,
+) -> None: ...
+def project_jvp(
+    z: Any,
+    w: Any,
+    result: Any,
+    block_z: Any,
+    block_w: Any,
+    strength: Any,
+    axis: int,
+    regularization: int,
+    z_sign: float,
+    w_sign: float,
+    z_tangent: Any,
+    w_tangent: Any,
+    strength_tangent: Any,
+    out: Any,
+    threads: int,
+) -> None: ...

@@ -1,0 +1,245 @@
+// The Python module `_diffsort_native`: reads arguments, releases the GIL, calls the solver.
+//
+// Every array is allocated by the caller. `axis` is negative (-1 is the last). An operand that is
+// None stands for rho = (n, ..., 1), an output that is None is not wanted.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+
+#include <optional>
+
+#include "array.h"
+#include "diffsort/projection.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace diffsort {
+namespace {
+
+using Access = Array::Access;
+
+// An argument that may be None.
+class Optional {
+ public:
+  Optional(nb::handle object, const char* name, Access access = Access::read) {
+    if (!object.is_none()) array_.emplace(object, name, access);
+  }
+  explicit operator bool() const { return array_.has_value(); }
+  const Array& operator*() const { return *array_; }
+
+  template <class T>
+  Rows<T> rows(const RowSpace& space, int axis, Type type) const {
+    if (!array_) return {};
+    if (array_->type() != type) {
+      throw nb::type_error((std::string(array_->name()) + " has an unexpected dtype").c_str());
+    }
+    return {static_cast<T*>(array_->data()), array_->strides(space, axis)};
+  }
+
+ private:
+  std::optional<Array> array_;
+};
+
+// A Python number, or an array with one number per row.
+class PerRowArgument {
+ public:
+  PerRowArgument(nb::handle object, const char* name) {
+    if (PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr())) {
+      value_ = nb::cast<double>(object);
+    } else {
+      array_.emplace(object, name, Access::read);
+    }
+  }
+  PerRow per_row(const RowSpace& space, int axis) const {
+    PerRow result;
+    result.value = value_;
+    if (!array_) return result;
+    if (array_->type() == Type::int32) {
+      throw nb::type_error((std::string(array_->name()) + " must hold floats").c_str());
+    }
+    result.data = array_->data();
+    result.is_float32 = array_->type() == Type::float32;
+    result.strides = array_->strides(space, axis, /*one_per_row=*/true);
+    return result;
+  }
+
+ private:
+  double value_ = 0.0;
+  std::optional<Array> array_;
+};
+
+Regularization regularization_of(int code) {
+  if (code < 0 || code > 2) throw nb::value_error("unknown regularization code");
+  return static_cast<Regularization>(code);
+}
+
+// Calls body with a null pointer of the C++ type that the floating type stands for.
+template <class Body>
+void with_float_type(Type type, const char* name, const Body& body) {
+  switch (type) {
+    case Type::float32:
+      return body(static_cast<float*>(nullptr));
+    case Type::float64:
+      return body(static_cast<double*>(nullptr));
+    case Type::int32:
+      throw nb::type_error((std::string(name) + " must hold float32 or float64").c_str());
+  }
+}
+
+void py_project(nb::handle z, nb::handle w, nb::handle strength, int axis, int regularization,
+                double z_sign, double w_sign, nb::handle result, nb::handle block_z,
+                nb::handle block_w, int threads) {
+  const Optional z_in(z, "z"), w_in(w, "w");
+  const Optional result_out(result, "result", Access::write);
+  const Optional block_z_out(block_z, "block_z", Access::write);
+  const Optional block_w_out(block_w, "block_w", Access::write);
+  if (!z_in && !w_in) throw nb::value_error("z and w must not both be None");
+  const Array& operand = z_in ? *z_in : *w_in;
+  const Array& shaped = result_out ? *result_out : block_z_out ? *block_z_out : operand;
+
+  Problem problem;
+  problem.space = row_space(shaped, axis);
+  problem.regularization = regularization_of(regularization);
+  problem.z_sign = z_sign;
+  problem.w_sign = w_sign;
+  const PerRowArgument strength_in(strength, "strength");
+  problem.strength = strength_in.per_row(problem.space, axis);
+
+  with_float_type(operand.type(), operand.name(), [&](auto* tag) {
+    using T = std::remove_pointer_t<decltype(tag)>;
+    const RowSpace& space = problem.space;
+    Projection<T> arrays;
+    arrays.z = z_in.rows<const T>(space, axis, operand.type());
+    arrays.w = w_in.rows<const T>(space, axis, operand.type());
+    arrays.result = result_out.rows<T>(space, axis, operand.type());
+    arrays.block_z = block_z_out.rows<std::int32_t>(space, axis, Type::int32);
+    arrays.block_w = block_w_out.rows<std::int32_t>(space, axis, Type::int32);
+    const nb::gil_scoped_release release;
+    project(problem, arrays, threads);
+  });
+}
+
+// The point at which the linear maps are taken: arguments that jvp and vjp share.
+struct Point {
+  Optional z, w, result, block_z, block_w;
+  PerRowArgument strength;
+
+  Point(nb::handle z, nb::handle w, nb::handle result, nb::handle block_z, nb::handle block_w,
+        nb::handle strength)
+      : z(z, "z"),
+        w(w, "w"),
+        result(result, "result"),
+        block_z(block_z, "block_z"),
+        block_w(block_w, "block_w"),
+        strength(strength, "strength") {
+    if (!this->block_z) throw nb::value_error("block_z must be given");
+  }
+
+  Problem problem(int axis, int regularization, double z_sign, double w_sign) const {
+    Problem problem;
+    problem.space = row_space(*block_z, axis);
+    problem.regularization = regularization_of(regularization);
+    problem.z_sign = z_sign;
+    problem.w_sign = w_sign;
+    problem.strength = strength.per_row(problem.space, axis);
+    if (problem.regularization != Regularization::l2 && !result) {
+      throw nb::value_error("result must be given for kl");
+    }
+    return problem;
+  }
+
+  template <class T>
+  Linearization<T> at(const RowSpace& space, int axis, Type type) const {
+    return {z.rows<const T>(space, axis, type), w.rows<const T>(space, axis, type),
+            result.rows<const T>(space, axis, type),
+            block_z.rows<const std::int32_t>(space, axis, Type::int32),
+            block_w.rows<const std::int32_t>(space, axis, Type::int32)};
+  }
+};
+
+void require_block_w(bool wanted, const Point& point) {
+  if (wanted && !point.block_w) throw nb::value_error("block_w must be given to differentiate w");
+}
+
+void py_project_vjp(nb::handle z, nb::handle w, nb::handle result, nb::handle block_z,
+                    nb::handle block_w, nb::handle strength, int axis, int regularization,
+                    double z_sign, double w_sign, nb::handle cotangent, nb::handle z_cotangent,
+                    nb::handle w_cotangent, nb::handle strength_cotangent, int threads) {
+  const Point point(z, w, result, block_z, block_w, strength);
+  const Array g(cotangent, "cotangent", Access::read);
+  const Optional z_out(z_cotangent, "z_cotangent", Access::write);
+  const Optional w_out(w_cotangent, "w_cotangent", Access::write);
+  const Optional strength_out(strength_cotangent, "strength_cotangent", Access::write);
+  const Problem problem = point.problem(axis, regularization, z_sign, w_sign);
+  require_block_w(static_cast<bool>(w_out), point);
+
+  with_float_type(g.type(), g.name(), [&](auto* tag) {
+    using T = std::remove_pointer_t<decltype(tag)>;
+    const RowSpace& space = problem.space;
+    Cotangents<T> cotangents;
+    cotangents.g = {static_cast<const T*>(g.data()), g.strides(space, axis)};
+    cotangents.z = z_out.rows<T>(space, axis, g.type());
+    cotangents.w = w_out.rows<T>(space, axis, g.type());
+    if (strength_out) {
+      if ((*strength_out).type() != Type::float64) {
+        throw nb::type_error("strength_cotangent must hold float64");
+      }
+      cotangents.strength = {static_cast<double*>((*strength_out).data()),
+                             (*strength_out).strides(space, axis, /*one_per_row=*/true)};
+    }
+    const Linearization<T> at = point.at<T>(space, axis, g.type());
+    const nb::gil_scoped_release release;
+    project_vjp(problem, at, cotangents, threads);
+  });
+}
+
+void py_project_jvp(nb::handle z, nb::handle w, nb::handle result, nb::handle block_z,
+                    nb::handle block_w, nb::handle strength, int axis, int regularization,
+                    double z_sign, double w_sign, nb::handle z_tangent, nb::handle w_tangent,
+                    nb::handle strength_tangent, nb::handle out, int threads) {
+  const Point point(z, w, result, block_z, block_w, strength);
+  const Optional dz(z_tangent, "z_tangent"), dw(w_tangent, "w_tangent");
+  const Array tangent_out(out, "out", Access::write);
+  const Problem problem = point.problem(axis, regularization, z_sign, w_sign);
+  require_block_w(static_cast<bool>(dw), point);
+
+  with_float_type(tangent_out.type(), tangent_out.name(), [&](auto* tag) {
+    using T = std::remove_pointer_t<decltype(tag)>;
+    const RowSpace& space = problem.space;
+    const Type type = tangent_out.type();
+    Tangents<T> tangents;
+    tangents.z = dz.rows<const T>(space, axis, type);
+    tangents.w = dw.rows<const T>(space, axis, type);
+    tangents.out = {static_cast<T*>(tangent_out.data()), tangent_out.strides(space, axis)};
+    std::optional<PerRowArgument> dstrength;
+    if (!strength_tangent.is_none()) {
+      dstrength.emplace(strength_tangent, "strength_tangent");
+      tangents.strength = dstrength->per_row(space, axis);
+      tangents.has_strength = true;
+    }
+    const Linearization<T> at = point.at<T>(space, axis, type);
+    const nb::gil_scoped_release release;
+    project_jvp(problem, at, tangents, threads);
+  });
+}
+
+}  // namespace
+}  // namespace diffsort
+
+NB_MODULE(_diffsort_native, m) {
+  using namespace diffsort;
+  m.doc() = "The native solver of diffsort. Private: use the functions of `diffsort`.";
+  m.attr("__version__") = DIFFSORT_VERSION;
+  m.attr("cuda") = DIFFSORT_CUDA_STATE;
+  m.def("project", &py_project, "z"_a.none(), "w"_a.none(), "strength"_a, "axis"_a,
+        "regularization"_a, "z_sign"_a, "w_sign"_a, "result"_a.none(), "block_z"_a.none(),
+        "block_w"_a.none(), "threads"_a);
+  m.def("project_vjp", &py_project_vjp, "z"_a.none(), "w"_a.none(), "result"_a.none(), "block_z"_a,
+        "block_w"_a.none(), "strength"_a, "axis"_a, "regularization"_a, "z_sign"_a, "w_sign"_a,
+        "cotangent"_a, "z_cotangent"_a.none(), "w_cotangent"_a.none(),
+        "strength_cotangent"_a.none(), "threads"_a);
+  m.def("project_jvp", &py_project_jvp, "z"_a.none(), "w"_a.none(), "result"_a.none(), "block_z"_a,
+        "block_w"_a.none(), "strength"_a, "axis"_a, "regularization"_a, "z_sign"_a, "w_sign"_a,
+        "z_tangent"_a.none(), "w_tangent"_a.none(), "strength_tangent"_a.none(), "out"_a,
+        "threads"_a);
+}

@@ -1,0 +1,93 @@
+// The solver's interface: projections onto the permutahedron and their derivatives, row by row.
+//
+// P(w) is the convex hull of all permutations of w, and rho = (n, n-1, ..., 1). An operand that is
+// absent stands for rho, so that
+//     soft_rank(x) = P(±x / strength, rho)         z = x,       w absent
+//     soft_sort(x) = ±P(rho / strength, ±x)        z absent,    w = x
+// (Blondel, Teboul, Berthet, Djolonga: Fast Differentiable Sorting and Ranking, ICML 2020).
+//
+// Every function handles rows of any strides, on `threads` threads (at most), writes each output
+// element once and never an input, and gives bit for bit the same result for any thread count.
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/rows.h"
+
+namespace diffsort {
+
+enum class Regularization : int {
+  l2 = 0,      // Euclidean projection
+  kl = 1,      // KL projection; w >= 0 and the result are in the linear domain
+  log_kl = 2,  // the same with w and the result as logarithms: log kl(z, exp(w))
+};
+
+// result = w_sign P(z_sign z / strength, w_sign w), the signs being +1 or -1. They serve the two
+// directions without a negated copy; rho is never negated.
+struct Problem {
+  RowSpace space;
+  Regularization regularization = Regularization::l2;
+  double z_sign = 1.0, w_sign = 1.0;
+  PerRow strength;  // 0 is the hard limit; negative, NaN or infinite gives a NaN row
+};
+
+// Block ids: what the forward pass leaves behind for derivatives. For every element of z (and of
+// w), in input order, the sorted position at which its block starts. Two sentinels:
+constexpr std::int32_t kNanRow = -1;  // the row has no value; its derivatives are NaN
+// An element of z at ±inf, in the block that starts at `start`: its derivatives are zero.
+constexpr std::int32_t infinite_block(std::int32_t start) {
+  return -2 - start;
+}
+constexpr bool is_infinite_block(std::int32_t id) {
+  return id <= -2;
+}
+constexpr std::int32_t block_start(std::int32_t id) {
+  return is_infinite_block(id) ? -2 - id : id;
+}
+
+template <class T>
+struct Projection {
+  Rows<const T> z, w;
+  Rows<T> result;                       // absent: only the blocks are wanted
+  Rows<std::int32_t> block_z, block_w;  // absent: not wanted
+};
+
+// Cost: O(n log n) per row at worst; scratch 28 bytes per element and thread in float32 (40 in kl).
+template <class T>
+void project(const Problem& problem, const Projection<T>& arrays, int threads);
+
+// The linear maps J and J^T of the projection, given its blocks. Arrays are read as the
+// regularization needs them: `result` for kl and log_kl, w for log_kl when w is differentiated,
+// z when the strength is. An absent z or w stands for rho, as in `project`.
+template <class T>
+struct Linearization {
+  Rows<const T> z, w, result;
+  Rows<const std::int32_t> block_z, block_w;
+};
+
+// out = J_z dz + J_w dw + J_strength dstrength; absent tangents are zero.
+template <class T>
+struct Tangents {
+  Rows<const T> z, w;
+  PerRow strength;
+  bool has_strength = false;
+  Rows<T> out;
+};
+
+// z = J_z^T g, w = J_w^T g, strength = J_strength^T g; absent outputs are not computed.
+template <class T>
+struct Cotangents {
+  Rows<const T> g;
+  Rows<T> z, w;
+  Rows<double> strength;  // one number per row
+};
+
+// Cost: O(n) per row.
+template <class T>
+void project_jvp(const Problem& problem, const Linearization<T>& at, const Tangents<T>& tangents,
+                 int threads);
+template <class T>
+void project_vjp(const Problem& problem, const Linearization<T>& at,
+                 const Cotangents<T>& cotangents, int threads);
+
+}  // namespace diffsort
