@@ -6,8 +6,7 @@ framework arrives, and is then found by the array's type alone.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from diffsort.backends.capabilities import PACKAGES, PLANNED
 from diffsort.core.spec import Spec
@@ -72,11 +71,6 @@ def _owner_of(function: str, argument: str, array_type: type, backend: str | Non
     return load(function, "numpy" if framework == "python" else framework)
 
 
-# Dynamo then evaluates the look-up instead of tracing an import: the decorator
-# torch.compiler.assume_constant_result does the same, but would need torch here.
-_owner_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
 def load(function: str, name: str) -> Backend:
     """The backend module of that name."""
     if not isinstance(name, str) or name not in (*PACKAGES, *PLANNED):
@@ -88,13 +82,37 @@ def load(function: str, name: str) -> Backend:
             f"{' and '.join(PACKAGES)}. Convert the array to one of these."
         )
     try:
-        importlib.import_module(PACKAGES[name])
+        return _module(name)
     except ImportError as error:
         raise MissingBackendError(
             f'{function}: backend "{name}" needs the package {PACKAGES[name]}, which cannot be '
             f'imported ({error}). Install it: pip install "diffsort-permutahedron[{name}]".'
         ) from error
-    return cast(Backend, importlib.import_module(f"diffsort.backends.{name}"))
+
+
+def _module(name: str) -> Backend:
+    # Import statements, which Dynamo follows, where it refuses importlib: the first call of a
+    # process may be a compiled one.
+    if name == "torch":
+        from diffsort.backends import torch
+
+        return torch
+    from diffsort.backends import numpy
+
+    return numpy
+
+
+def check_framework(function: str, owner: str, argument: str, values: Any) -> None:
+    """Raises if `values` is an array of another framework; NumPy's scalars count as numbers."""
+    framework = _framework_of(type(values))
+    if framework in (owner, "python", "unknown"):
+        return
+    if framework == "numpy" and values.ndim == 0:
+        return
+    raise BackendMismatchError(
+        f"{function}: {argument} is a {_name(type(values))}, but the values are {owner} data. "
+        "Pass all arrays of one framework, or a number."
+    )
 
 
 def resolve_pair(
@@ -132,6 +150,11 @@ def _framework_of(array_type: type) -> str:
         if framework is not None:
             return framework
     return "python" if issubclass(array_type, _PYTHON_TYPES) else "unknown"
+
+
+# Dynamo evaluates this instead of tracing it; torch.compiler.assume_constant_result sets the same
+# mark, but is not to be imported here.
+_framework_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _name(array_type: type) -> str:

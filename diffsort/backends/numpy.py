@@ -9,8 +9,9 @@ import _diffsort_native as native
 import numpy as np
 import numpy.typing as npt
 
-from diffsort.backends import threads
+from diffsort.backends import check_framework, threads
 from diffsort.core.spec import (
+    LOG_KL,
     Spec,
     broadcast_error,
     check_same_length,
@@ -65,6 +66,7 @@ def vjp(
     spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
 ) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
     point = _Point(spec, z, w, strength)
+    point.keep_for(wrt)
     return point.result, lambda cotangent: point.vjp(cotangent, wrt)
 
 
@@ -80,7 +82,9 @@ class _Point:
 
     def __init__(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> None:
         self.spec = spec
-        self.inputs = {"z": z, "w": w, "strength": strength}
+        inputs = {"z": z, "w": w, "strength": strength}
+        self.shapes = {name: np.asarray(values).shape for name, values in inputs.items()}
+        self.dtypes = {name: np.asarray(values).dtype for name, values in inputs.items()}
         self.z, self.w, values, dtype = _native_operands(spec, z, w)
         self.strength = _native_strength(spec, strength, values)
         self.native_result = np.empty(values.shape, values.dtype)
@@ -98,6 +102,14 @@ class _Point:
         )
         # A copy: the caller may write to the result before asking for derivatives.
         self.result = self.native_result.astype(dtype)
+
+    def keep_for(self, wrt: tuple[str, ...]) -> None:
+        """Copies what the derivatives read of the inputs, and drops the rest: the caller may write
+        to the inputs, which must not change a derivative that is taken later."""
+        self.z = np.array(self.z) if "strength" in wrt and self.z is not None else None
+        reads_w = "w" in wrt and self.spec.regularization == LOG_KL
+        self.w = np.array(self.w) if reads_w else None
+        self.strength = np.array(self.strength) if np.ndim(self.strength) else self.strength
 
     def vjp(self, cotangent: Any, wrt: tuple[str, ...]) -> tuple[Array, ...]:
         g = self._like_result(cotangent, "cotangent", self.result.shape)
@@ -123,8 +135,7 @@ class _Point:
     def jvp(self, tangents: dict[str, Any]) -> Array:
         given: dict[str, Any] = {"z": None, "w": None, "strength": None}
         for name, tangent in tangents.items():
-            shape = np.shape(self.inputs[name])
-            given[name] = self._like_result(tangent, "tangent", shape)
+            given[name] = self._like_result(tangent, "tangent", self.shapes[name])
             if name != "strength":
                 given[name] = np.broadcast_to(given[name], self.result.shape)
         out = np.empty(self.native_result.shape, self.native_result.dtype)
@@ -155,10 +166,10 @@ class _Point:
     def _as_input(self, name: str, cotangent: Array | None) -> Array:
         """Summed to the input's shape, which the call broadcast, and in its dtype."""
         assert cotangent is not None
-        like = np.asarray(self.inputs[name])
-        summed = _sum_to_shape(cotangent, like.shape)
-        floating = like.dtype.kind == "f" or like.dtype.name == "bfloat16"
-        return summed.astype(like.dtype if floating else self.result.dtype, copy=False)
+        dtype = self.dtypes[name]
+        floating = dtype.kind == "f" or dtype.name == "bfloat16"
+        summed = _sum_to_shape(cotangent, self.shapes[name])
+        return summed.astype(dtype if floating else self.result.dtype, copy=False)
 
 
 def _sum_to_shape(array: Array, shape: tuple[int, ...]) -> Array:
@@ -213,6 +224,7 @@ def _native_array(values: Array, dtype: np.dtype[Any]) -> Array:
 def _native_strength(spec: Spec, strength: Any, values: Array) -> Strength:
     if type(strength) is float and 0.0 <= strength < 1e300:
         return strength
+    check_framework(spec.function, NAME, "regularization_strength", strength)
     if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
         raise strength_type_error(spec.function, repr(type(strength).__name__))
     array = np.asarray(strength)

@@ -23,7 +23,7 @@ from array_api_compat import torch as xp
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from diffsort.backends import capabilities, threads
+from diffsort.backends import capabilities, check_framework, threads
 from diffsort.core import isotonic
 from diffsort.core.spec import (
     L2,
@@ -36,7 +36,7 @@ from diffsort.core.spec import (
     dtype_error,
     strength_type_error,
 )
-from diffsort.errors import BackendMismatchError, MissingKernelError
+from diffsort.errors import MissingKernelError
 
 NAME = "torch"
 
@@ -179,11 +179,7 @@ def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
         return strength
     if isinstance(strength, Tensor):
         return _strength_tensor(spec, strength, values)
-    if isinstance(strength, np.ndarray) and strength.ndim > 0:
-        raise BackendMismatchError(
-            f"{spec.function}: regularization_strength is a numpy.ndarray, but the values are "
-            "torch data. Pass torch.as_tensor(regularization_strength), or a number."
-        )
+    check_framework(spec.function, NAME, "regularization_strength", strength)
     if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
         raise strength_type_error(spec.function, type(strength).__name__)
     if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
@@ -217,7 +213,10 @@ def _is_plain(*tensors: Tensor | float | None) -> bool:
         and forward_ad._current_level < 0
         and torch._C._get_tracing_state() is None
         and all(
-            type(tensor) in _PLAIN_TYPES and tensor.is_cpu
+            type(tensor) in _PLAIN_TYPES
+            and tensor.is_cpu
+            and torch._C._has_storage(tensor)  # not so in the engine's own batching
+            and not tensor._is_zerotensor()  # autograd's zeros, which take no memory
             for tensor in tensors
             if isinstance(tensor, Tensor)
         )

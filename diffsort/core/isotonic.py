@@ -46,7 +46,7 @@ def value(
     l2: mean_B(w) + s_i - mean_B(s);  kl: softmax_B(s)_i Σ_B w;  log_kl: the logarithm of that with
     exp(w) for w; s = z / strength.
     """
-    scale = _inverse(xp, strength)
+    scale = _inverse(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == L2:
         result = _mean(xp, blocks, w, of="w") + _centred(xp, blocks, z) * scale
@@ -75,13 +75,15 @@ def vjp(
     With h = g (kl: r g) and p, q the weights of an element in its block,
     z: (h - p Σ_B h) / ε;  w: q Σ_B h (kl: Σ_B p g);  ε: -⟨z's cotangent, z⟩ / ε.
     """
-    scale = _inverse(xp, strength)
+    scale = _inverse(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == KL:
         p = result / blocks.total(result, of="z", at="z")
         h = result * cotangent
         w_cotangent = blocks.total(p * cotangent, of="z", at="w")
     else:
+        w = _finite(xp, w, _infinite_w(xp, blocks, w))
+        result = _finite(xp, result, _infinite_w(xp, blocks, result))
         p = _weights(xp, blocks, regularization, result, of="z")
         h = cotangent
         q = _weights(xp, blocks, regularization, w, of="w")
@@ -101,8 +103,10 @@ def _weights(xp: Any, blocks: Blocks, regularization: int, logits: Array, *, of:
     return _softmax(xp, blocks, logits, of=of)
 
 
-def _inverse(xp: Any, strength: Array) -> Array:
-    """1 / strength, and 0 at strength 0: there the blocks are groups of equal z."""
+def _inverse(xp: Any, blocks: Blocks, strength: Array) -> Array:
+    """1 / strength, 0 at strength 0 where the blocks are groups of equal z, NaN in NaN rows."""
+    nan_row = xp.any(blocks.nan_row, axis=blocks.axis, keepdims=True)
+    strength = xp.where(nan_row, float("nan") * strength, strength)
     hard = strength == 0
     return xp.where(hard, xp.zeros_like(strength), 1 / xp.where(hard, 1 + strength, strength))
 
@@ -133,14 +137,16 @@ def _softmax(xp: Any, blocks: Blocks, logits: Array, *, of: Side) -> Array:
     return exponentials / blocks.total(exponentials, of=of, at=of)
 
 
-def _lse(xp: Any, blocks: Blocks, w: Array) -> Array:
-    """log Σ_B exp(w) at z's elements.
+def _infinite_w(xp: Any, blocks: Blocks, w: Array) -> Array:
+    """Where w is infinite and has a value: at strength 0, where each is alone in its block."""
+    return xp.isinf(w) & ~blocks.nan_row
 
-    An infinite w has a value at strength 0 only, where it is a block of its own: itself.
-    """
-    infinite = xp.isinf(w) & ~blocks.nan_row
+
+def _lse(xp: Any, blocks: Blocks, w: Array) -> Array:
+    """log Σ_B exp(w) at z's elements."""
+    infinite = _infinite_w(xp, blocks, w)
     finite = _finite(xp, w, infinite)
     shifted = finite - blocks.maximum(finite, of="w", at="w")
     total = blocks.total(xp.exp(shifted), of="w", at="z")
-    at_infinity = blocks.maximum(w - finite, of="w", at="z")
-    return xp.log(total) + blocks.maximum(finite, of="w", at="z") + at_infinity
+    finite_part = xp.log(total) + blocks.maximum(finite, of="w", at="z")
+    return finite_part + blocks.total(_finite(xp, w, ~infinite), of="w", at="z")

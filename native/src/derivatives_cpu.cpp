@@ -1,10 +1,9 @@
 // The linear maps of the projection, given its blocks: J (jvp) and its transpose (vjp).
 //
 // With p, q the weights of an element within its block (p over z's elements, q over w's):
-//     l2      dr_i = ds_i - <p, ds>_B + <q, dw>_B                   p = q = 1 / |B|
-//     log_kl  the same                                 p = softmax_B(z / strength), q =
-//     softmax_B(w) kl      dr_i = r_i (ds_i - <p, ds>_B) + p_i sum_B(dw)         p_i = r_i /
-//     sum_B(r)
+//     l2      dr_i = ds_i - <p, ds>_B + <q, dw>_B              p = q = 1 / |B|
+//     log_kl  the same                                         p = softmax_B(s), q = softmax_B(w)
+//     kl      dr_i = r_i (ds_i - <p, ds>_B) + p_i sum_B(dw)    p_i = r_i / sum_B(r)
 // where s = z / strength, so that ds = (dz - (z - z_ref) dstrength / strength) / strength: any
 // z_ref of the block serves, since the map annihilates constants of a block.
 #include <algorithm>
@@ -21,7 +20,6 @@ namespace diffsort {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // One number per block of a row, addressed by block id.
 class PerBlock {
@@ -41,9 +39,10 @@ class PerBlock {
 };
 
 // One thread's memory, kept from row to row; only what a call needs is ever sized.
+template <class T>
 struct Scratch {
-  PerBlock sum, w_sum, z_total, z_max, z_reference, w_total, w_max;
-  std::vector<double> z_share, w_share;
+  PerBlock sum, total, z_reference;
+  std::vector<T> max, z_softmax, w_softmax;
 };
 
 // x / strength as a scale of derivatives: zero in the hard limit, where ranks are constant.
@@ -93,76 +92,83 @@ struct RowProblem {
   double outer(std::int64_t i) const { return R == Regularization::kl ? result(i) : 1.0; }
 };
 
-// exp(x_i - max_B x) for every element, and its total over the block. Infinite x are let through
-// for strength 0, where each is alone in its block.
-template <class X>
-void block_exponentials(std::int64_t n, Row<const std::int32_t> block, const X& x, PerBlock& max,
-                        PerBlock& total, std::vector<double>& out) {
-  max.reset(n, -kInfinity);
-  for (std::int64_t i = 0; i < n; ++i) max[block[i]] = std::max(max[block[i]], x(i));
+// softmax_B(x) into out. An infinite x is let through: at strength 0 it is alone in its block.
+template <class T, class X, class Out>
+void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, const Out& out,
+                   Scratch<T>& scratch) {
+  std::vector<T>& max = scratch.max;
+  max.assign(static_cast<std::size_t>(n), -std::numeric_limits<T>::infinity());
+  const auto largest = [&](std::int64_t i) -> T& {
+    return max[static_cast<std::size_t>(block_start(block[i]))];
+  };
+  for (std::int64_t i = 0; i < n; ++i) largest(i) = std::max(largest(i), x(i));
+  PerBlock& total = scratch.total;
   total.reset(n);
-  out.resize(static_cast<std::size_t>(n));
   for (std::int64_t i = 0; i < n; ++i) {
-    const double largest = max[block[i]];
-    const double share = x(i) == largest ? 1.0 : std::exp(x(i) - largest);
-    out[static_cast<std::size_t>(i)] = share;
+    const double below = static_cast<double>(x(i)) - static_cast<double>(largest(i));
+    const double share = x(i) == largest(i) ? 1.0 : std::exp(below);
     total[block[i]] += share;
+    out(i) = static_cast<T>(share);
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    out(i) = static_cast<T>(static_cast<double>(out(i)) / total[block[i]]);
   }
 }
 
-// p, as share(i) / total of the block.
+// p, the weights of z's elements within their blocks. l2 has the same weight for all of a block and
+// divides the block's sum instead of every term.
 template <class T, Regularization R>
 class ZWeights {
  public:
-  ZWeights(const RowProblem<T, R>& row, Scratch& scratch)
-      : row_(row), total_(scratch.z_total), share_(scratch.z_share) {
+  ZWeights(const RowProblem<T, R>& row, Scratch<T>& scratch)
+      : row_(row), total_(scratch.total), softmax_(scratch.z_softmax) {
     if constexpr (R == Regularization::log_kl) {
       // result = s + a constant of the block, so both have the same softmax.
-      const auto result = [&](std::int64_t i) { return row.result(i); };
-      block_exponentials(row.n, row.block_z, result, scratch.z_max, total_, share_);
+      softmax_.resize(static_cast<std::size_t>(row.n));
+      block_softmax<T>(
+          row.n, row.block_z, [&](std::int64_t i) { return static_cast<T>(row.result(i)); },
+          [&](std::int64_t i) -> T& { return softmax_[static_cast<std::size_t>(i)]; }, scratch);
     } else {
       total_.reset(row.n);
-      for (std::int64_t i = 0; i < row.n; ++i) total_[row.block_z[i]] += share(i);
+      for (std::int64_t i = 0; i < row.n; ++i) {
+        total_[row.block_z[i]] += R == Regularization::l2 ? 1.0 : row.result(i);
+      }
     }
   }
 
-  double share(std::int64_t i) const {
+  double operator[](std::int64_t i) const {
     if (R == Regularization::l2) return 1.0;
-    if (R == Regularization::kl) return row_.result(i);
-    return share_[static_cast<std::size_t>(i)];
+    // For an element alone in its block exactly 1, so that its derivative is exactly 0.
+    if (R == Regularization::kl) return row_.result(i) / total_[row_.block_z[i]];
+    return static_cast<double>(softmax_[static_cast<std::size_t>(i)]);
   }
-  // Turns sums over blocks into quotients by the block's total.
-  void divide(PerBlock& sums) const { sums.divide(total_); }
+  // sums of terms that were weighted with [] become <p, terms>_B.
+  void finish(PerBlock& sums) const {
+    if (R == Regularization::l2) sums.divide(total_);
+  }
+  // Sums over w's part of the blocks, as far as they are to be multiplied by 1 / sum_B(r).
+  void divide_by_total(PerBlock& sums) const {
+    if (R == Regularization::kl) sums.divide(total_);
+  }
 
  private:
   const RowProblem<T, R>& row_;
   PerBlock& total_;
-  std::vector<double>& share_;
+  std::vector<T>& softmax_;
 };
 
-// q of log_kl, softmax_B(w), in the same form.
-template <class T, Regularization R>
-class WSoftmax {
- public:
-  WSoftmax(const RowProblem<T, R>& row, Scratch& scratch)
-      : total_(scratch.w_total), share_(scratch.w_share) {
-    const auto w = [&](std::int64_t j) { return row.w[j]; };
-    block_exponentials(row.n, row.block_w, w, scratch.w_max, total_, share_);
-  }
-
-  double share(std::int64_t j) const { return share_[static_cast<std::size_t>(j)]; }
-  void divide(PerBlock& sums) const { sums.divide(total_); }
-
- private:
-  PerBlock& total_;
-  std::vector<double>& share_;
-};
+// q of log_kl, softmax_B(w), into out.
+template <class T, Regularization R, class Out>
+void w_softmax(const RowProblem<T, R>& row, const Out& out, Scratch<T>& scratch) {
+  const auto w = [&](std::int64_t j) { return static_cast<T>(row.w[j]); };
+  block_softmax<T>(row.n, row.block_w, w, out, scratch);
+}
 
 // z less a z of the same block: the block's first finite element in input order.
 template <class T, Regularization R>
 class RelativeZ {
  public:
-  RelativeZ(const RowProblem<T, R>& row, Scratch& scratch)
+  RelativeZ(const RowProblem<T, R>& row, Scratch<T>& scratch)
       : row_(row), reference_(scratch.z_reference) {
     reference_.reset(row.n, kNan);
     for (std::int64_t i = 0; i < row.n; ++i) {
@@ -178,15 +184,14 @@ class RelativeZ {
 };
 
 // --- J^T
-// -------------------------------------------------------------------------------------------
 
 template <class T, Regularization R, class G>
-void vjp_z(const RowProblem<T, R>& row, const G& g, const ZWeights<T, R>& p, PerBlock& quotient,
-           Row<T> out, double* strength_out, Scratch& scratch) {
+void vjp_z(const RowProblem<T, R>& row, const G& g, const ZWeights<T, R>& p, PerBlock& sum,
+           Row<T> out, double* strength_out, Scratch<T>& scratch) {
   const auto cotangent = [&](std::int64_t i) {
     const std::int32_t id = row.block_z[i];
     if (is_infinite_block(id)) return 0.0;
-    return over_strength(g(i) - p.share(i) * quotient[id], row.strength);
+    return over_strength(g(i) - p[i] * sum[id], row.strength);
   };
   if (out) {
     for (std::int64_t i = 0; i < row.n; ++i) out[i] = static_cast<T>(row.z_sign * cotangent(i));
@@ -203,43 +208,36 @@ void vjp_z(const RowProblem<T, R>& row, const G& g, const ZWeights<T, R>& p, Per
 
 template <class T, Regularization R>
 void vjp_row(const RowProblem<T, R>& row, Row<const T> g_data, Row<T> z_out, Row<T> w_out,
-             double* strength_out, Scratch& scratch) {
+             double* strength_out, Scratch<T>& scratch) {
   if (!valid_ids(row.block_z, row.n) || (w_out && !valid_ids(row.block_w, row.n))) {
     fill_nan(z_out, row.n);
     fill_nan(w_out, row.n);
     if (strength_out) *strength_out = kNan;
     return;
   }
+  constexpr bool log_kl = R == Regularization::log_kl;
+  if (log_kl && w_out) w_softmax(row, [&](std::int64_t j) -> T& { return w_out[j]; }, scratch);
+
   const auto g = [&](std::int64_t i) {
     return row.w_sign * row.outer(i) * static_cast<double>(g_data[i]);
   };
   PerBlock& sum = scratch.sum;
   sum.reset(row.n);
   for (std::int64_t i = 0; i < row.n; ++i) sum[row.block_z[i]] += g(i);
-
-  if constexpr (R == Regularization::log_kl) {
-    if (w_out) {
-      const WSoftmax<T, R> q(row, scratch);
-      scratch.w_sum = sum;
-      q.divide(scratch.w_sum);
-      for (std::int64_t j = 0; j < row.n; ++j) {
-        w_out[j] = static_cast<T>(row.w_sign * q.share(j) * scratch.w_sum[row.block_w[j]]);
-      }
-      if (!z_out && !strength_out) return;
-    }
+  if (!log_kl || z_out || strength_out) {
+    const ZWeights<T, R> p(row, scratch);
+    p.finish(sum);
+    vjp_z(row, g, p, sum, z_out, strength_out, scratch);
+    p.divide_by_total(sum);
   }
-  const ZWeights<T, R> p(row, scratch);
-  p.divide(sum);
-  vjp_z(row, g, p, sum, z_out, strength_out, scratch);
-  if (R != Regularization::log_kl && w_out) {
-    for (std::int64_t j = 0; j < row.n; ++j) {
-      w_out[j] = static_cast<T>(row.w_sign * sum[row.block_w[j]]);
-    }
+  if (!w_out) return;
+  for (std::int64_t j = 0; j < row.n; ++j) {
+    const double weight = log_kl ? static_cast<double>(w_out[j]) : 1.0;
+    w_out[j] = static_cast<T>(row.w_sign * weight * sum[row.block_w[j]]);
   }
 }
 
 // --- J
-// ---------------------------------------------------------------------------------------------
 
 // ds_i, up to a constant of the block.
 template <class T, Regularization R>
@@ -253,13 +251,13 @@ double s_tangent(const RowProblem<T, R>& row, Row<const T> dz, const RelativeZ<T
 
 template <class T, Regularization R>
 void jvp_z(const RowProblem<T, R>& row, Row<const T> dz, const RelativeZ<T, R>* z, double dstrength,
-           const ZWeights<T, R>& p, Row<T> out, Scratch& scratch) {
+           const ZWeights<T, R>& p, Row<T> out, Scratch<T>& scratch) {
   PerBlock& mean = scratch.sum;
   mean.reset(row.n);
   for (std::int64_t i = 0; i < row.n; ++i) {
-    mean[row.block_z[i]] += p.share(i) * s_tangent(row, dz, z, dstrength, i);
+    mean[row.block_z[i]] += p[i] * s_tangent(row, dz, z, dstrength, i);
   }
-  p.divide(mean);
+  p.finish(mean);
   for (std::int64_t i = 0; i < row.n; ++i) {
     const std::int32_t id = row.block_z[i];
     const double centred = s_tangent(row, dz, z, dstrength, i) - mean[id];
@@ -269,29 +267,30 @@ void jvp_z(const RowProblem<T, R>& row, Row<const T> dz, const RelativeZ<T, R>* 
 
 template <class T, Regularization R>
 void jvp_add_w(const RowProblem<T, R>& row, Row<const T> dw_data, const ZWeights<T, R>& p,
-               Row<T> out, Scratch& scratch) {
-  const auto dw = [&](std::int64_t j) { return row.w_sign * static_cast<double>(dw_data[j]); };
-  PerBlock& sum = scratch.w_sum;
+               Row<T> out, Scratch<T>& scratch) {
+  constexpr bool log_kl = R == Regularization::log_kl;
+  std::vector<T>& q = scratch.w_softmax;
+  const auto q_at = [&](std::int64_t j) -> T& { return q[static_cast<std::size_t>(j)]; };
+  PerBlock& sum = scratch.sum;
   sum.reset(row.n);
-  if constexpr (R == Regularization::log_kl) {
-    const WSoftmax<T, R> q(row, scratch);
-    for (std::int64_t j = 0; j < row.n; ++j) sum[row.block_w[j]] += q.share(j) * dw(j);
-    q.divide(sum);
-    for (std::int64_t i = 0; i < row.n; ++i) {
-      out[i] += static_cast<T>(row.w_sign * sum[row.block_z[i]]);
-    }
-  } else {
-    for (std::int64_t j = 0; j < row.n; ++j) sum[row.block_w[j]] += dw(j);
-    p.divide(sum);
-    for (std::int64_t i = 0; i < row.n; ++i) {
-      out[i] += static_cast<T>(row.w_sign * p.share(i) * sum[row.block_z[i]]);
-    }
+  if (log_kl) {
+    q.resize(static_cast<std::size_t>(row.n));
+    w_softmax(row, q_at, scratch);
+  }
+  for (std::int64_t j = 0; j < row.n; ++j) {
+    const double weight = log_kl ? static_cast<double>(q_at(j)) : 1.0;
+    sum[row.block_w[j]] += weight * row.w_sign * static_cast<double>(dw_data[j]);
+  }
+  p.finish(sum);
+  for (std::int64_t i = 0; i < row.n; ++i) {
+    const double share = R == Regularization::kl ? p[i] : 1.0;
+    out[i] += static_cast<T>(row.w_sign * share * sum[row.block_z[i]]);
   }
 }
 
 template <class T, Regularization R>
 void jvp_row(const RowProblem<T, R>& row, Row<const T> dz, Row<const T> dw, bool has_strength,
-             double dstrength, Row<T> out, Scratch& scratch) {
+             double dstrength, Row<T> out, Scratch<T>& scratch) {
   if (!valid_ids(row.block_z, row.n) || (dw && !valid_ids(row.block_w, row.n))) {
     return fill_nan(out, row.n);
   }
@@ -309,7 +308,6 @@ void jvp_row(const RowProblem<T, R>& row, Row<const T> dz, Row<const T> dw, bool
 }
 
 // --- all rows
-// ---------------------------------------------------------------------------------------
 
 template <class T, Regularization R, class Body>
 void for_each_row(const Problem& problem, const Linearization<T>& at, int threads,
@@ -317,7 +315,7 @@ void for_each_row(const Problem& problem, const Linearization<T>& at, int thread
   const RowSpace& space = problem.space;
   for_each_row_range(
       space.rows(), space.length, threads, [&](std::int64_t begin, std::int64_t end) {
-        Scratch scratch;
+        Scratch<T> scratch;
         for (std::int64_t r = begin; r < end; ++r) {
           const RowProblem<T, R> row{space.length,
                                      problem.strength.row(space, r),
@@ -337,21 +335,23 @@ template <class T, Regularization R>
 void jvp_rows(const Problem& problem, const Linearization<T>& at, const Tangents<T>& tangents,
               int threads) {
   const RowSpace& space = problem.space;
-  for_each_row<T, R>(problem, at, threads, [&](std::int64_t r, const auto& row, Scratch& scratch) {
-    jvp_row(row, tangents.z.row(space, r), tangents.w.row(space, r), tangents.has_strength,
-            tangents.has_strength ? tangents.strength.row(space, r) : 0.0,
-            tangents.out.row(space, r), scratch);
-  });
+  for_each_row<T, R>(
+      problem, at, threads, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
+        jvp_row(row, tangents.z.row(space, r), tangents.w.row(space, r), tangents.has_strength,
+                tangents.has_strength ? tangents.strength.row(space, r) : 0.0,
+                tangents.out.row(space, r), scratch);
+      });
 }
 
 template <class T, Regularization R>
 void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangents<T>& cotangents,
               int threads) {
   const RowSpace& space = problem.space;
-  for_each_row<T, R>(problem, at, threads, [&](std::int64_t r, const auto& row, Scratch& scratch) {
-    vjp_row(row, cotangents.g.row(space, r), cotangents.z.row(space, r), cotangents.w.row(space, r),
-            cotangents.strength.row(space, r).data, scratch);
-  });
+  for_each_row<T, R>(
+      problem, at, threads, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
+        vjp_row(row, cotangents.g.row(space, r), cotangents.z.row(space, r),
+                cotangents.w.row(space, r), cotangents.strength.row(space, r).data, scratch);
+      });
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
 // Isotonic regression by pooling adjacent violators, on sorted s = z / strength and sorted w.
 //
 // Minimises the isotonic problem of Blondel et al. (2020), section 4: the block value is
-//     l2: mean_B(s - w)            kl, log_kl: lse_B(s) - log sum_B(W)      W = w, or exp(w) in
-//     log_kl
+//     l2: mean_B(s - w)      kl: lse_B(s) - log sum_B(w)      log_kl: lse_B(s) - lse_B(w)
 // and two neighbouring blocks pool when v(left) <= v(right). Ties pool, so the partition is unique.
 //
 // Numerics: a block keeps its sums relative to its own first element, so that neither a common
@@ -15,6 +14,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "diffsort/projection.h"
@@ -43,9 +43,11 @@ struct BlockSums {
   }
 
   // v(left) <= v(right), where the right block starts ds below the left one in s and dw in w.
-  // Zero weights need no special case: S / 0 is the value +inf.
+  // Zero weights need no special case: S / 0 is the value +inf. Blocks that are infinitely far apart
+  // stay so even then: next to the other's, their weight in a common softmax is 0.
   static bool violates(const BlockSums& left, std::int64_t, const BlockSums& right, std::int64_t,
                        double ds, double dw) {
+    if (ds == std::numeric_limits<double>::infinity()) return false;
     const double shift = R == Regularization::kl ? ds : ds - dw;
     return left.s / left.w * std::exp(shift) <= right.s / right.w;
   }
@@ -83,6 +85,8 @@ class Pooling {
   void run(std::int64_t n, double strength, const Z& z, const W& w) {
     starts_.clear();
     sums_.clear();
+    starts_.reserve(static_cast<std::size_t>(n));  // pages that no block reaches stay untouched
+    sums_.reserve(static_cast<std::size_t>(n));
     for (std::int64_t i = 0; i < n; ++i) {
       std::int64_t start = i;
       BlockSums<R> block = BlockSums<R>::singleton(w(i));
@@ -102,6 +106,7 @@ class Pooling {
       starts_.push_back(static_cast<std::int32_t>(start));
       sums_.push_back(block);
     }
+    if (static_cast<std::size_t>(n) >= kReleaseLength) std::vector<BlockSums<R>>().swap(sums_);
   }
 
   std::size_t blocks() const { return starts_.size(); }

@@ -52,7 +52,8 @@ struct Projection {
   Rows<std::int32_t> block_z, block_w;  // absent: not wanted
 };
 
-// Cost: O(n log n) per row at worst; scratch 28 bytes per element and thread in float32 (40 in kl).
+// Cost: O(n log n) per row at worst. Peak of scratch and outputs together, for one long row of
+// float32: 24 bytes per element (l2), 28 (kl, log_kl).
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, int threads);
 

@@ -1,11 +1,16 @@
 // Rows of a strided n-d array: the only view of memory that the solver has.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace diffsort {
 
 constexpr int kMaxBatchDims = 64;
+
+// In rows at least this long, scratch memory is given back as soon as it is done with: getting it
+// again costs little beside the work, and keeping it would set the peak.
+constexpr std::size_t kReleaseLength = std::size_t{1} << 20;
 
 // The axes of an array other than the one that is sorted, and that axis' length.
 struct RowSpace {

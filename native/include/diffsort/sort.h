@@ -2,9 +2,10 @@
 //
 // Keys: IEEE floats of one sign order like their bits; flipping bits makes unsigned keys ascend
 // while values descend. -0 and +0 get one key, so they tie. NaN is not sorted but reported.
-// Cost: least-significant-digit radix, 8 bits a pass, O(n); insertion below 32 and std::sort below
-// 256 elements. Pairs are unique (the index is part of the order), so all three are stable.
-// Scratch: two pairs per element (16 bytes in float32, 32 in float64).
+// Cost: least-significant-digit radix, 8 bits a pass, O(n); std::sort below 256 elements, counting
+// smaller pairs below 32. Pairs are unique (the index is part of the order), so all are stable.
+// Scratch: two pairs per element (16 bytes in float32, 32 in float64), one after sorting a
+// long row.
 #pragma once
 
 #include <algorithm>
@@ -86,8 +87,8 @@ class SortedRow {
           Key::pair(to_descending_key(value), static_cast<std::uint32_t>(i));
     }
     if (has_nan) return false;
-    if (n <= kInsertionSortLimit) {
-      insertion_sort();
+    if (n <= kRankSortLimit) {
+      rank_sort();
     } else if (n <= kComparisonSortLimit) {
       std::sort(pairs_.begin(), pairs_.begin() + n);
     } else {
@@ -104,7 +105,7 @@ class SortedRow {
   }
 
  private:
-  static constexpr std::int64_t kInsertionSortLimit = 32;
+  static constexpr std::int64_t kRankSortLimit = 32;
   static constexpr std::int64_t kComparisonSortLimit = 256;
   static constexpr int kDigitBits = 8;
   static constexpr int kPasses = static_cast<int>(8 * sizeof(Bits) / kDigitBits);
@@ -114,13 +115,16 @@ class SortedRow {
     return static_cast<std::size_t>(key >> (pass * kDigitBits)) & (kBuckets - 1);
   }
 
-  void insertion_sort() {
-    for (std::size_t i = 1; i < size_; ++i) {
+  // Every pair goes to the number of pairs below it: quadratic, but without a branch to mispredict.
+  void rank_sort() {
+    grow(spare_, size_);
+    for (std::size_t i = 0; i < size_; ++i) {
       const Pair p = pairs_[i];
-      std::size_t hole = i;
-      for (; hole > 0 && p < pairs_[hole - 1]; --hole) pairs_[hole] = pairs_[hole - 1];
-      pairs_[hole] = p;
+      std::size_t rank = 0;
+      for (std::size_t j = 0; j < size_; ++j) rank += pairs_[j] < p;
+      spare_[rank] = p;
     }
+    pairs_.swap(spare_);
   }
 
   void radix_sort() {
@@ -145,6 +149,7 @@ class SortedRow {
       }
       pairs_.swap(spare_);
     }
+    if (size_ >= kReleaseLength) std::vector<Pair>().swap(spare_);
   }
 
   static void grow(std::vector<Pair>& pairs, std::size_t size) {
