@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from diffsort.backends import check_framework, threads
 from diffsort.core.spec import (
+    KL,
     LOG_KL,
     Spec,
     broadcast_error,
@@ -106,8 +107,9 @@ class _Point:
     def keep_for(self, wrt: tuple[str, ...]) -> None:
         """Copies what the derivatives read of the inputs, and drops the rest: the caller may write
         to the inputs, which must not change a derivative that is taken later."""
-        self.z = np.array(self.z) if "strength" in wrt and self.z is not None else None
+        reads_z = "strength" in wrt or ("w" in wrt and self.spec.regularization == KL)
         reads_w = "w" in wrt and self.spec.regularization == LOG_KL
+        self.z = np.array(self.z) if reads_z and self.z is not None else None
         self.w = np.array(self.w) if reads_w else None
         self.strength = np.array(self.strength) if np.ndim(self.strength) else self.strength
 

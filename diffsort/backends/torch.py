@@ -26,6 +26,7 @@ from torch.autograd import forward_ad
 from diffsort.backends import capabilities, check_framework, threads
 from diffsort.core import isotonic
 from diffsort.core.spec import (
+    KL,
     L2,
     LOG_KL,
     Spec,
@@ -203,23 +204,29 @@ def _strength_tensor(spec: Spec, strength: Tensor, values: Tensor) -> Tensor:
 
 
 def _is_plain(*tensors: Tensor | float | None) -> bool:
-    """Plain tensors with nothing that would have to see or change what is computed."""
+    """Plain tensors, and nothing around that would have to see or change what is computed."""
+    if (
+        torch.compiler.is_compiling()
+        or _force_reference
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    ):
+        return False
+    for tensor in tensors:
+        if isinstance(tensor, Tensor) and not _is_plain_tensor(tensor):
+            return False
+    return True
+
+
+def _is_plain_tensor(tensor: Tensor) -> bool:
     return (
-        not torch.compiler.is_compiling()
-        and not _force_reference
-        and not torch._C._are_functorch_transforms_active()
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._len_torch_function_stack() == 0
-        and forward_ad._current_level < 0
-        and torch._C._get_tracing_state() is None
-        and all(
-            type(tensor) in _PLAIN_TYPES
-            and tensor.is_cpu
-            and torch._C._has_storage(tensor)  # not so in the engine's own batching
-            and not tensor._is_zerotensor()  # autograd's zeros, which take no memory
-            for tensor in tensors
-            if isinstance(tensor, Tensor)
-        )
+        type(tensor) in _PLAIN_TYPES
+        and tensor.is_cpu
+        and torch._C._has_storage(tensor)  # not so in the autograd engine's own batching
+        and not tensor._is_zerotensor()  # autograd's zeros, which take no memory
     )
 
 
@@ -386,7 +393,7 @@ def _solve(
 ) -> Tensor:
     values = w if z is None else z
     assert values is not None
-    result = torch.empty(values.shape, dtype=values.dtype)
+    result = torch.empty_like(values, memory_format=torch.contiguous_format)
     native.project(
         _native(z),
         _native(w),
@@ -401,8 +408,12 @@ def _solve(
 
 
 def _native(tensor: Tensor | None) -> Tensor | None:
-    """As DLPack exports it: the lazy negative bit is not part of that."""
-    return tensor if tensor is None or not tensor.is_neg() else tensor.resolve_neg()
+    """As DLPack exports it, which knows neither gradients nor the lazy negative bit."""
+    if tensor is None:
+        return None
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def _native_strength(strength: float | Tensor) -> float | Tensor | None:
@@ -424,7 +435,7 @@ class _Projection(torch.autograd.Function):
         result = _solve(spec, z, w, strength, block_z, block_w)
         # No more is kept than the derivatives read.
         ctx.save_for_backward(
-            z if needs_strength else None,
+            z if needs_strength or (needs_w and spec.regularization == KL) else None,
             w if needs_w and spec.regularization == LOG_KL else None,
             strength if isinstance(strength, Tensor) else None,
             result if spec.regularization != L2 else None,
@@ -501,14 +512,14 @@ def _vjp_formula(
     block_w: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """In the terms of P: signs on the way in and on the way out. What is not needed is a zero."""
-    zero = torch.zeros_like(cotangent, dtype=torch.float64)
+    zero = torch.zeros_like(block_z, dtype=torch.float64)
     cotangents = isotonic.vjp(
         xp,
         _Blocks(block_z, block_w if block_w is not None else block_z, spec.axis),
         spec.regularization,
         spec.w_sign * cotangent.to(torch.float64),
         zero if result is None else spec.w_sign * result.to(torch.float64),
-        _signed(spec.z_sign, z, cotangent, spec.axis) if needs[2] else zero,
+        _signed(spec.z_sign, z, cotangent, spec.axis) if needs[1] or needs[2] else zero,
         zero if w is None else spec.w_sign * w.to(torch.float64),
         _strength_rows(strength, cotangent),
     )

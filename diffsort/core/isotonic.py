@@ -78,7 +78,10 @@ def vjp(
     scale = _inverse(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == KL:
-        p = result / blocks.total(result, of="z", at="z")
+        # A block without weight in w has results 0, which do not tell its softmax: z does.
+        total = blocks.total(result, of="z", at="z")
+        softmax = _softmax(xp, blocks, z * scale, of="z")
+        p = xp.where(total == 0, softmax, result / xp.where(total == 0, softmax, total))
         h = result * cotangent
         w_cotangent = blocks.total(p * cotangent, of="z", at="w")
     else:
@@ -106,7 +109,7 @@ def _weights(xp: Any, blocks: Blocks, regularization: int, logits: Array, *, of:
 def _inverse(xp: Any, blocks: Blocks, strength: Array) -> Array:
     """1 / strength, 0 at strength 0 where the blocks are groups of equal z, NaN in NaN rows."""
     nan_row = xp.any(blocks.nan_row, axis=blocks.axis, keepdims=True)
-    strength = xp.where(nan_row, float("nan") * strength, strength)
+    strength = strength * xp.where(nan_row, float("nan"), 1.0)
     hard = strength == 0
     return xp.where(hard, xp.zeros_like(strength), 1 / xp.where(hard, 1 + strength, strength))
 

@@ -92,10 +92,10 @@ struct RowProblem {
   double outer(std::int64_t i) const { return R == Regularization::kl ? result(i) : 1.0; }
 };
 
-// softmax_B(x) into out. An infinite x is let through: at strength 0 it is alone in its block.
+// softmax_B(scale x) into out. An infinite x is let through: at strength 0 it is alone in its block.
 template <class T, class X, class Out>
-void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, const Out& out,
-                   Scratch<T>& scratch) {
+void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, double scale,
+                   const Out& out, Scratch<T>& scratch) {
   std::vector<T>& max = scratch.max;
   max.assign(static_cast<std::size_t>(n), -std::numeric_limits<T>::infinity());
   const auto largest = [&](std::int64_t i) -> T& {
@@ -106,7 +106,7 @@ void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, co
   total.reset(n);
   for (std::int64_t i = 0; i < n; ++i) {
     const double below = static_cast<double>(x(i)) - static_cast<double>(largest(i));
-    const double share = x(i) == largest(i) ? 1.0 : std::exp(below);
+    const double share = x(i) == largest(i) ? 1.0 : std::exp(scale * below);
     total[block[i]] += share;
     out(i) = static_cast<T>(share);
   }
@@ -124,34 +124,52 @@ class ZWeights {
       : row_(row), total_(scratch.total), softmax_(scratch.z_softmax) {
     if constexpr (R == Regularization::log_kl) {
       // result = s + a constant of the block, so both have the same softmax.
-      softmax_.resize(static_cast<std::size_t>(row.n));
-      block_softmax<T>(
-          row.n, row.block_z, [&](std::int64_t i) { return static_cast<T>(row.result(i)); },
-          [&](std::int64_t i) -> T& { return softmax_[static_cast<std::size_t>(i)]; }, scratch);
-    } else {
+      softmax([&](std::int64_t i) { return static_cast<T>(row.result(i)); }, 1.0, scratch);
+      return;
+    }
+    bool weightless = false;
+    if (R == Regularization::kl) {
+      sum_results();
+      for (std::int64_t i = 0; i < row.n; ++i) weightless |= total_[row.block_z[i]] == 0.0;
+    }
+    if (R == Regularization::kl && weightless) {
+      // A block without weight in w has results 0, which do not tell its softmax: z does.
+      const double scale = row.strength > 0.0 ? 1.0 / row.strength : 0.0;
+      softmax([&](std::int64_t i) { return static_cast<T>(row.z[i]); }, scale, scratch);
+      sum_results();
+    }
+    if (R == Regularization::l2) {
       total_.reset(row.n);
-      for (std::int64_t i = 0; i < row.n; ++i) {
-        total_[row.block_z[i]] += R == Regularization::l2 ? 1.0 : row.result(i);
-      }
+      for (std::int64_t i = 0; i < row.n; ++i) total_[row.block_z[i]] += 1.0;
     }
   }
 
   double operator[](std::int64_t i) const {
     if (R == Regularization::l2) return 1.0;
-    // For an element alone in its block exactly 1, so that its derivative is exactly 0.
-    if (R == Regularization::kl) return row_.result(i) / total_[row_.block_z[i]];
+    if (R == Regularization::kl) {
+      // For an element alone in its block exactly 1, so that its derivative is exactly 0.
+      const double total = total_[row_.block_z[i]];
+      if (total != 0.0) return row_.result(i) / total;
+    }
     return static_cast<double>(softmax_[static_cast<std::size_t>(i)]);
   }
   // sums of terms that were weighted with [] become <p, terms>_B.
   void finish(PerBlock& sums) const {
     if (R == Regularization::l2) sums.divide(total_);
   }
-  // Sums over w's part of the blocks, as far as they are to be multiplied by 1 / sum_B(r).
-  void divide_by_total(PerBlock& sums) const {
-    if (R == Regularization::kl) sums.divide(total_);
-  }
 
  private:
+  template <class X>
+  void softmax(const X& x, double scale, Scratch<T>& scratch) {
+    softmax_.resize(static_cast<std::size_t>(row_.n));
+    const auto out = [&](std::int64_t i) -> T& { return softmax_[static_cast<std::size_t>(i)]; };
+    block_softmax<T>(row_.n, row_.block_z, x, scale, out, scratch);
+  }
+  void sum_results() {
+    total_.reset(row_.n);
+    for (std::int64_t i = 0; i < row_.n; ++i) total_[row_.block_z[i]] += row_.result(i);
+  }
+
   const RowProblem<T, R>& row_;
   PerBlock& total_;
   std::vector<T>& softmax_;
@@ -161,7 +179,7 @@ class ZWeights {
 template <class T, Regularization R, class Out>
 void w_softmax(const RowProblem<T, R>& row, const Out& out, Scratch<T>& scratch) {
   const auto w = [&](std::int64_t j) { return static_cast<T>(row.w[j]); };
-  block_softmax<T>(row.n, row.block_w, w, out, scratch);
+  block_softmax<T>(row.n, row.block_w, w, 1.0, out, scratch);
 }
 
 // z less a z of the same block: the block's first finite element in input order.
@@ -228,7 +246,13 @@ void vjp_row(const RowProblem<T, R>& row, Row<const T> g_data, Row<T> z_out, Row
     const ZWeights<T, R> p(row, scratch);
     p.finish(sum);
     vjp_z(row, g, p, sum, z_out, strength_out, scratch);
-    p.divide_by_total(sum);
+    if (R == Regularization::kl && w_out) {
+      // w's part is <p, g>_B, not the sum over r g.
+      sum.reset(row.n);
+      for (std::int64_t i = 0; i < row.n; ++i) {
+        sum[row.block_z[i]] += p[i] * row.w_sign * static_cast<double>(g_data[i]);
+      }
+    }
   }
   if (!w_out) return;
   for (std::int64_t j = 0; j < row.n; ++j) {

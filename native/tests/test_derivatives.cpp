@@ -146,6 +146,18 @@ TEST_CASE("vjp is the transpose of jvp") {
   }
 }
 
+TEST_CASE("kl: a block without weight in w still passes on what w would bring") {
+  const Vector g{1, 2, 3, 4};
+  // Strength 0: every w goes to one z. Above: the whole row is one block, r = softmax(z) sum(w).
+  const Cotangent hard = vjp(point(Regularization::kl, 0.0, {.3, 1.1, -.7, 2.2}, {0, 3, 1, 0}), g);
+  CHECK(hard.w == Vector{1, 4, 2, 3});
+  CHECK(hard.z == Vector(4, 0.0));
+  const Cotangent zero = vjp(point(Regularization::kl, 1.0, {0, std::log(3.0)}, {0, 0}), {1, 2});
+  CHECK(zero.z == Vector(2, 0.0));
+  CHECK(zero.w[0] == doctest::Approx(1.75));
+  CHECK(zero.w[1] == doctest::Approx(1.75));
+}
+
 TEST_CASE("golden derivatives") {
   const Vector x{2.9, 0.1, 1.2, 1.3}, g{1, 2, 3, 4};
   const auto check = [](const Vector& actual, const Vector& expected) {

@@ -1,0 +1,273 @@
+"""Speed on the CPU: diffsort against torchsort, torch.sort, np.sort and np.argsort.
+
+    python benchmarks/cpu.py                      everything, about half an hour
+    python benchmarks/cpu.py --quick              the shapes below a million elements, fewer rounds
+    python benchmarks/cpu.py --shapes 1x1000 --operators soft_rank
+
+How it measures. Times on a shared machine drift, so only ratios within a round are quoted: a round
+draws fresh inputs and times every contender on them once, in an order that turns from round to
+round; the table holds the median over the rounds and the quartiles. No input is ever used twice by
+the same contender: a branch predictor learns a repeated input and flatters the comparison sorts.
+
+Three regimes are kept apart, because the work depends on how much the isotonic step pools:
+S: one block (the operator is affine there), M: pooling in between, H: nearly hard.
+"""
+
+import argparse
+import math
+import time
+
+import numpy as np
+import report
+import torch
+
+import diffsort
+
+try:
+    import torchsort
+except ImportError:
+    torchsort = None
+
+SHAPES = (
+    (1, 100),
+    (1, 1_000),
+    (1, 10_000),
+    (1, 1_000_000),
+    (1, 10_000_000),
+    (128, 100),
+    (128, 1_000),
+    (4096, 32),
+    (1024, 1024),
+    (100_000, 16),
+)
+
+REGIMES = """\
+Inputs are float32 and N(0, 1). Regimes, with range = the largest less the smallest value of a row:
+soft_rank l2: range/strength = n/4 (S), n (M), 50 n (H); soft_rank kl: range/strength = ln(2)/2 (S),
+8 (M), 50 n (H); soft_sort: n/(strength · range) = 1/8 (S), 1 (M), 50 (H). Times are medians in ns
+per element; ratios are medians within a round, with quartiles; below 1 diffsort is faster. "f" is
+forward without gradient, "fb" forward and backward, both through torch. The sorts are forward only.
+"""
+
+
+def strength(operator, regularization, regime, x):
+    """The strength of a regime for one input, from the ranges of its rows."""
+    n = x.shape[-1]
+    ranges = x.amax(-1) - x.amin(-1)
+    spread = {"S": ranges.max(), "M": ranges.median(), "H": ranges.min()}[regime].item()
+    if operator == "soft_sort":
+        return {"S": 8, "M": 1, "H": 1 / 50}[regime] * n / spread
+    if regularization == "kl":
+        return spread / {"S": math.log(2) / 2, "M": 8, "H": 50 * n}[regime]
+    return spread / {"S": n / 4, "M": n, "H": 50 * n}[regime]
+
+
+def contenders(operator, regularization):
+    """name -> function of (float32 leaf that requires grad, cotangent, NumPy array, strength)."""
+
+    def forward(library):
+        fun = getattr(library, operator)
+
+        def run(x, g, a, s):
+            with torch.no_grad():
+                fun(x, regularization=regularization, regularization_strength=s)
+
+        return run
+
+    def both(library):
+        fun = getattr(library, operator)
+
+        def run(x, g, a, s):
+            fun(x, regularization=regularization, regularization_strength=s).backward(g)
+
+        return run
+
+    def torch_sort(x, g, a, s):
+        with torch.no_grad():
+            torch.sort(x, dim=-1)
+
+    found = {
+        "diffsort f": forward(diffsort),
+        "diffsort fb": both(diffsort),
+        "torch.sort": torch_sort,
+        "np.sort": lambda x, g, a, s: np.sort(a, axis=-1),
+        "np.argsort": lambda x, g, a, s: np.argsort(a, axis=-1),
+    }
+    if torchsort is not None:
+        found["torchsort f"] = forward(torchsort)
+        found["torchsort fb"] = both(torchsort)
+    return found
+
+
+def timed_rounds(runs, make_input, calls, seconds, least, most):
+    """name -> array of seconds per call, one entry per round."""
+    times = {name: [] for name in runs}
+    names = list(runs)
+    start = time.perf_counter()
+    turn = -1  # the first round warms up and is not kept
+    while turn < least or (turn < most and time.perf_counter() - start < seconds):
+        inputs = [make_input() for _ in range(calls)]
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            run = runs[name]
+            # Own leaves for every contender, so that no gradient is accumulated or shared.
+            prepared = [(x.clone().requires_grad_(), g, a, s) for x, g, a, s in inputs]
+            begin = time.perf_counter()
+            for arguments in prepared:
+                run(*arguments)
+            elapsed = time.perf_counter() - begin
+            if turn >= 0:
+                times[name].append(elapsed / calls)
+        turn += 1
+    return {name: np.array(t) for name, t in times.items()}
+
+
+def measure(shape, operator, regularization, regime, options):
+    rows, n = shape
+
+    def make_input():
+        x = torch.randn(rows, n)
+        return x, torch.randn(rows, n), x.numpy(), strength(operator, regularization, regime, x)
+
+    size = rows * n
+    # At least a few thousand elements between two readings of the clock.
+    calls = max(1, min(64, 50_000 // size))
+    least, most = (3, 5) if options.quick else (3, 100)
+    seconds = 1.0 if options.quick else 3.0
+    t = timed_rounds(contenders(operator, regularization), make_input, calls, seconds, least, most)
+    nan = np.full(len(t["diffsort f"]), np.nan)
+    rival_f, rival_fb = t.get("torchsort f", nan), t.get("torchsort fb", nan)
+    per = 1e9 / size
+    print(
+        f"{operator} {regularization} {regime} {rows}x{n}: {len(nan)} rounds, "
+        f"fb/torchsort {report.quartiles(t['diffsort fb'] / rival_fb)}",
+        flush=True,
+    )
+    return [
+        f"({rows}, {n})",
+        regularization,
+        regime,
+        report.short(np.median(t["diffsort f"]) * per),
+        report.short(np.median(t["diffsort fb"]) * per),
+        report.short(np.median(rival_f) * per),
+        report.short(np.median(rival_fb) * per),
+        report.quartiles(t["diffsort fb"] / rival_fb),
+        report.quartiles(t["diffsort f"] / t["torch.sort"]),
+        report.quartiles(t["diffsort fb"] / t["torch.sort"]),
+        report.quartiles(t["diffsort f"] / t["np.sort"]),
+        report.quartiles(t["diffsort f"] / t["np.argsort"]),
+    ]
+
+
+HEADER = (
+    "shape",
+    "reg.",
+    "regime",
+    "diffsort f",
+    "diffsort fb",
+    "torchsort f",
+    "torchsort fb",
+    "fb / torchsort fb",
+    "f / torch.sort",
+    "fb / torch.sort",
+    "f / np.sort",
+    "f / np.argsort",
+)
+
+
+def call_overhead(options):
+    """One small call of each kind, (1, 10) float32, strength 1, as ratios to the bare sort."""
+    calls = 500
+    rounds = 20 if options.quick else 60
+
+    def torch_call(fun):
+        def run(x, a):
+            with torch.no_grad():
+                fun(x)
+
+        return run
+
+    pairs = {
+        "soft_rank, torch, no grad": (torch_call(diffsort.soft_rank), "torch.sort"),
+        "soft_sort, torch, no grad": (torch_call(diffsort.soft_sort), "torch.sort"),
+        "soft_rank kl, torch, no grad": (
+            torch_call(lambda x: diffsort.soft_rank(x, regularization="kl")),
+            "torch.sort",
+        ),
+        "soft_rank, NumPy": (lambda x, a: diffsort.soft_rank(a), "np.argsort"),
+        "soft_sort, NumPy": (lambda x, a: diffsort.soft_sort(a), "np.argsort"),
+        "soft_rank kl, NumPy": (
+            lambda x, a: diffsort.soft_rank(a, regularization="kl"),
+            "np.argsort",
+        ),
+    }
+    runs = {name: run for name, (run, _) in pairs.items()}
+    runs["torch.sort"] = torch_call(torch.sort)
+    runs["np.argsort"] = lambda x, a: np.argsort(a)
+    times = {name: [] for name in runs}
+    names = list(runs)
+    for turn in range(-1, rounds):
+        xs = torch.randn(calls, 1, 10).unbind(0)
+        inputs = [(x, x.numpy()) for x in xs]
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            run = runs[name]
+            begin = time.perf_counter()
+            for x, a in inputs:
+                run(x, a)
+            if turn >= 0:
+                times[name].append((time.perf_counter() - begin) / calls)
+    t = {name: np.array(v) for name, v in times.items()}
+    rows = [
+        [
+            name,
+            report.short(np.median(t[name]) * 1e6),
+            base,
+            report.short(np.median(t[base]) * 1e6),
+            report.quartiles(t[name] / t[base]),
+        ]
+        for name, (_, base) in pairs.items()
+    ]
+    return report.table(("call at (1, 10)", "µs", "baseline", "µs", "ratio"), rows)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description="Speed on the CPU.")
+    parser.add_argument("--quick", action="store_true", help="small shapes, few rounds")
+    parser.add_argument("--threads", type=int, default=1, help="for torch and diffsort")
+    parser.add_argument("--shapes", nargs="*", help="such as 1x1000 128x100")
+    parser.add_argument("--operators", nargs="*", default=["soft_rank", "soft_sort"])
+    parser.add_argument("--regularizations", nargs="*", default=["l2", "kl"])
+    parser.add_argument("--output", default="cpu.md", help="file name inside benchmarks/results")
+    options = parser.parse_args()
+    options.shapes = (
+        [tuple(int(k) for k in text.split("x")) for text in options.shapes]
+        if options.shapes
+        else [s for s in SHAPES if not options.quick or s[0] * s[1] < 1_000_000]
+    )
+    return options
+
+
+def main():
+    options = parse()
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    diffsort.set_num_threads(options.threads)
+    parts = [report.heading("Speed on the CPU", options.threads)]
+    parts.append("## Call overhead\n\n" + call_overhead(options))
+    print(parts[-1], flush=True)
+    parts.append("## Operators\n\n" + REGIMES)
+    for operator in options.operators:
+        rows = [
+            measure(shape, operator, regularization, regime, options)
+            for shape in options.shapes
+            for regularization in options.regularizations
+            for regime in "SMH"
+        ]
+        parts.append(f"### {operator}\n\n" + report.table(HEADER, rows))
+        print(parts[-1], flush=True)
+    report.write(options.output, "\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

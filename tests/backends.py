@@ -1,0 +1,177 @@
+"""One small class per framework: the same questions, each answered along the framework's own road.
+
+Inputs are a dict of float64 NumPy arrays, already representable in the dtype under test: "values",
+for `project` "w", and perhaps "regularization_strength" (a Python number stays one where nobody
+differentiates with respect to it). Answers come back in float64, after a check that shape, dtype
+and array type are those of the framework.
+"""
+
+import contextlib
+
+import numpy as np
+import pytest
+from tolerances import EPS
+
+DTYPES = tuple(EPS)
+
+
+def numpy_dtype(dtype):
+    if dtype == "bfloat16":
+        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    return np.dtype(dtype)
+
+
+def rounded(array, dtype):
+    """The float64 values of `array` after a trip through `dtype`."""
+    return np.asarray(array, dtype=np.float64).astype(numpy_dtype(dtype)).astype(np.float64)
+
+
+class NumPy:
+    default_dtype = "float64"  # of promoted integers
+
+    def __init__(self):
+        import diffsort
+
+        self.diffsort = diffsort
+
+    def asarray(self, array, dtype):
+        return np.asarray(array).astype(numpy_dtype(dtype))
+
+    def to_numpy(self, array, dtype):
+        assert type(array) is np.ndarray
+        assert array.dtype == numpy_dtype(dtype)
+        return array.astype(np.float64)
+
+    def road(self):
+        """Forces the road that this class stands for, where a framework has several."""
+        return contextlib.nullcontext()
+
+    def call(self, op, inputs, dtype="float64", **options):
+        inputs = self._arguments(inputs, dtype)
+        with self.road(), self.untouched(inputs, dtype):
+            return self.to_numpy(self._apply(op, inputs, options), dtype)
+
+    def vjp(self, op, inputs, cotangent, wrt, dtype="float64", **options):
+        """(result, gradients in the order of `wrt`)"""
+        inputs, cotangent = self._arguments(inputs, dtype), self.asarray(cotangent, dtype)
+        with self.untouched({**inputs, "cotangent": cotangent}, dtype):
+            fun, (values, rest) = getattr(self.diffsort, op), _split(inputs)
+            result, pull = self.diffsort.vjp(fun, values, wrt=tuple(wrt), **rest, **options)
+            gradients = pull(cotangent) if len(wrt) > 1 else [pull(cotangent)]
+        return self.to_numpy(result, dtype), [self.to_numpy(array, dtype) for array in gradients]
+
+    def jvp(self, op, inputs, tangents, dtype="float64", **options):
+        """(result, tangent of the result)"""
+        inputs, tangents = self._arguments(inputs, dtype), self._arguments(tangents, dtype)
+        with self.untouched(inputs, dtype), self.untouched(tangents, dtype):
+            fun, (values, rest) = getattr(self.diffsort, op), _split(inputs)
+            pair = self.diffsort.jvp(fun, values, tangents, **rest, **options)
+        return tuple(self.to_numpy(array, dtype) for array in pair)
+
+    @contextlib.contextmanager
+    def untouched(self, arrays, dtype):
+        """Asserts that none of the arrays has changed at the end."""
+        arrays = {name: array for name, array in arrays.items() if not isinstance(array, float)}
+        before = {name: self.to_numpy(array, dtype).copy() for name, array in arrays.items()}
+        yield
+        for name, array in arrays.items():
+            assert np.array_equal(self.to_numpy(array, dtype), before[name], equal_nan=True), name
+
+    def _apply(self, op, inputs, options):
+        values, rest = _split(inputs)
+        return getattr(self.diffsort, op)(values, **rest, **options)
+
+    def _arguments(self, inputs, dtype, arrays=()):
+        """Numbers stay numbers, except for the names in `arrays`."""
+        return {
+            name: value
+            if isinstance(value, float) and name not in arrays
+            else self.asarray(value, dtype)
+            for name, value in inputs.items()
+        }
+
+
+class Torch(NumPy):
+    """Gradients by torch.autograd, tangents by torch.autograd.forward_ad."""
+
+    default_dtype = "float32"
+
+    def __init__(self):
+        self.torch = pytest.importorskip("torch", minversion="2.6")
+        super().__init__()
+
+    def asarray(self, array, dtype):
+        return self.torch.tensor(np.asarray(array), dtype=getattr(self.torch, dtype))
+
+    def to_numpy(self, array, dtype):
+        assert type(array) is self.torch.Tensor
+        assert array.dtype == getattr(self.torch, dtype)
+        return array.detach().double().numpy()
+
+    def vjp(self, op, inputs, cotangent, wrt, dtype="float64", **options):
+        inputs = self._arguments(inputs, dtype, arrays=wrt)
+        cotangent = self.asarray(cotangent, dtype)
+        sources = [inputs[name].requires_grad_() for name in wrt]
+        with self.road(), self.untouched({**inputs, "cotangent": cotangent}, dtype):
+            result = self._apply(op, inputs, options)
+            gradients = self.torch.autograd.grad(result, sources, cotangent)
+        return self.to_numpy(result, dtype), [self.to_numpy(array, dtype) for array in gradients]
+
+    def jvp(self, op, inputs, tangents, dtype="float64", **options):
+        forward = self.torch.autograd.forward_ad
+        inputs = self._arguments(inputs, dtype, arrays=tangents)
+        with self.road(), forward.dual_level():
+            for name, tangent in tangents.items():
+                inputs[name] = forward.make_dual(inputs[name], self.asarray(tangent, dtype))
+            pair = forward.unpack_dual(self._apply(op, inputs, options))
+            return tuple(self.to_numpy(array, dtype) for array in pair)
+
+
+class TorchReference(Torch):
+    """The road of plain torch operations, which the fast one must agree with."""
+
+    def road(self):
+        from diffsort.backends.torch import reference_path
+
+        return reference_path()
+
+
+def _split(inputs):
+    """(values, the rest): values is positional, because `project` calls it z."""
+    return inputs["values"], {name: array for name, array in inputs.items() if name != "values"}
+
+
+class WrongResults(NumPy):
+    """Wrong results, right derivatives: for test_broken_backend."""
+
+    def call(self, op, inputs, dtype="float64", **options):
+        return _spoiled(super().call(op, inputs, dtype, **options), dtype)
+
+    def vjp(self, op, inputs, cotangent, wrt, dtype="float64", **options):
+        result, gradients = super().vjp(op, inputs, cotangent, wrt, dtype, **options)
+        return _spoiled(result, dtype), gradients
+
+    def jvp(self, op, inputs, tangents, dtype="float64", **options):
+        result, tangent = super().jvp(op, inputs, tangents, dtype, **options)
+        return _spoiled(result, dtype), tangent
+
+
+class WrongDerivatives(NumPy):
+    """Right results, wrong derivatives: for test_broken_backend."""
+
+    def vjp(self, op, inputs, cotangent, wrt, dtype="float64", **options):
+        result, gradients = super().vjp(op, inputs, cotangent, wrt, dtype, **options)
+        return result, [_spoiled(np.roll(array, 1), dtype) for array in gradients]
+
+    def jvp(self, op, inputs, tangents, dtype="float64", **options):
+        result, tangent = super().jvp(op, inputs, tangents, dtype, **options)
+        return result, _spoiled(tangent, dtype)
+
+
+def _spoiled(array, dtype):
+    """Off by a little more than the dtype can hide."""
+    return array + max(1e-3, 32 * EPS[dtype]) * (1 + np.abs(array))
+
+
+BACKENDS = {"numpy": NumPy, "torch": Torch, "torch-reference": TorchReference}
+BROKEN = {"wrong-results": WrongResults, "wrong-derivatives": WrongDerivatives}

@@ -1,0 +1,143 @@
+"""Threads, forked processes, and the interpreter lock."""
+
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import diffsort
+
+FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+# Python 3.12 and newer warn about every fork of a process with threads; that it works is the point.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _default_threads():
+    yield
+    diffsort.set_num_threads(None)
+
+
+def _problem(seed):
+    """An operator call and its gradient; sizes vary, so that calls overlap in all ways."""
+    rng = np.random.default_rng(seed)
+    values, g = rng.normal(size=(2, 1 + seed % 5, 10 ** (1 + seed % 4)))
+    fun = [diffsort.soft_rank, diffsort.soft_sort][seed % 2]
+    options = {
+        "regularization": ["l2", "kl"][seed // 2 % 2],
+        "regularization_strength": rng.uniform(0.01, 1, size=(len(values), 1)),
+    }
+    return fun, values, g, options
+
+
+def _solve(seed):
+    fun, values, g, options = _problem(seed)
+    result, pull = diffsort.vjp(fun, values, wrt=("values", "regularization_strength"), **options)
+    return [array.tobytes() for array in (result, *pull(g))]
+
+
+def test_parallel_calls_give_what_serial_calls_give():
+    seeds = list(range(40)) * 3
+    serial = [_solve(seed) for seed in seeds]
+    assert len({answer[0] for answer in serial}) == 40
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(_solve, seeds)) == serial
+
+
+def test_parallel_torch_calls_give_what_serial_calls_give(torch):
+    def solve(seed):
+        fun, values, g, options = _problem(seed)
+        values = torch.from_numpy(values).requires_grad_()
+        options["regularization_strength"] = torch.from_numpy(options["regularization_strength"])
+        result = fun(values, **options)
+        (gradient,) = torch.autograd.grad(result, values, torch.from_numpy(g))
+        return [tensor.detach().numpy().tobytes() for tensor in (result, gradient)]
+
+    seeds = list(range(40)) * 2
+    serial = [solve(seed) for seed in seeds]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(solve, seeds)) == serial
+
+
+@pytest.mark.parametrize("regularization", ["l2", "kl"])
+@pytest.mark.parametrize("op", ["soft_rank", "soft_sort", "project"])
+@pytest.mark.parametrize("shape", [(1, 100_000), (64, 1000), (5000, 8)])
+def test_number_of_threads_does_not_change_a_bit(op, regularization, shape):
+    rng = np.random.default_rng(18)
+    values, g = rng.normal(size=(2, *shape))
+    w = {"w": rng.random(shape[-1:])} if op == "project" else {}
+
+    def answers(threads):
+        diffsort.set_num_threads(threads)
+        assert diffsort.get_num_threads() == threads
+        options = {"regularization": regularization, "regularization_strength": 0.1, **w}
+        fun, wrt = getattr(diffsort, op), ("values", "regularization_strength", *w)
+        result, pull = diffsort.vjp(fun, values, wrt=wrt, **options)
+        _, tangent = diffsort.jvp(fun, values, g, **options)
+        return [array.tobytes() for array in (result, *pull(g), tangent)]
+
+    one = answers(1)
+    assert answers(2) == one
+    assert answers(8) == one
+
+
+@FORK
+def test_calls_after_a_fork():
+    """The parent has used threads before, which the child does not inherit."""
+    diffsort.set_num_threads(4)
+    expected = [_solve(seed) for seed in range(8)]
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.map_async(_solve, range(8)).get(timeout=60) == expected
+    assert [_solve(seed) for seed in range(8)] == expected
+
+
+@FORK
+@pytest.mark.filterwarnings("ignore:.*pin_memory:UserWarning")
+def test_torch_data_loader_with_forked_workers(torch):
+    class Ranks(torch.utils.data.Dataset):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, seed):
+            values = np.random.default_rng(seed).normal(size=(50, 40))
+            ranks = diffsort.soft_rank(torch.from_numpy(values), regularization_strength=0.05)
+            return torch.from_numpy(diffsort.soft_sort(values)), ranks
+
+    expected = [Ranks()[seed] for seed in range(12)]
+    loader = torch.utils.data.DataLoader(
+        Ranks(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=60
+    )
+    found = list(loader)
+    assert len(found) == 12
+    for pair, wanted in zip(found, expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(pair, wanted, strict=True))
+
+
+def test_the_interpreter_lock_is_released():
+    """While one call runs, another thread counts. Holding the lock, it could not count at all."""
+    values = np.random.default_rng(19).normal(size=4_000_000)
+    diffsort.set_num_threads(1)
+    counts, done = [0], threading.Event()
+
+    def count():
+        while not done.is_set():
+            counts[0] += 1
+            time.sleep(0.001)
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    try:
+        before, start = counts[0], time.perf_counter()
+        diffsort.soft_rank(values, regularization_strength=1e-7)
+        elapsed, counted = time.perf_counter() - start, counts[0] - before
+    finally:
+        done.set()
+        counter.join()
+    # Around the native call the lock changes hands a few times; inside it, every millisecond.
+    assert counted > 0.1 * elapsed / 0.001

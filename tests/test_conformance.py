@@ -1,0 +1,246 @@
+"""Every backend, dtype, operator and option against the min-max oracle: values, VJP and JVP.
+
+test_broken_backend holds this file to a promise: with a backend whose values (or derivatives) are
+slightly wrong, no test whose name says "values" (or "vjp" or "jvp") passes.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+from backends import rounded
+from cases import GOLDEN, TABLE, TABLE_ATOL
+from oracle import Batch, solve
+from tolerances import assert_within, derivative_tolerance, result_tolerance
+
+OPERATORS = [
+    *[
+        (op, {"direction": direction, "regularization": regularization})
+        for op in ("soft_rank", "soft_sort")
+        for direction in ("ascending", "descending")
+        for regularization in ("l2", "kl")
+    ],
+    ("project", {"regularization": "l2"}),
+    ("project", {"regularization": "kl"}),
+]
+# Strengths at which rows of seven normal values fall into a few blocks: `_example` asserts it.
+STRENGTH = {"soft_rank": 0.37, "soft_sort": 2.3, "project": 0.57}
+SHAPE = (3, 4, 7)
+# name: shapes of (values, w) that broadcast to SHAPE, w for `project` only
+BROADCASTS = {
+    "one w per row": (SHAPE, SHAPE),
+    "one w for all rows": (SHAPE, (7,)),
+    "one w per batch": (SHAPE, (3, 1, 7)),
+    "one z for all w": ((7,), SHAPE),
+}
+
+operators = pytest.mark.parametrize(
+    ("op", "options"), OPERATORS, ids=lambda x: x if isinstance(x, str) else "-".join(x.values())
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    op: str
+    options: dict
+    dtype: str
+    inputs: dict
+    truth: Batch
+    cotangent: np.ndarray
+    tangents: dict
+
+    def check_values(self, backend):
+        found = backend.call(self.op, self.inputs, self.dtype, **self.options)
+        self.assert_values(found)
+
+    def check_vjp(self, backend):
+        found, gradients = backend.vjp(
+            self.op, self.inputs, self.cotangent, list(self.inputs), self.dtype, **self.options
+        )
+        self.assert_values(found)
+        for name, gradient in zip(self.inputs, gradients, strict=True):
+            magnitude = self.truth.vjp(np.abs(self.cotangent), name, "magnitude")
+            tolerance = derivative_tolerance(self.dtype, magnitude)
+            assert_within(gradient, self.truth.vjp(self.cotangent, name), tolerance)
+
+    def check_jvp(self, backend):
+        found, tangent = backend.jvp(
+            self.op, self.inputs, self.tangents, self.dtype, **self.options
+        )
+        self.assert_values(found)
+        sizes = {name: np.abs(tangent) for name, tangent in self.tangents.items()}
+        tolerance = derivative_tolerance(self.dtype, self.truth.jvp(sizes, "magnitude"))
+        assert_within(tangent, self.truth.jvp(self.tangents), tolerance)
+
+    def assert_values(self, found):
+        expected = self.truth.value()
+        assert_within(
+            found, expected, result_tolerance(self.dtype, expected, self.truth.value("scale"))
+        )
+
+
+@cache
+def _example(op, dtype, options, axis=-1, strength="array", shapes=(SHAPE, SHAPE)):
+    """One row per kind of strength has strength 0, unless the strength is a number."""
+    rng = np.random.default_rng(11)
+    options = dict(options)
+    inputs = {"values": rounded(rng.normal(size=shapes[0]), dtype)}
+    if op == "project":
+        inputs["w"] = rounded(2 * np.abs(rng.normal(size=shapes[1])), dtype)
+        inputs["w"].flat[::3] = 0  # zeros are what makes top-k masks
+    shape = np.broadcast_shapes(*(array.shape for array in inputs.values()))
+    if strength == "array":
+        per_row = [size if k != axis % len(shape) else 1 for k, size in enumerate(shape)]
+        rows = STRENGTH[op] * rng.uniform(0.5, 1.5, size=per_row)
+        rows.flat[0] = 0
+        inputs["regularization_strength"] = rounded(rows, dtype)
+    else:
+        inputs["regularization_strength"] = float(rounded(STRENGTH[op], dtype))
+    truth = Batch(op, inputs, axis, **options)
+    blocks = [len(set(row.block)) for row in truth.solutions.flat]
+    assert any(1 < count < shape[axis] for count in blocks)
+    return Example(
+        op=op,
+        options={"axis": axis, **options},
+        dtype=dtype,
+        inputs=inputs,
+        truth=truth,
+        cotangent=rounded(rng.normal(size=shape), dtype),
+        tangents={
+            name: rounded(rng.normal(size=np.shape(array)), dtype) for name, array in inputs.items()
+        },
+    )
+
+
+def example(op, dtype, options, **more):
+    return _example(op, dtype, tuple(options.items()), **more)
+
+
+@operators
+def test_values(backend, dtype, op, options):
+    example(op, dtype, options).check_values(backend)
+
+
+@operators
+def test_vjp(backend, dtype, op, options):
+    example(op, dtype, options).check_vjp(backend)
+
+
+@operators
+def test_jvp(backend, dtype, op, options):
+    example(op, dtype, options).check_jvp(backend)
+
+
+@operators
+def test_values_with_a_number_as_strength(backend, dtype, op, options):
+    example(op, dtype, options, strength="number").check_values(backend)
+
+
+@operators
+def test_vjp_with_a_number_as_strength(backend, op, options):
+    example(op, "float64", options, strength="number").check_vjp(backend)
+
+
+@operators
+def test_jvp_with_a_number_as_strength(backend, op, options):
+    example(op, "float64", options, strength="number").check_jvp(backend)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+@operators
+def test_values_along_axis(backend, op, options, axis):
+    example(op, "float64", options, axis=axis).check_values(backend)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2, -3])
+@operators
+def test_vjp_along_axis(backend, op, options, axis):
+    example(op, "float64", options, axis=axis).check_vjp(backend)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2, -3])
+@operators
+def test_jvp_along_axis(backend, op, options, axis):
+    example(op, "float64", options, axis=axis).check_jvp(backend)
+
+
+broadcasts = pytest.mark.parametrize("shapes", BROADCASTS.values(), ids=BROADCASTS)
+regularizations = pytest.mark.parametrize("regularization", ["l2", "kl"])
+
+
+@broadcasts
+@regularizations
+def test_values_of_project_broadcast(backend, regularization, shapes):
+    options = {"regularization": regularization}
+    example("project", "float64", options, shapes=shapes).check_values(backend)
+
+
+@broadcasts
+@regularizations
+def test_vjp_of_project_broadcasts(backend, regularization, shapes):
+    options = {"regularization": regularization}
+    example("project", "float64", options, shapes=shapes).check_vjp(backend)
+
+
+@broadcasts
+@regularizations
+def test_jvp_of_project_broadcasts(backend, regularization, shapes):
+    options = {"regularization": regularization}
+    example("project", "float64", options, shapes=shapes).check_jvp(backend)
+
+
+@regularizations
+def test_values_of_top_k_mask(backend, dtype, regularization):
+    z = rounded(np.random.default_rng(3).normal(size=(5, 8)), dtype)
+    inputs = {"values": z, "w": np.array([1.0, 1, 1, 0, 0, 0, 0, 0])}
+    truth = Batch("project", inputs, regularization=regularization)
+    found = backend.call("project", inputs, dtype, regularization=regularization)
+    tolerance = result_tolerance(dtype, truth.value(), truth.value("scale"))
+    assert_within(found, truth.value(), tolerance)
+
+
+every_golden_case = pytest.mark.parametrize("case", GOLDEN, ids=str)
+wide_dtypes = pytest.mark.parametrize("dtype", ["float64", "float32"])
+
+
+@cache
+def _golden(case, dtype):
+    """Inputs, cotangent, and the truth: the case's own numbers where its inputs are exact."""
+    inputs = {"values": rounded(case.values, dtype), "regularization_strength": case.strength}
+    cotangent = rounded(case.cotangent, dtype)
+    row = solve(case.op, inputs["values"], strength=case.strength, **case.options)
+    if dtype == "float64":
+        return inputs, cotangent, row, case.result, case.vjp
+    return inputs, cotangent, row, row.value, cotangent @ row.jacobian["values"]
+
+
+@wide_dtypes
+@every_golden_case
+def test_values_of_golden_case(backend, dtype, case):
+    inputs, _, row, expected, _ = _golden(case, dtype)
+    found = backend.call(case.op, inputs, dtype, **case.options)
+    assert_within(found, expected, result_tolerance(dtype, expected, row.scale))
+
+
+@wide_dtypes
+@every_golden_case
+def test_vjp_of_golden_case(backend, dtype, case):
+    inputs, cotangent, row, _, expected = _golden(case, dtype)
+    _, (found,) = backend.vjp(case.op, inputs, cotangent, ["values"], dtype, **case.options)
+    size = np.abs(cotangent) @ row.magnitude["values"]
+    assert_within(found, expected, derivative_tolerance(dtype, size))
+
+
+@pytest.mark.parametrize("case", TABLE, ids=str)
+def test_values_of_printed_table(backend, case):
+    inputs = {"values": case.values, "regularization_strength": case.strength}
+    found = backend.call(case.op, inputs, **case.options)
+    assert_within(found, case.result, TABLE_ATOL)
+
+
+@pytest.mark.parametrize("case", [case for case in TABLE if case.vjp is not None], ids=str)
+def test_vjp_of_printed_table(backend, case):
+    inputs = {"values": case.values, "regularization_strength": case.strength}
+    _, (found,) = backend.vjp(case.op, inputs, case.cotangent, ["values"], **case.options)
+    assert_within(found, case.vjp, TABLE_ATOL)

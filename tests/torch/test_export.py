@@ -1,0 +1,125 @@
+"""torch.export: the exported program computes what the module computes."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+import diffsort
+
+from .helpers import (
+    Case,
+    assert_close,
+    edges,
+    expected,
+    expected_vjp,
+    few_cases,
+    point,
+    tangent,
+    torch,
+    torch_internals,
+)
+
+pytestmark = [
+    torch_internals,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+class Operator(torch.nn.Module):
+    """The operator with a learnable strength."""
+
+    def __init__(self, case, axis=-1):
+        super().__init__()
+        self.case, self.axis = case, axis
+        self.strength = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.case(x, self.strength, axis=self.axis)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@few_cases
+def test_values(case, strict):
+    module = Operator(case)
+    assert_close(
+        module(point(grad=False)), expected(case, point())
+    )  # test_first_use.py does without
+    program = torch.export.export(module, (point(grad=False),), strict=strict).module()
+    for x in (point(grad=False), tangent(), -point(grad=False)):
+        assert_close(program(x), expected(case, x))
+
+
+@few_cases
+def test_gradients_of_the_exported_program(case):
+    program = torch.export.export(Operator(case), (point(grad=False),)).module()
+    x, g = point(), tangent()
+    program(x).backward(g)
+    dx, ds = expected_vjp(case, x, 0.7, g)
+    assert_close(x.grad, dx)
+    assert_close(program.strength.grad, ds.sum())
+
+
+@few_cases
+def test_dynamic_batch_and_length(case):
+    batch, length = torch.export.Dim("batch", min=2), torch.export.Dim("length", min=2)
+    program = torch.export.export(
+        Operator(case), (point(grad=False),), dynamic_shapes={"x": {0: batch, 1: length}}
+    ).module()
+    generator = torch.Generator().manual_seed(4)
+    for shape in ((3, 5), (7, 5), (2, 9)):
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        assert_close(program(x), expected(case, x))
+
+
+@few_cases
+def test_dynamic_batch_with_another_axis(case):
+    program = torch.export.export(
+        Operator(case, axis=0),
+        (point(grad=False).T,),
+        dynamic_shapes={"x": {1: torch.export.Dim("batch", min=2)}},
+    ).module()
+    x = torch.randn(5, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    assert_close(program(x), expected(case, x.T).T)
+
+
+@few_cases
+def test_edge_rows_in_the_exported_program(case):
+    class PerRow(torch.nn.Module):
+        def forward(self, x, strength):
+            return case(x, strength)
+
+    x, strength, _ = edges()
+    example = torch.randn(5, 5, dtype=torch.float64), torch.ones(5, 1, dtype=torch.float64)
+    program = torch.export.export(PerRow(), example).module()
+    assert_close(program(x, strength), expected(case, x, strength))
+
+
+def test_number_strength_is_a_constant_of_the_program():
+    class Ranks(torch.nn.Module):
+        def forward(self, x):
+            return diffsort.soft_rank(x, regularization_strength=0.25)
+
+    program = torch.export.export(Ranks(), (point(torch.float32, grad=False),)).module()
+    x = tangent(torch.float32)
+    result = program(x)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, diffsort.soft_rank(x, regularization_strength=0.25))
+
+
+def test_saved_program_loads():
+    case = Case("soft_rank", "ascending", "kl")
+    program = torch.export.export(Operator(case), (point(grad=False),))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    loaded = torch.export.load(file).module()
+    assert_close(loaded(tangent()), expected(case, tangent()))
+
+
+def test_core_decompositions():
+    case = Case("soft_sort", "ascending", "kl")
+    program = torch.export.export(Operator(case), (point(grad=False),)).run_decompositions()
+    assert_close(program.module()(tangent()), expected(case, tangent()))
