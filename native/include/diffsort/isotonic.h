@@ -42,19 +42,28 @@ struct BlockSums {
     return {1.0, R == Regularization::kl ? w_first : 1.0};
   }
 
-  // v(left) <= v(right), where the right block starts ds below the left one in s and dw in w.
-  // Zero weights need no special case: S / 0 is the value +inf. Blocks that are infinitely far apart
-  // stay so even then: next to the other's, their weight in a common softmax is 0.
+  // What brings the sums of a block to the first element of its left neighbour, which lies ds above
+  // in s and dw above in w.
+  struct Shift {
+    double ds, dw, s, w;
+    Shift(double ds, double dw)
+        : ds(ds), dw(dw), s(std::exp(-ds)), w(R == Regularization::kl ? 1.0 : std::exp(-dw)) {}
+  };
+
+  // v(left) <= v(right). Zero weights need no special case: nothing is divided by them. Blocks that
+  // are infinitely far apart stay so even then: in a common softmax the right one would have 0.
   static bool violates(const BlockSums& left, std::int64_t, const BlockSums& right, std::int64_t,
-                       double ds, double dw) {
-    if (ds == std::numeric_limits<double>::infinity()) return false;
-    const double shift = R == Regularization::kl ? ds : ds - dw;
-    return left.s / left.w * std::exp(shift) <= right.s / right.w;
+                       const Shift& shift) {
+    if (shift.ds == std::numeric_limits<double>::infinity()) return false;
+    if (shift.s == 0.0 && shift.w == 0.0) {  // both underflowed: compare logarithms
+      return shift.ds - shift.dw + std::log(left.s / left.w) <= std::log(right.s / right.w);
+    }
+    return left.s * (right.w * shift.w) <= left.w * (right.s * shift.s);
   }
 
-  void absorb(const BlockSums& right, std::int64_t, double ds, double dw) {
-    s += right.s * std::exp(-ds);
-    w += R == Regularization::kl ? right.w : right.w * std::exp(-dw);
+  void absorb(const BlockSums& right, std::int64_t, const Shift& shift) {
+    s += right.s * shift.s;
+    w += right.w * shift.w;
   }
 };
 
@@ -64,15 +73,20 @@ struct BlockSums<Regularization::l2> {
 
   static BlockSums singleton(double) { return {0.0}; }
 
+  struct Shift {
+    double y;
+    Shift(double ds, double dw) : y(ds - dw) {}
+  };
+
+  // shift + mean(left) - mean(right) <= 0, times both sizes: no division.
   static bool violates(const BlockSums& left, std::int64_t left_size, const BlockSums& right,
-                       std::int64_t right_size, double ds, double dw) {
-    return (ds - dw) + left.y / static_cast<double>(left_size) -
-               right.y / static_cast<double>(right_size) <=
-           0.0;
+                       std::int64_t right_size, const Shift& shift) {
+    const auto m = static_cast<double>(left_size), n = static_cast<double>(right_size);
+    return shift.y * m * n + left.y * n - right.y * m <= 0.0;
   }
 
-  void absorb(const BlockSums& right, std::int64_t right_size, double ds, double dw) {
-    y += right.y + static_cast<double>(right_size) * (dw - ds);
+  void absorb(const BlockSums& right, std::int64_t right_size, const Shift& shift) {
+    y += right.y - static_cast<double>(right_size) * shift.y;
   }
 };
 
@@ -93,11 +107,11 @@ class Pooling {
       while (!starts_.empty()) {
         const std::int64_t left_start = starts_.back();
         const std::int64_t left_size = start - left_start, size = i + 1 - start;
-        const double ds = scaled_difference(z(left_start), z(start), strength);
-        const double dw = w(left_start) - w(start);
-        if (!BlockSums<R>::violates(sums_.back(), left_size, block, size, ds, dw)) break;
+        const typename BlockSums<R>::Shift shift(
+            scaled_difference(z(left_start), z(start), strength), w(left_start) - w(start));
+        if (!BlockSums<R>::violates(sums_.back(), left_size, block, size, shift)) break;
         BlockSums<R> merged = sums_.back();
-        merged.absorb(block, size, ds, dw);
+        merged.absorb(block, size, shift);
         block = merged;
         start = left_start;
         starts_.pop_back();

@@ -1,0 +1,192 @@
+// What the linear maps of one row need to know about its blocks: sums over them, and the weights of
+// elements within them. The formulas are in derivatives_cpu.cpp.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "diffsort/projection.h"
+
+namespace diffsort {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// One number per block of a row, addressed by block id.
+class PerBlock {
+ public:
+  void reset(std::int64_t n, double value = 0.0) {
+    values_.assign(static_cast<std::size_t>(n), value);
+  }
+  double& operator[](std::int32_t id) { return values_[static_cast<std::size_t>(block_start(id))]; }
+
+  // Positions at which no block starts hold 0 / 0 afterwards; nobody reads them.
+  void divide(const PerBlock& by) {
+    for (std::size_t i = 0; i < values_.size(); ++i) values_[i] /= by.values_[i];
+  }
+
+ private:
+  std::vector<double> values_;
+};
+
+// One thread's memory, kept from row to row; only what a call needs is ever sized.
+template <class T>
+struct Scratch {
+  PerBlock sum, total, z_reference;
+  std::vector<T> max, z_softmax, w_softmax;
+};
+
+// x / strength as a scale of derivatives: zero in the hard limit, where ranks are constant.
+inline double over_strength(double x, double strength) {
+  return strength > 0.0 ? x / strength : 0.0;
+}
+
+// Block ids come from outside; an id that cannot be one makes the row NaN, never a wild access.
+inline bool valid_ids(Row<const std::int32_t> ids, std::int64_t n) {
+  bool valid = true;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t id = ids[i];
+    const std::int64_t start = id <= -2 ? -2 - id : id;
+    valid &= start >= 0 && start < n;
+  }
+  return valid;
+}
+
+template <class T>
+struct Operand {
+  Row<const T> data;  // absent: rho
+  std::int64_t n;
+  double sign;
+
+  double operator[](std::int64_t i) const {
+    return data ? sign * static_cast<double>(data[i]) : static_cast<double>(n - i);
+  }
+};
+
+// One row in the terms of P itself: the signs are applied on the way in and on the way out.
+template <class T, Regularization R>
+struct RowProblem {
+  std::int64_t n;
+  double strength, z_sign, w_sign;
+  Operand<T> z, w;
+  Row<const T> result_data;
+  Row<const std::int32_t> block_z, block_w;
+
+  double result(std::int64_t i) const { return w_sign * static_cast<double>(result_data[i]); }
+  // kl is exp(log_kl): the derivative of exp multiplies by the result.
+  double outer(std::int64_t i) const { return R == Regularization::kl ? result(i) : 1.0; }
+};
+
+// softmax_B(scale x) into out. An infinite x is let through: at strength 0 it is alone in its block.
+template <class T, class X, class Out>
+void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, double scale,
+                   const Out& out, Scratch<T>& scratch) {
+  std::vector<T>& max = scratch.max;
+  max.assign(static_cast<std::size_t>(n), -std::numeric_limits<T>::infinity());
+  const auto largest = [&](std::int64_t i) -> T& {
+    return max[static_cast<std::size_t>(block_start(block[i]))];
+  };
+  for (std::int64_t i = 0; i < n; ++i) largest(i) = std::max(largest(i), x(i));
+  PerBlock& total = scratch.total;
+  total.reset(n);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double below = static_cast<double>(x(i)) - static_cast<double>(largest(i));
+    const double share = x(i) == largest(i) ? 1.0 : std::exp(scale * below);
+    total[block[i]] += share;
+    out(i) = static_cast<T>(share);
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    out(i) = static_cast<T>(static_cast<double>(out(i)) / total[block[i]]);
+  }
+}
+
+// p, the weights of z's elements within their blocks. l2 has the same weight for all of a block and
+// divides the block's sum instead of every term.
+template <class T, Regularization R>
+class ZWeights {
+ public:
+  ZWeights(const RowProblem<T, R>& row, Scratch<T>& scratch)
+      : row_(row), total_(scratch.total), softmax_(scratch.z_softmax) {
+    if constexpr (R == Regularization::log_kl) {
+      // result = s + a constant of the block, so both have the same softmax.
+      softmax([&](std::int64_t i) { return static_cast<T>(row.result(i)); }, 1.0, scratch);
+      return;
+    }
+    bool weightless = false;
+    if (R == Regularization::kl) {
+      sum_results();
+      for (std::int64_t i = 0; i < row.n; ++i) weightless |= total_[row.block_z[i]] == 0.0;
+    }
+    if (R == Regularization::kl && weightless) {
+      // A block without weight in w has results 0, which do not tell its softmax: z does.
+      const double scale = row.strength > 0.0 ? 1.0 / row.strength : 0.0;
+      softmax([&](std::int64_t i) { return static_cast<T>(row.z[i]); }, scale, scratch);
+      sum_results();
+    }
+    if (R == Regularization::l2) {
+      total_.reset(row.n);
+      for (std::int64_t i = 0; i < row.n; ++i) total_[row.block_z[i]] += 1.0;
+    }
+  }
+
+  double operator[](std::int64_t i) const {
+    if (R == Regularization::l2) return 1.0;
+    if (R == Regularization::kl) {
+      // For an element alone in its block exactly 1, so that its derivative is exactly 0.
+      const double total = total_[row_.block_z[i]];
+      if (total != 0.0) return row_.result(i) / total;
+    }
+    return static_cast<double>(softmax_[static_cast<std::size_t>(i)]);
+  }
+  // sums of terms that were weighted with [] become <p, terms>_B.
+  void finish(PerBlock& sums) const {
+    if (R == Regularization::l2) sums.divide(total_);
+  }
+
+ private:
+  template <class X>
+  void softmax(const X& x, double scale, Scratch<T>& scratch) {
+    softmax_.resize(static_cast<std::size_t>(row_.n));
+    const auto out = [&](std::int64_t i) -> T& { return softmax_[static_cast<std::size_t>(i)]; };
+    block_softmax<T>(row_.n, row_.block_z, x, scale, out, scratch);
+  }
+  void sum_results() {
+    total_.reset(row_.n);
+    for (std::int64_t i = 0; i < row_.n; ++i) total_[row_.block_z[i]] += row_.result(i);
+  }
+
+  const RowProblem<T, R>& row_;
+  PerBlock& total_;
+  std::vector<T>& softmax_;
+};
+
+// q of log_kl, softmax_B(w), into out.
+template <class T, Regularization R, class Out>
+void w_softmax(const RowProblem<T, R>& row, const Out& out, Scratch<T>& scratch) {
+  const auto w = [&](std::int64_t j) { return static_cast<T>(row.w[j]); };
+  block_softmax<T>(row.n, row.block_w, w, 1.0, out, scratch);
+}
+
+// z less a z of the same block: the block's first finite element in input order.
+template <class T, Regularization R>
+class RelativeZ {
+ public:
+  RelativeZ(const RowProblem<T, R>& row, Scratch<T>& scratch)
+      : row_(row), reference_(scratch.z_reference) {
+    reference_.reset(row.n, kNan);
+    for (std::int64_t i = 0; i < row.n; ++i) {
+      double& reference = reference_[row.block_z[i]];
+      if (std::isnan(reference)) reference = row.z[i];
+    }
+  }
+  double operator[](std::int64_t i) const { return row_.z[i] - reference_[row_.block_z[i]]; }
+
+ private:
+  const RowProblem<T, R>& row_;
+  PerBlock& reference_;
+};
+
+}  // namespace diffsort
