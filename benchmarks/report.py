@@ -72,4 +72,4 @@ def write(name, text):
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / name
     path.write_text(text, encoding="utf-8")
-    print(f"\nwrote {path.relative_to(RESULTS.parent.parent)}")
+    print(f"\nwrote {os.path.relpath(path)}")

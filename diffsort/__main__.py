@@ -96,10 +96,11 @@ def draw(bmi: Array) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     order = np.argsort(bmi, kind="stable")
-    for k, strength in enumerate(STRENGTHS):
+    for strength in STRENGTHS[3:]:  # smaller ones hardly leave the line of the hard ranks
         r = diffsort.soft_rank(bmi, regularization_strength=strength)
-        colour, label = ("black", "0 (hard)") if k == 0 else (f"C{k - 1}", f"{strength:g}")
-        axes.plot(bmi[order], r[order], color=colour, label=label)
+        axes.plot(bmi[order], r[order], linewidth=2.5, label=f"{strength:g}")
+    hard = diffsort.soft_rank(bmi, regularization_strength=0.0)
+    axes.plot(bmi[order], hard[order], color="black", linewidth=1, label="0 (hard)")
     axes.set(
         xlabel="body mass index (kg/m²)",
         ylabel="soft rank",

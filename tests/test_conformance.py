@@ -4,26 +4,16 @@ test_broken_backend holds this file to a promise: with a backend whose values (o
 slightly wrong, no test whose name says "values" (or "vjp" or "jvp") passes.
 """
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pytest
 from backends import rounded
 from cases import GOLDEN, TABLE, TABLE_ATOL
-from oracle import Batch, solve
+from oracle import solve
+from problem import Problem, operators, regularizations
 from tolerances import assert_within, derivative_tolerance, result_tolerance
 
-OPERATORS = [
-    *[
-        (op, {"direction": direction, "regularization": regularization})
-        for op in ("soft_rank", "soft_sort")
-        for direction in ("ascending", "descending")
-        for regularization in ("l2", "kl")
-    ],
-    ("project", {"regularization": "l2"}),
-    ("project", {"regularization": "kl"}),
-]
 # Strengths at which rows of seven normal values fall into a few blocks: `_example` asserts it.
 STRENGTH = {"soft_rank": 0.37, "soft_sort": 2.3, "project": 0.57}
 SHAPE = (3, 4, 7)
@@ -35,56 +25,11 @@ BROADCASTS = {
     "one z for all w": ((7,), SHAPE),
 }
 
-operators = pytest.mark.parametrize(
-    ("op", "options"), OPERATORS, ids=lambda x: x if isinstance(x, str) else "-".join(x.values())
-)
-
-
-@dataclass(frozen=True)
-class Example:
-    op: str
-    options: dict
-    dtype: str
-    inputs: dict
-    truth: Batch
-    cotangent: np.ndarray
-    tangents: dict
-
-    def check_values(self, backend):
-        found = backend.call(self.op, self.inputs, self.dtype, **self.options)
-        self.assert_values(found)
-
-    def check_vjp(self, backend):
-        found, gradients = backend.vjp(
-            self.op, self.inputs, self.cotangent, list(self.inputs), self.dtype, **self.options
-        )
-        self.assert_values(found)
-        for name, gradient in zip(self.inputs, gradients, strict=True):
-            magnitude = self.truth.vjp(np.abs(self.cotangent), name, "magnitude")
-            tolerance = derivative_tolerance(self.dtype, magnitude)
-            assert_within(gradient, self.truth.vjp(self.cotangent, name), tolerance)
-
-    def check_jvp(self, backend):
-        found, tangent = backend.jvp(
-            self.op, self.inputs, self.tangents, self.dtype, **self.options
-        )
-        self.assert_values(found)
-        sizes = {name: np.abs(tangent) for name, tangent in self.tangents.items()}
-        tolerance = derivative_tolerance(self.dtype, self.truth.jvp(sizes, "magnitude"))
-        assert_within(tangent, self.truth.jvp(self.tangents), tolerance)
-
-    def assert_values(self, found):
-        expected = self.truth.value()
-        assert_within(
-            found, expected, result_tolerance(self.dtype, expected, self.truth.value("scale"))
-        )
-
 
 @cache
 def _example(op, dtype, options, axis=-1, strength="array", shapes=(SHAPE, SHAPE)):
-    """One row per kind of strength has strength 0, unless the strength is a number."""
+    """An array of strengths has one per row, one of them 0; any other strength is a number."""
     rng = np.random.default_rng(11)
-    options = dict(options)
     inputs = {"values": rounded(rng.normal(size=shapes[0]), dtype)}
     if op == "project":
         inputs["w"] = rounded(2 * np.abs(rng.normal(size=shapes[1])), dtype)
@@ -97,20 +42,10 @@ def _example(op, dtype, options, axis=-1, strength="array", shapes=(SHAPE, SHAPE
         inputs["regularization_strength"] = rounded(rows, dtype)
     else:
         inputs["regularization_strength"] = float(rounded(STRENGTH[op], dtype))
-    truth = Batch(op, inputs, axis, **options)
-    blocks = [len(set(row.block)) for row in truth.solutions.flat]
+    problem = Problem(op, inputs, dtype, axis=axis, **dict(options))
+    blocks = [len(set(row.block)) for row in problem.truth.solutions.flat]
     assert any(1 < count < shape[axis] for count in blocks)
-    return Example(
-        op=op,
-        options={"axis": axis, **options},
-        dtype=dtype,
-        inputs=inputs,
-        truth=truth,
-        cotangent=rounded(rng.normal(size=shape), dtype),
-        tangents={
-            name: rounded(rng.normal(size=np.shape(array)), dtype) for name, array in inputs.items()
-        },
-    )
+    return problem
 
 
 def example(op, dtype, options, **more):
@@ -166,7 +101,6 @@ def test_jvp_along_axis(backend, op, options, axis):
 
 
 broadcasts = pytest.mark.parametrize("shapes", BROADCASTS.values(), ids=BROADCASTS)
-regularizations = pytest.mark.parametrize("regularization", ["l2", "kl"])
 
 
 @broadcasts
@@ -194,10 +128,7 @@ def test_jvp_of_project_broadcasts(backend, regularization, shapes):
 def test_values_of_top_k_mask(backend, dtype, regularization):
     z = rounded(np.random.default_rng(3).normal(size=(5, 8)), dtype)
     inputs = {"values": z, "w": np.array([1.0, 1, 1, 0, 0, 0, 0, 0])}
-    truth = Batch("project", inputs, regularization=regularization)
-    found = backend.call("project", inputs, dtype, regularization=regularization)
-    tolerance = result_tolerance(dtype, truth.value(), truth.value("scale"))
-    assert_within(found, truth.value(), tolerance)
+    Problem("project", inputs, dtype, regularization=regularization).check_values(backend)
 
 
 every_golden_case = pytest.mark.parametrize("case", GOLDEN, ids=str)

@@ -1,4 +1,5 @@
 // The fused projection of one row on the CPU: sort, pool, write every block in input order.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -134,10 +135,41 @@ void project_sorted(std::int64_t n, double strength, const Z& z, const W& w, Poo
   }
 }
 
+// l2 ranks are one block if (max - min) / strength <= n / 2: the mean of the k largest exceeds the
+// mean of all by at most (max - min) (n - k) / n, and that of rho by exactly (n - k) / 2. Within one
+// block the order does not matter, so such a row is not sorted. Cost: two passes.
+template <class T>
+bool rank_in_one_block(std::int64_t n, double strength, double sign, Row<const T> z,
+                       const Output<T>& out) {
+  const T first = z[0];
+  T low = first, high = first;
+  double sum = 0.0;  // of z - first; not finite if z is not
+  for (std::int64_t i = 0; i < n; ++i) {
+    low = std::min(low, z[i]);
+    high = std::max(high, z[i]);
+    sum += static_cast<double>(z[i]) - static_cast<double>(first);
+  }
+  const double range = static_cast<double>(high) - static_cast<double>(low);
+  const double size = static_cast<double>(n);
+  if (!std::isfinite(sum) || !(range / strength <= 0.5 * size)) return false;
+  const double mean = sum / size;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double centred = (static_cast<double>(z[i]) - static_cast<double>(first)) - mean;
+    out.write(i, 0.5 * (size + 1.0) + sign * centred / strength);
+    if (out.block_z) out.block_z[i] = 0;
+    if (out.block_w) out.block_w[i] = 0;
+  }
+  return true;
+}
+
 template <class T, Regularization R>
 void project_row(const Problem& problem, Row<const T> z, Row<const T> w, double strength,
                  Scratch<T, R>& scratch, const Output<T>& out) {
   const std::int64_t n = problem.space.length;
+  if (R == Regularization::l2 && z && !w && strength > 0.0 && std::isfinite(strength) &&
+      rank_in_one_block(n, strength, problem.z_sign, z, out)) {
+    return;
+  }
   const bool valid = strength >= 0.0 && std::isfinite(strength) &&
                      (!z || scratch.z.sort(z, problem.z_sign < 0.0, n)) &&
                      (!w || scratch.w.sort(w, problem.w_sign < 0.0, n));

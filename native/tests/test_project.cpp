@@ -61,7 +61,9 @@ TEST_CASE("an absent operand is rho") {
   for (const auto& x : families(n, random)) {
     for (const Regularization regularization : kRegularizations) {
       const auto problem = problem_of(1, n, regularization, 0.7);
-      CHECK(solve<double>(problem, x, {}).result == solve<double>(problem, x, rho(n)).result);
+      const auto ranks = solve<double>(problem, x, {}), general = solve<double>(problem, x, rho(n));
+      CHECK(ranks.block_z == general.block_z);
+      check_close(ranks.result, general.result, static_cast<double>(n));
       if (regularization == Regularization::kl) continue;  // x has negative entries
       CHECK(solve<double>(problem, {}, x).result == solve<double>(problem, rho(n), x).result);
     }
@@ -216,5 +218,24 @@ TEST_CASE("float32 stays within n 2^-22 ranks at n = 10^6, where blocks pool") {
     }
     CHECK(worst <= static_cast<double>(n) / (1 << 22));
     CHECK(single.block_z == twice.block_z);
+  }
+}
+
+TEST_CASE("l2 ranks in one block, found without a sort, are those found with one") {
+  std::mt19937_64 random(9);
+  for (const std::int64_t n : {1, 2, 3, 10, 100}) {
+    for (const auto& z : families(n, random)) {
+      const auto [low, high] = std::minmax_element(z.begin(), z.end());
+      const double limit = 2.0 * (*high - *low) / static_cast<double>(n);
+      // On both sides of the bound; the general w takes the road that sorts.
+      for (const double factor : {0.5, 1.0 - 1e-9, 1.0 + 1e-9, 2.0, 1e6}) {
+        const double strength = limit > 0.0 ? factor * limit : factor;
+        const auto problem = problem_of(1, n, Regularization::l2, strength);
+        const auto found = solve<double>(problem, z, {}),
+                   sorted = solve<double>(problem, z, rho(n));
+        CHECK(found.block_z == sorted.block_z);
+        check_close(found.result, sorted.result, static_cast<double>(n));
+      }
+    }
   }
 }

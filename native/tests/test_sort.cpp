@@ -32,7 +32,7 @@ void check_sorts(const std::vector<T>& values, bool negate) {
 TEST_CASE_TEMPLATE("the sort is descending and stable in every length class", T, float, double) {
   std::mt19937_64 random(1);
   // Around both thresholds between the three sorts.
-  for (const std::int64_t n : {0, 1, 2, 31, 32, 33, 255, 256, 257, 5000}) {
+  for (const std::int64_t n : {0, 1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 5000}) {
     for (const auto& family : testing::families(n, random)) {
       const std::vector<T> values(family.begin(), family.end());
       check_sorts(values, false);

@@ -292,6 +292,16 @@ def test_retain_graph_and_accumulation(case):
     assert_close(first[0], expected_vjp(case, x, strength, g)[0])
 
 
+def _refuses_backward(y, g):
+    try:
+        y.backward(g)
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        return True
+    return False
+
+
 @every_case
 def test_result_changed_in_place_afterwards(case):
     # A result that is kept for the backward pass must not be changed unnoticed: autograd may
@@ -300,10 +310,7 @@ def test_result_changed_in_place_afterwards(case):
     y = case(x, strength)
     y.mul_(2).add_(1)
     assert_close(y, 2 * expected(case, x, strength) + 1)
-    try:
-        y.backward(cotangent())
-    except RuntimeError as error:
-        assert "modified by an inplace operation" in str(error)
+    if _refuses_backward(y, cotangent()):
         return
     dx, ds = expected_vjp(case, x, strength, 2 * cotangent())
     assert_close(x.grad, dx)
@@ -326,10 +333,7 @@ def test_values_changed_in_place_afterwards(case):
     before = leaf.detach().clone()
     with torch.no_grad():
         x.zero_()
-    try:
-        y.backward(cotangent())
-    except RuntimeError as error:
-        assert "modified by an inplace operation" in str(error)
+    if _refuses_backward(y, cotangent()):
         return
     dx, ds = expected_vjp(case, before, strength, cotangent())
     assert_close(leaf.grad, dx)

@@ -43,6 +43,9 @@ def test_meta_result_has_the_form_of_the_real_one(case, dtype):
         meta = torch.empty_strided(x.shape, x.stride(), dtype=dtype, device="meta")
         y = case(meta)
         assert y.device.type == "meta"
+        assert y.dtype == (dtype if dtype.is_floating_point else torch.get_default_dtype())
+        assert y.shape == x.shape
+        assert y.is_contiguous()
         _same_form(y, case(x))
 
 

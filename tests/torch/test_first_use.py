@@ -1,4 +1,4 @@
-"""Every transformation may be the first thing that a process does with diffsort.
+"""A transformation may be the first thing that a process does with diffsort.
 
 Backends are imported when their first array arrives; here that happens inside the transformation,
 in a fresh interpreter each.
@@ -26,10 +26,6 @@ class Ranks(torch.nn.Module):
         return diffsort.soft_rank(x)
 
 
-def gradient(rank=diffsort.soft_rank):
-    return torch.func.grad(lambda x: (rank(x) * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum())
-
-
 def compiled(function):
     return torch.compile(function, fullgraph=True, backend="aot_eager")
 
@@ -37,25 +33,25 @@ def compiled(function):
 """
 FIRST_USES = {
     "compile": "result = compiled(lambda x: diffsort.soft_rank(x))(x)",
-    "compile_backend": 'result = compiled(lambda x: diffsort.soft_rank(x, backend="torch"))(x)',
-    "compile_parameter": "result = compiled(diffsort.soft_rank)(torch.nn.Parameter(x)).detach()",
+    "compile_backend": (
+        "x = torch.nn.Parameter(x)\n"
+        'result = compiled(lambda x: diffsort.soft_rank(x, backend="torch"))(x).detach()'
+    ),
     "compile_grad": (
-        "wanted = torch.tensor([[0.0, -1.0, 0.0, 1.0]])\nresult = compiled(gradient())(x)"
+        "g = torch.tensor([1.0, 2.0, 3.0, 4.0])\n"
+        "wanted = torch.tensor([[0.0, -1.0, 0.0, 1.0]])\n"
+        "result = compiled(torch.func.grad(lambda x: (diffsort.soft_rank(x) * g).sum()))(x)"
     ),
     "compile_project": (
         "w = torch.tensor([4.0, 3.0, 2.0, 1.0])\n"
         "result = compiled(lambda x: diffsort.project(x, w))(x)"
     ),
-    "export": "result = torch.export.export(Ranks(), (x,)).module()(x)",
     "strict_export": "result = torch.export.export(Ranks(), (x,), strict=True).module()(x)",
-    "vmap": "result = torch.func.vmap(diffsort.soft_rank)(x)",
-    "grad": "wanted = torch.tensor([[0.0, -1.0, 0.0, 1.0]])\nresult = gradient()(x)",
-    "parameter": "result = diffsort.soft_rank(torch.nn.Parameter(x)).detach()",
-    "fake": (
+    "vmap_and_fake": (
         "from torch._subclasses.fake_tensor import FakeTensorMode\n"
         "with FakeTensorMode():\n"
         "    diffsort.soft_rank(torch.empty(2, 3))\n"
-        "result = diffsort.soft_rank(x)"
+        "result = torch.func.vmap(diffsort.soft_rank)(x)"
     ),
 }
 

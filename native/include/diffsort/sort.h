@@ -2,8 +2,8 @@
 //
 // Keys: IEEE floats of one sign order like their bits; flipping bits makes unsigned keys ascend
 // while values descend. -0 and +0 get one key, so they tie. NaN is not sorted but reported.
-// Cost: least-significant-digit radix, 8 bits a pass, O(n); std::sort below 256 elements, counting
-// smaller pairs below 32. Pairs are unique (the index is part of the order), so all are stable.
+// Cost: least-significant-digit radix, 8 bits a pass, O(n); std::sort for rows too short to pay for
+// its counters, and counting smaller pairs up to 32 elements. Pairs are unique (the index is part of the order), so all are stable.
 // Scratch: two pairs per element (16 bytes in float32, 32 in float64), one after sorting a
 // long row.
 #pragma once
@@ -106,7 +106,7 @@ class SortedRow {
 
  private:
   static constexpr std::int64_t kRankSortLimit = 32;
-  static constexpr std::int64_t kComparisonSortLimit = 256;
+  static constexpr std::int64_t kComparisonSortLimit = 16 * sizeof(Bits);
   static constexpr int kDigitBits = 8;
   static constexpr int kPasses = static_cast<int>(8 * sizeof(Bits) / kDigitBits);
   static constexpr std::size_t kBuckets = std::size_t{1} << kDigitBits;
