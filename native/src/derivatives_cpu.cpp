@@ -8,6 +8,7 @@
 // z_ref of the block serves, since the map annihilates constants of a block.
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "block_weights.h"
 #include "diffsort/parallel.h"
@@ -55,7 +56,10 @@ void vjp_row(const RowProblem<T, R>& row, Row<const T> g_data, Row<T> z_out, Row
     return;
   }
   constexpr bool log_kl = R == Regularization::log_kl;
-  if (log_kl && w_out) w_softmax(row, [&](std::int64_t j) -> T& { return w_out[j]; }, scratch);
+  if (log_kl && w_out) {
+    w_softmax(row, [&](std::int64_t j) -> T& { return w_out[j]; }, scratch);
+    std::swap(scratch.sum, scratch.total);  // memory that has done its work serves the sums
+  }
 
   const auto g = [&](std::int64_t i) {
     return row.w_sign * row.outer(i) * static_cast<double>(g_data[i]);
