@@ -288,7 +288,9 @@ def _strength_rows(strength: float | Tensor, values: Tensor) -> Tensor:
     if isinstance(strength, Tensor):
         missing = values.ndim - strength.ndim
         return strength.to(torch.float64).reshape((1,) * missing + tuple(strength.shape))
-    return torch.full((1,) * values.ndim, strength, dtype=torch.float64, device=values.device)
+    # A sum, not torch.full, for which Dynamo would compile anew for every number.
+    zero = torch.zeros((1,) * values.ndim, dtype=torch.float64, device=values.device)
+    return zero + strength
 
 
 def _signed(sign: float, operand: Tensor | None, like: Tensor, axis: int) -> Tensor:
