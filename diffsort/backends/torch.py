@@ -83,8 +83,7 @@ def asarray(function: str, argument: str, values: Any) -> Tensor:
 
 def project(spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any) -> Tensor:
     z, w, dtype = _operands(spec, z, w)
-    values = w if z is None else z
-    assert values is not None
+    values = _present(z, w)
     strength = _strength(spec, strength, values)
     solve = _project_fast if _is_plain(z, w, strength) else _project_reference
     result = solve(spec, z, w, strength)
@@ -137,8 +136,7 @@ def _operands(
 ) -> tuple[Tensor | None, Tensor | None, torch.dtype]:
     """z and w in the type that the solver computes in, and the result's type."""
     if z is None or w is None:
-        values = w if z is None else z
-        assert values is not None
+        values = _present(z, w)
         dtype = _result_dtype(spec, spec.argument, values)
         compute = _COMPUTE[dtype]
         if values.dtype is not compute:
@@ -152,6 +150,13 @@ def _operands(
         raise broadcast_error(spec.function, z.shape, w.shape) from None
     compute = _COMPUTE[dtype]
     return z.to(compute).expand(shape), w.to(compute).expand(shape), dtype
+
+
+def _present(z: Tensor | None, w: Tensor | None) -> Tensor:
+    """An operand that is there; it has the result's shape and device."""
+    values = w if z is None else z
+    assert values is not None
+    return values
 
 
 def _result_dtype(spec: Spec, argument: str, values: Tensor) -> torch.dtype:
@@ -263,8 +268,7 @@ def _starts(block: Tensor) -> Tensor:
 def _project_reference(
     spec: Spec, z: Tensor | None, w: Tensor | None, strength: float | Tensor
 ) -> Tensor:
-    values = w if z is None else z
-    assert values is not None
+    values = _present(z, w)
     epsilon = _strength_rows(strength, values)
     block_z, block_w = torch.ops.diffsort.blocks(
         None if z is None else z.detach(),
@@ -339,8 +343,7 @@ def _blocks_cpu(
 def _blocks_fake(
     z: Tensor | None, w: Tensor | None, strength: Tensor, *static: Any
 ) -> tuple[Tensor, Tensor]:
-    values = w if z is None else z
-    assert values is not None
+    values = _present(z, w)
     block = torch.empty(values.shape, dtype=torch.int32, device=values.device)
     return block, torch.empty_like(block)
 
@@ -393,8 +396,7 @@ def _solve(
     block_z: Tensor | None,
     block_w: Tensor | None,
 ) -> Tensor:
-    values = w if z is None else z
-    assert values is not None
+    values = _present(z, w)
     result = torch.empty_like(values, memory_format=torch.contiguous_format)
     native.project(
         _native(z),
@@ -429,8 +431,7 @@ class _Projection(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor | None, w: Tensor | None, strength: float | Tensor, spec: Spec
     ) -> Tensor:
-        values = w if z is None else z
-        assert values is not None
+        values = _present(z, w)
         _, needs_w, needs_strength, _ = ctx.needs_input_grad
         block_z = torch.empty(values.shape, dtype=torch.int32)
         block_w = torch.empty_like(block_z) if needs_w else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex, TypeVar
 
 # The codes of diffsort::Regularization. LOG_KL is KL with w and the result as logarithms.
 L2, KL, LOG_KL = 0, 1, 2
 
 _REGULARIZATIONS = {"l2": L2, "kl": KL}
 _DESCENDING = {"ascending": False, "descending": True}
+_Choice = TypeVar("_Choice")
 
 
 class Spec(NamedTuple):
@@ -48,25 +49,21 @@ def check_ndim(function: str, argument: str, ndim: int) -> None:
 
 
 def check_regularization(function: str, regularization: str) -> int:
-    code = _REGULARIZATIONS.get(regularization) if isinstance(regularization, str) else None
-    if code is None and isinstance(regularization, str):
-        code = _REGULARIZATIONS.get(regularization.lower())
-    if code is None:
-        raise ValueError(
-            f'{function}: regularization must be "l2" or "kl", got {regularization!r}.'
-        )
-    return code
+    return _option(function, "regularization", regularization, _REGULARIZATIONS)
 
 
 def is_descending(function: str, direction: str) -> bool:
-    descending = _DESCENDING.get(direction) if isinstance(direction, str) else None
-    if descending is None and isinstance(direction, str):
-        descending = _DESCENDING.get(direction.lower())
-    if descending is None:
-        raise ValueError(
-            f'{function}: direction must be "ascending" or "descending", got {direction!r}.'
-        )
-    return descending
+    return _option(function, "direction", direction, _DESCENDING)
+
+
+def _option(function: str, argument: str, name: object, choices: dict[str, _Choice]) -> _Choice:
+    if isinstance(name, str):
+        if name in choices:
+            return choices[name]
+        if name.lower() in choices:
+            return choices[name.lower()]
+    allowed = " or ".join(f'"{choice}"' for choice in choices)
+    raise ValueError(f"{function}: {argument} must be {allowed}, got {name!r}.")
 
 
 def check_strength(function: str, strength: float) -> None:
