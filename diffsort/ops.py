@@ -301,7 +301,7 @@ def vjp(
     >>> vjp_fun(np.array([1.0, 2.0, 3.0, 4.0]))
     array([-0.75, -0.25,  0.25,  0.75])
     """
-    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    names = tuple(wrt) if isinstance(wrt, (tuple, list)) else (wrt,)
     operands = _operand_names("vjp", fun, "wrt", names)
     result, pull_back = _differentiate(
         "vjp", fun, values, options, lambda owner: partial(owner.vjp, wrt=operands)
@@ -376,7 +376,8 @@ def _operand_names(
             f"{function}: fun must be soft_sort, soft_rank or project of diffsort, got {fun!r}. "
             "Apply the chain rule around it by hand, or use a framework with autograd."
         )
-    if not names or any(name not in known for name in names) or len(set(names)) < len(names):
+    valid = all(isinstance(name, str) and name in known for name in names)
+    if not names or not valid or len(set(names)) < len(names):
         raise ValueError(
             f"{function}: {argument} must name different arguments of {fun.__name__} out of "
             f"{', '.join(known)}, got {names!r}."

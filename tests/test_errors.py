@@ -247,3 +247,19 @@ def test_thread_count_of_another_type(count):
 def test_unknown_show_config_mode():
     with pytest.raises(ValueError, match=r"show_config: mode .* got 'yaml'"):
         diffsort.show_config(mode="yaml")
+
+
+@pytest.mark.parametrize("wrt", [5, None, [["values"]], (), ("values", "values"), "w"])
+def test_wrt_names_arguments(wrt):
+    with pytest.raises(ValueError, match="vjp: wrt must name different arguments of soft_rank"):
+        diffsort.vjp(diffsort.soft_rank, np.ones(3), wrt=wrt)
+
+
+def test_an_integer_strength_beyond_floats_is_a_value_error():
+    with pytest.raises(ValueError, match="soft_rank: regularization_strength must be ≥ 0 and fini"):
+        diffsort.soft_rank(np.ones(3), regularization_strength=10**400)
+
+
+def test_w_of_no_framework_is_named():
+    with pytest.raises(TypeError, match=r"project: w must be .*, got NoneType"):
+        diffsort.project(np.ones(3), None)

@@ -145,3 +145,21 @@ def test_torch_tensors_come_through_the_exchange_api_or_a_capsule() -> None:
     result = torch.empty(x.shape[::-1], dtype=torch.float64)
     ranks(x.T, axis=-2, result=result)
     np.testing.assert_array_equal(result.numpy(), HARD_RANKS.T)
+
+
+def test_a_refused_buffer_is_released() -> None:
+    buffer = bytearray(8)  # bytes are no type that is read
+    with pytest.raises(TypeError):
+        ranks(buffer)
+    buffer.append(1)  # a BufferError while an export is alive
+    unaligned = bytearray(8 * X.size + 1)
+    view = np.frombuffer(unaligned, np.uint8)[1:].view(np.float64).reshape(X.shape)
+    with pytest.raises(BufferError):
+        ranks(view)
+    del view
+    unaligned.append(1)
+
+
+def test_the_stride_of_an_axis_of_length_one_means_nothing() -> None:
+    row = np.lib.stride_tricks.as_strided(X[:1], shape=(1, 4), strides=(3, X.itemsize))
+    np.testing.assert_array_equal(ranks(row, result=np.empty((1, 4))), HARD_RANKS[:1])

@@ -20,8 +20,11 @@ class Backend(Protocol):
 
     NAME: str
 
-    def asarray(self, function: str, argument: str, values: Any) -> Array:
-        """This framework's array of `values`: its own, NumPy's, a sequence or a number."""
+    def asarray(
+        self, function: str, argument: str, values: Any, like: Array | None = None
+    ) -> Array:
+        """This framework's array of `values`: its own, NumPy's, a sequence or a number. A sequence
+        takes the floating dtype of `like`."""
 
     def project(self, spec: Spec, z: Array, w: Array, strength: Any) -> Array: ...
 
@@ -55,6 +58,11 @@ def resolve(
 
 def _owner_of(function: str, argument: str, array_type: type, backend: str | None) -> Backend:
     framework = _framework_of(array_type)
+    if framework == "unknown":
+        raise TypeError(
+            f"{function}: {argument} must be a NumPy array, a torch tensor, a sequence or a "
+            f"number, got {_name(array_type)}. Convert it first, for example with numpy.asarray."
+        )
     if backend is not None:
         owner = load(function, backend)
         if framework not in (owner.NAME, "numpy", "python"):
@@ -63,11 +71,6 @@ def _owner_of(function: str, argument: str, array_type: type, backend: str | Non
                 f"Pass {backend} data, or leave backend out."
             )
         return owner
-    if framework == "unknown":
-        raise TypeError(
-            f"{function}: {argument} must be a NumPy array, a torch tensor, a sequence or a "
-            f"number, got {_name(array_type)}. Convert it first, for example with numpy.asarray."
-        )
     return load(function, "numpy" if framework == "python" else framework)
 
 
@@ -102,6 +105,18 @@ def _module(name: str) -> Backend:
     return numpy
 
 
+def check_sequence(function: str, argument: str, values: Any) -> None:
+    """Raises if a sequence holds arrays: NumPy would copy them to the host and drop gradients."""
+    if not isinstance(values, (list, tuple)):
+        return
+    for item in values:
+        if _framework_of(type(item)) not in ("python", "numpy", "unknown"):
+            raise BackendMismatchError(
+                f"{function}: {argument} is a sequence of {_name(type(item))}. Make one array of "
+                "it first, for example with torch.stack."
+            )
+
+
 def check_framework(function: str, owner: str, argument: str, values: Any) -> None:
     """Raises if `values` is an array of another framework; NumPy's scalars count as numbers."""
     framework = _framework_of(type(values))
@@ -125,14 +140,16 @@ def resolve_pair(
     frameworks = _framework_of(type(z)), _framework_of(type(w))
     if frameworks[0] == "python":
         owner, w = resolve(function, "w", w, None)
-        return owner, owner.asarray(function, "z", z), w
+        return owner, owner.asarray(function, "z", z, like=w), w
     owner, z = resolve(function, "z", z, None)
+    if frameworks[1] == "unknown":
+        resolve(function, "w", w, None)
     if frameworks[1] not in ("python", frameworks[0]):
         raise BackendMismatchError(
             f"{function}: w is a {_name(type(w))}, but z is a {_name(type(z))}. "
             "Pass both as arrays of one framework."
         )
-    return owner, z, owner.asarray(function, "w", w)
+    return owner, z, owner.asarray(function, "w", w, like=z)
 
 
 _ROOTS = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "cupy": "cupy"}

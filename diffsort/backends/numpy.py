@@ -9,16 +9,18 @@ import _diffsort_native as native
 import numpy as np
 import numpy.typing as npt
 
-from diffsort.backends import check_framework, threads
+from diffsort.backends import check_framework, check_sequence, threads
 from diffsort.core.spec import (
     KL,
     LOG_KL,
     Spec,
     broadcast_error,
+    check_direction,
     check_same_length,
     check_strength,
     check_strength_shape,
     dtype_error,
+    strength_number,
     strength_type_error,
 )
 
@@ -30,18 +32,24 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _default_threads = threads.default()
 
 
-def asarray(function: str, argument: str, values: Any) -> Array:
+def asarray(function: str, argument: str, values: Any, like: Array | None = None) -> Array:
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(
             f"{function}: {argument} must not be a masked array, whose mask would be ignored. "
             f"Pass {argument}.compressed() or {argument}.filled(...)."
         )
+    check_sequence(function, argument, values)
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError as error:
         raise ValueError(
             f"{function}: {argument} must be a rectangular array, got a ragged sequence ({error})."
         ) from None
+    follows = like is not None and like.dtype.kind == "f" and not isinstance(values, np.ndarray)
+    if follows and array.dtype.kind in "biuf":
+        assert like is not None
+        return array.astype(like.dtype)
+    return array
 
 
 def project(spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
@@ -156,13 +164,10 @@ class _Point:
         return self.z, self.w, self.native_result, self.block_z, self.block_w, self.strength
 
     def _like_result(self, values: Any, argument: str, shape: tuple[int, ...]) -> Array:
-        array = np.asarray(values)
-        if array.shape != shape:
-            raise ValueError(
-                f"{self.spec.function}: {argument} must have the shape {shape}, got {array.shape}."
-            )
-        if array.dtype.kind == "c" or array.dtype.kind in "OSUMm":
-            raise TypeError(f"{self.spec.function}: {argument} must be real, got {array.dtype}.")
+        check_framework(self.spec.function, NAME, argument, values)
+        array = asarray(self.spec.function, argument, values)
+        check_direction(self.spec.function, argument, array.shape, shape)
+        _result_dtype(self.spec, argument, array)
         return np.require(array, self.native_result.dtype, ["ALIGNED"])
 
     def _as_input(self, name: str, cotangent: Array | None) -> Array:
@@ -228,7 +233,9 @@ def _native_strength(spec: Spec, strength: Any, values: Array) -> Strength:
         return strength
     check_framework(spec.function, NAME, "regularization_strength", strength)
     if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
-        raise strength_type_error(spec.function, repr(type(strength).__name__))
+        raise strength_type_error(spec.function, type(strength).__name__)
+    if isinstance(strength, (int, float)):
+        return strength_number(spec.function, strength)
     array = np.asarray(strength)
     if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
         raise strength_type_error(spec.function, f"dtype {array.dtype}")

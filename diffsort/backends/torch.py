@@ -24,17 +24,19 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from diffsort.backends import capabilities, check_framework, threads
+from diffsort.backends import numpy as numpy_backend
 from diffsort.core import isotonic
 from diffsort.core.spec import (
     KL,
-    L2,
     LOG_KL,
     Spec,
     broadcast_error,
+    check_direction,
     check_same_length,
     check_strength,
     check_strength_shape,
     dtype_error,
+    strength_number,
     strength_type_error,
 )
 from diffsort.errors import MissingKernelError
@@ -47,7 +49,10 @@ _COMPUTE = {  # the type that a floating type is solved in
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
 }
-_PROMOTED = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+_PROMOTED = (
+    *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+)
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 _force_reference = False
@@ -64,21 +69,23 @@ def reference_path() -> Iterator[None]:
         _force_reference = before
 
 
-def asarray(function: str, argument: str, values: Any) -> Tensor:
+def asarray(function: str, argument: str, values: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(values, Tensor):
         return values
+    # By way of NumPy: one conversion of Python data, with one set of messages.
+    array = numpy_backend.asarray(function, argument, values)
+    if array.dtype.name == "bfloat16":  # known to ml_dtypes, not to torch.tensor
+        return torch.tensor(array.astype(np.float32)).to(torch.bfloat16)
     try:
-        if isinstance(values, (np.ndarray, np.generic)):
-            if values.dtype.name == "bfloat16":  # known to ml_dtypes, not to torch.tensor
-                return torch.tensor(np.array(values, np.float32)).to(torch.bfloat16)
-            return torch.tensor(np.array(values, order="C"))
-        return torch.tensor(values)
-    except TypeError as error:
-        raise dtype_error(function, argument, str(error)) from None
-    except ValueError as error:
-        raise ValueError(
-            f"{function}: {argument} must be a rectangular array, got a ragged sequence ({error})."
-        ) from None
+        tensor = torch.tensor(array.astype(array.dtype.newbyteorder("="), order="C"))
+    except TypeError:
+        raise dtype_error(function, argument, f"dtype {array.dtype}") from None
+    if isinstance(values, (np.ndarray, np.generic)):
+        return tensor
+    # Numbers of Python take the dtype of their surroundings.
+    if like is not None and like.is_floating_point():
+        return tensor.to(dtype=like.dtype, device=like.device)
+    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
 
 
 def project(spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any) -> Tensor:
@@ -94,20 +101,29 @@ def vjp(
     spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any, wrt: tuple[str, ...]
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
     function, primals = _as_function(spec, z, w, strength, wrt)
-    result, vjp_fun = torch.func.vjp(function, *primals)  # type: ignore[misc]
-    return result, vjp_fun
+    result, pull_back = torch.func.vjp(function, *primals)  # type: ignore[misc]
+    return result, lambda cotangent: pull_back(_direction(spec, "cotangent", cotangent, result))
 
 
 def jvp(
     spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any, tangents: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     function, primals = _as_function(spec, z, w, strength, tuple(tangents))
-    given = tuple(
-        torch.as_tensor(tangent, dtype=primal.dtype, device=primal.device)
+    directions = tuple(
+        _direction(spec, "tangent", tangent, primal)
         for tangent, primal in zip(tangents.values(), primals, strict=True)
     )
-    result, tangent = torch.func.jvp(function, primals, given)  # type: ignore[misc]
+    result, tangent = torch.func.jvp(function, primals, directions)  # type: ignore[misc]
     return result, tangent
+
+
+def _direction(spec: Spec, argument: str, values: Any, like: Tensor) -> Tensor:
+    """A tangent or cotangent of `like`."""
+    check_framework(spec.function, NAME, argument, values)
+    tensor = asarray(spec.function, argument, values, like)
+    _result_dtype(spec, argument, tensor)
+    check_direction(spec.function, argument, tensor.shape, like.shape)
+    return tensor.to(like.dtype)
 
 
 def _as_function(
@@ -116,8 +132,10 @@ def _as_function(
     """The projection as a function of the operands in `wrt`, and the point it is taken at."""
     operands = {"z": z, "w": w, "strength": strength}
     for name in wrt:
-        values = torch.as_tensor(operands[name])
-        if not values.is_floating_point():
+        values = operands[name]
+        if not isinstance(values, Tensor):  # a strength: as exact as a Python number
+            values = torch.tensor(float(values), dtype=torch.float64)
+        elif not values.is_floating_point():
             values = values.to(torch.get_default_dtype())
         operands[name] = values
 
@@ -144,6 +162,11 @@ def _operands(
         return (None, values, dtype) if z is None else (values, None, dtype)
     dtype = torch.promote_types(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
     check_same_length(spec.function, z.shape, w.shape, spec.axis)
+    if z.device != w.device:
+        raise ValueError(
+            f"{spec.function}: z and w must be on one device, got {z.device} and {w.device}. "
+            "Move one of them."
+        )
     try:
         shape = torch.broadcast_shapes(z.shape, w.shape)
     except RuntimeError:
@@ -160,10 +183,11 @@ def _present(z: Tensor | None, w: Tensor | None) -> Tensor:
 
 
 def _result_dtype(spec: Spec, argument: str, values: Tensor) -> torch.dtype:
-    if values.layout is not torch.strided:
+    if values.layout is not torch.strided or values.is_nested:
+        kind = "a nested tensor" if values.is_nested else f"layout {values.layout}"
         raise TypeError(
-            f"{spec.function}: {argument} must be a dense tensor, got layout {values.layout}. "
-            f"Pass {argument}.to_dense()."
+            f"{spec.function}: {argument} must be a dense tensor, got {kind}. "
+            f"Pass {argument}.to_dense(), or a padded tensor."
         )
     if values.device.type not in ("cpu", "meta"):
         raise MissingKernelError(
@@ -190,16 +214,19 @@ def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
         raise strength_type_error(spec.function, type(strength).__name__)
     if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
         raise strength_type_error(spec.function, f"dtype {strength.dtype}")
-    strength = float(strength)
-    check_strength(spec.function, strength)
-    return strength
+    return strength_number(spec.function, strength)
 
 
 def _strength_tensor(spec: Spec, strength: Tensor, values: Tensor) -> Tensor:
     if strength.dtype.is_complex or strength.dtype is torch.bool:
         raise strength_type_error(spec.function, f"dtype {strength.dtype}")
     check_strength_shape(spec.function, tuple(strength.shape), tuple(values.shape), spec.axis)
-    if _is_plain(strength) and strength.device.type == "cpu":
+    if strength.device != values.device:
+        raise ValueError(
+            f"{spec.function}: regularization_strength must be on the device of {spec.argument}, "
+            f"{values.device}, got {strength.device}. Pass regularization_strength.to(...)."
+        )
+    if _is_readable(strength):
         # Where the numbers cannot be looked at, rows with an invalid strength come out as NaN.
         detached = strength.detach()
         valid = (detached >= 0) & (detached < float("inf"))
@@ -211,19 +238,33 @@ def _strength_tensor(spec: Spec, strength: Tensor, values: Tensor) -> Tensor:
 def _is_plain(*tensors: Tensor | float | None) -> bool:
     """Plain tensors, and nothing around that would have to see or change what is computed."""
     if (
-        torch.compiler.is_compiling()
+        _is_transformed()
         or _force_reference
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
     ):
         return False
     for tensor in tensors:
         if isinstance(tensor, Tensor) and not _is_plain_tensor(tensor):
             return False
     return True
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    """Whether its numbers can be looked at."""
+    return not _is_transformed() and (
+        _is_plain_tensor(tensor) or (isinstance(tensor, torch.nn.Parameter) and tensor.is_cpu)
+    )
+
+
+def _is_transformed() -> bool:
+    """Whether calls are traced or batched, so that tensors may stand for others."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._get_tracing_state() is not None
+    )
 
 
 def _is_plain_tensor(tensor: Tensor) -> bool:
@@ -441,7 +482,7 @@ class _Projection(torch.autograd.Function):
             z if needs_strength or (needs_w and spec.regularization == KL) else None,
             w if needs_w and spec.regularization == LOG_KL else None,
             strength if isinstance(strength, Tensor) else None,
-            result if spec.regularization != L2 else None,
+            result if spec.regularization == KL else None,
             block_z,
             block_w,
         )
@@ -487,7 +528,7 @@ def _vjp_native(
     native.project_vjp(
         _native(z),
         _native(w),
-        result,
+        _native(result),
         block_z,
         block_w,
         _native_strength(strength),

@@ -49,7 +49,8 @@ def value(
     scale = _inverse(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == L2:
-        result = _mean(xp, blocks, w, of="w") + _centred(xp, blocks, z) * scale
+        p = _weights(xp, blocks, regularization, z, of="z")
+        result = p * blocks.total(w, of="w", at="z") + _centred(blocks, z, p) * scale
     else:
         # A softmax of s, taken on differences to the block's largest z.
         s = (z - blocks.maximum(z, of="z", at="z")) * scale
@@ -72,7 +73,7 @@ def vjp(
 ) -> Cotangents:
     """The transposed Jacobian applied to `cotangent`; itself differentiable in every argument.
 
-    With h = g (kl: r g) and p, q the weights of an element in its block,
+    With h = g (kl: r g) and p, q the weights of an element in its block (`result` is read for kl),
     z: (h - p Σ_B h) / ε;  w: q Σ_B h (kl: Σ_B p g);  ε: -⟨z's cotangent, z⟩ / ε.
     """
     scale = _inverse(xp, blocks, strength)
@@ -86,8 +87,7 @@ def vjp(
         w_cotangent = blocks.total(p * cotangent, of="z", at="w")
     else:
         w = _finite(xp, w, _infinite_w(xp, blocks, w))
-        result = _finite(xp, result, _infinite_w(xp, blocks, result))
-        p = _weights(xp, blocks, regularization, result, of="z")
+        p = _weights(xp, blocks, regularization, z * scale, of="z")
         h = cotangent
         q = _weights(xp, blocks, regularization, w, of="w")
         w_cotangent = q * blocks.total(h, of="z", at="w")
@@ -96,7 +96,7 @@ def vjp(
     z_cotangent = z_cotangent * _nan_factor(xp, blocks, z_cotangent)
     w_cotangent = w_cotangent * _nan_factor(xp, blocks, w_cotangent)
     # The map annihilates constants of a block, so z may be measured from the block's mean.
-    products = z_cotangent * _centred(xp, blocks, z) * scale
+    products = z_cotangent * _centred(blocks, z, p) * scale
     return Cotangents(z_cotangent, w_cotangent, -xp.sum(products, axis=blocks.axis, keepdims=True))
 
 
@@ -123,16 +123,10 @@ def _nan_factor(xp: Any, blocks: Blocks, like: Array) -> Array:
     return xp.where(blocks.nan_row, xp.full_like(like, float("nan")), xp.ones_like(like))
 
 
-def _mean(xp: Any, blocks: Blocks, values: Array, *, of: Side) -> Array:
-    """mean_B at z's elements, of which a block has as many as of w's."""
-    size = blocks.total(xp.ones_like(values), of="z", at="z")
-    return blocks.total(values, of=of, at="z") / size
-
-
-def _centred(xp: Any, blocks: Blocks, z: Array) -> Array:
-    """z - mean_B(z); the second subtraction removes the rounding of the first."""
-    centred = z - _mean(xp, blocks, z, of="z")
-    return centred - _mean(xp, blocks, centred, of="z")
+def _centred(blocks: Blocks, z: Array, p: Array) -> Array:
+    """z - ⟨p, z⟩_B; the second subtraction removes the rounding of the first."""
+    centred = z - blocks.total(p * z, of="z", at="z")
+    return centred - blocks.total(p * centred, of="z", at="z")
 
 
 def _softmax(xp: Any, blocks: Blocks, logits: Array, *, of: Side) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import NamedTuple, SupportsIndex, TypeVar
+from typing import NamedTuple, SupportsFloat, SupportsIndex, TypeVar
 
 # The codes of diffsort::Regularization. LOG_KL is KL with w and the result as logarithms.
 L2, KL, LOG_KL = 0, 1, 2
@@ -93,10 +93,20 @@ def check_strength_shape(
         )
 
 
+def strength_number(function: str, strength: SupportsFloat) -> float:
+    """A Python or NumPy number as a float, checked."""
+    try:
+        number = float(strength)
+    except OverflowError:  # an integer beyond the range of floats
+        number = float("inf")
+    check_strength(function, number)
+    return number
+
+
 def strength_type_error(function: str, got: str) -> TypeError:
     return TypeError(
         f"{function}: regularization_strength must be a real number or an array of floats of the "
-        f"values' framework, got {got}."
+        f"values' framework, got {got}. Convert it, for example with numpy.array or torch.tensor."
     )
 
 
@@ -107,7 +117,7 @@ def check_same_length(
     if -axis > min(len(z_shape), len(w_shape)) or z_shape[axis] != w_shape[axis]:
         raise ValueError(
             f"{function}: z and w must have the same length along axis {axis}, got shapes "
-            f"{tuple(z_shape)} and {tuple(w_shape)}."
+            f"{tuple(z_shape)} and {tuple(w_shape)}. Only the other axes broadcast."
         )
 
 
@@ -116,8 +126,20 @@ def broadcast_error(
 ) -> ValueError:
     return ValueError(
         f"{function}: z and w must broadcast against each other in the batch axes, got shapes "
-        f"{tuple(z_shape)} and {tuple(w_shape)}."
+        f"{tuple(z_shape)} and {tuple(w_shape)}. Reshape one of them, or give it axes of length 1."
     )
+
+
+def check_direction(
+    function: str, argument: str, got: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    """A cotangent has the result's shape, a tangent its argument's."""
+    if tuple(got) != tuple(shape):
+        like = "the result" if argument == "cotangent" else "its argument"
+        raise ValueError(
+            f"{function}: {argument} must have the shape of {like}, {tuple(shape)}, got "
+            f"{tuple(got)}. Broadcast or reshape it first."
+        )
 
 
 def dtype_error(function: str, argument: str, dtype: object) -> TypeError:

@@ -18,27 +18,34 @@ std::size_t item_size(Type type) {
   return type == Type::float64 ? 8 : 4;
 }
 
-// The exchange API of a type, or null. Types are few and live long: they are kept in a cache.
-const dlpack::ExchangeApi* exchange_api(PyTypeObject* type) {
-  static std::mutex mutex;
-  static std::unordered_map<PyTypeObject*, const dlpack::ExchangeApi*> cache;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = cache.find(type);
-  if (found != cache.end()) return found->second;
-
-  const dlpack::ExchangeApi* api = nullptr;
+const dlpack::ExchangeApi* find_exchange_api(PyTypeObject* type) {
   static PyObject* const attribute = PyUnicode_InternFromString("__dlpack_c_exchange_api__");
+  const dlpack::ExchangeApi* api = nullptr;
   if (PyObject* capsule = PyObject_GetAttr(reinterpret_cast<PyObject*>(type), attribute)) {
     api = static_cast<const dlpack::ExchangeApi*>(
         PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
     Py_DECREF(capsule);
   }
   PyErr_Clear();
-  if (api && (api->header.version.major != dlpack::kMajorVersion || !api->tensor_from_object)) {
-    api = nullptr;
+  const bool usable =
+      api && api->header.version.major == dlpack::kMajorVersion && api->tensor_from_object;
+  return usable ? api : nullptr;
+}
+
+// The exchange API of a type, or null. Types are few and live long: they are kept in a cache. The
+// lock is never held while Python runs, which may wait for the GIL or come back here.
+const dlpack::ExchangeApi* exchange_api(PyTypeObject* type) {
+  static std::mutex mutex;
+  static std::unordered_map<PyTypeObject*, const dlpack::ExchangeApi*> cache;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto found = cache.find(type);
+    if (found != cache.end()) return found->second;
   }
-  Py_INCREF(type);  // the key must not be reused by another type
-  return cache[type] = api;
+  const dlpack::ExchangeApi* const api = find_exchange_api(type);
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (cache.emplace(type, api).second) Py_INCREF(type);  // the key must not become another type
+  return api;
 }
 
 bool type_of_format(const char* format, Type* type) {
@@ -58,10 +65,6 @@ Array::Array(nb::handle object, const char* name, Access access) : name_(name) {
   check_memory();
 }
 
-Array::~Array() {
-  if (buffer_.obj) PyBuffer_Release(&buffer_);
-}
-
 bool Array::load_exchange_api(nb::handle object) {
   const dlpack::ExchangeApi* api = exchange_api(Py_TYPE(object.ptr()));
   if (api == nullptr) return false;
@@ -74,20 +77,21 @@ bool Array::load_exchange_api(nb::handle object) {
 bool Array::load_buffer(nb::handle object, Access access) {
   if (!PyObject_CheckBuffer(object.ptr())) return false;
   const int flags = PyBUF_FORMAT | PyBUF_STRIDES | (access == Access::write ? PyBUF_WRITABLE : 0);
-  if (PyObject_GetBuffer(object.ptr(), &buffer_, flags) != 0) throw nb::python_error();
-  if (!type_of_format(buffer_.format, &type_)) {
+  if (PyObject_GetBuffer(object.ptr(), &buffer_.view, flags) != 0) throw nb::python_error();
+  const Py_buffer& view = buffer_.view;
+  if (!type_of_format(view.format, &type_)) {
     type_error(name_, "must hold float32, float64 or int32");
   }
-  if (buffer_.ndim > kMaxBatchDims + 1) type_error(name_, "has too many dimensions");
-  ndim_ = buffer_.ndim;
-  data_ = buffer_.buf;
+  if (view.ndim > kMaxBatchDims + 1) type_error(name_, "has too many dimensions");
+  ndim_ = view.ndim;
+  data_ = view.buf;
   const auto item = static_cast<std::int64_t>(item_size(type_));
   for (int d = 0; d < ndim_; ++d) {
-    shape_[d] = buffer_.shape[d];
-    if (buffer_.strides[d] % item != 0) {
+    shape_[d] = view.shape[d];
+    if (shape_[d] > 1 && view.strides[d] % item != 0) {
       throw nb::buffer_error((std::string(name_) + " has strides that split its elements").c_str());
     }
-    strides_[d] = buffer_.strides[d] / item;
+    strides_[d] = view.strides[d] / item;
   }
   return true;
 }

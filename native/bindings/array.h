@@ -21,7 +21,7 @@ class Array {
   enum class Access { read, write };
 
   Array(nanobind::handle object, const char* name, Access access);
-  ~Array();
+  ~Array() = default;
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 
@@ -48,7 +48,12 @@ class Array {
   void* data_ = nullptr;
   std::int64_t shape_[kMaxBatchDims + 1];
   std::int64_t strides_[kMaxBatchDims + 1];  // in elements
-  Py_buffer buffer_ = {};
+  struct Buffer {                            // released also where the constructor throws later on
+    Py_buffer view = {};
+    ~Buffer() {
+      if (view.obj) PyBuffer_Release(&view);
+    }
+  } buffer_;
   nanobind::object capsule_;
 };
 

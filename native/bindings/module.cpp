@@ -142,7 +142,7 @@ struct Point {
     problem.z_sign = z_sign;
     problem.w_sign = w_sign;
     problem.strength = strength.per_row(problem.space, axis);
-    if (problem.regularization != Regularization::l2 && !result) {
+    if (problem.regularization == Regularization::kl && !result) {
       throw nb::value_error("result must be given for kl");
     }
     return problem;

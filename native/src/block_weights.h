@@ -80,7 +80,8 @@ struct RowProblem {
   double outer(std::int64_t i) const { return R == Regularization::kl ? result(i) : 1.0; }
 };
 
-// softmax_B(scale x) into out. An infinite x is let through: at strength 0 it is alone in its block.
+// softmax_B(scale x) into out. An infinite x is let through: at strength 0 it is alone in its
+// block.
 template <class T, class X, class Out>
 void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, double scale,
                    const Out& out, Scratch<T>& scratch) {
@@ -110,11 +111,7 @@ class ZWeights {
  public:
   ZWeights(const RowProblem<T, R>& row, Scratch<T>& scratch)
       : row_(row), total_(scratch.total), softmax_(scratch.z_softmax) {
-    if constexpr (R == Regularization::log_kl) {
-      // result = s + a constant of the block, so both have the same softmax.
-      softmax([&](std::int64_t i) { return static_cast<T>(row.result(i)); }, 1.0, scratch);
-      return;
-    }
+    if (R == Regularization::log_kl) softmax(scratch);
     bool weightless = false;
     if (R == Regularization::kl) {
       sum_results();
@@ -122,8 +119,7 @@ class ZWeights {
     }
     if (R == Regularization::kl && weightless) {
       // A block without weight in w has results 0, which do not tell its softmax: z does.
-      const double scale = row.strength > 0.0 ? 1.0 / row.strength : 0.0;
-      softmax([&](std::int64_t i) { return static_cast<T>(row.z[i]); }, scale, scratch);
+      softmax(scratch);
       sum_results();
     }
     if (R == Regularization::l2) {
@@ -147,11 +143,14 @@ class ZWeights {
   }
 
  private:
-  template <class X>
-  void softmax(const X& x, double scale, Scratch<T>& scratch) {
+  // Of s = z / strength. Not of the result, though the two differ by a constant of the block: the
+  // result is rounded to T, by much where w is far from zero.
+  void softmax(Scratch<T>& scratch) {
+    const double scale = row_.strength > 0.0 ? 1.0 / row_.strength : 0.0;
+    const auto z = [&](std::int64_t i) { return static_cast<T>(row_.z[i]); };
     softmax_.resize(static_cast<std::size_t>(row_.n));
     const auto out = [&](std::int64_t i) -> T& { return softmax_[static_cast<std::size_t>(i)]; };
-    block_softmax<T>(row_.n, row_.block_z, x, scale, out, scratch);
+    block_softmax<T>(row_.n, row_.block_z, z, scale, out, scratch);
   }
   void sum_results() {
     total_.reset(row_.n);
@@ -170,16 +169,17 @@ void w_softmax(const RowProblem<T, R>& row, const Out& out, Scratch<T>& scratch)
   block_softmax<T>(row.n, row.block_w, w, 1.0, out, scratch);
 }
 
-// z less a z of the same block: the block's first finite element in input order.
+// z less the largest z of its block. Any z of the block would do but for rounding: in kl the
+// largest has weight, while others may lie far away without any.
 template <class T, Regularization R>
 class RelativeZ {
  public:
   RelativeZ(const RowProblem<T, R>& row, Scratch<T>& scratch)
       : row_(row), reference_(scratch.z_reference) {
-    reference_.reset(row.n, kNan);
+    reference_.reset(row.n, -std::numeric_limits<double>::infinity());
     for (std::int64_t i = 0; i < row.n; ++i) {
       double& reference = reference_[row.block_z[i]];
-      if (std::isnan(reference)) reference = row.z[i];
+      reference = std::max(reference, row.z[i]);
     }
   }
   double operator[](std::int64_t i) const { return row_.z[i] - reference_[row_.block_z[i]]; }

@@ -136,8 +136,8 @@ void project_sorted(std::int64_t n, double strength, const Z& z, const W& w, Poo
 }
 
 // l2 ranks are one block if (max - min) / strength <= n / 2: the mean of the k largest exceeds the
-// mean of all by at most (max - min) (n - k) / n, and that of rho by exactly (n - k) / 2. Within one
-// block the order does not matter, so such a row is not sorted. Cost: two passes.
+// mean of all by at most (max - min) (n - k) / n, and that of rho by exactly (n - k) / 2. The order
+// within a block does not matter, so such a row is not sorted. Cost: two passes.
 template <class T>
 bool rank_in_one_block(std::int64_t n, double strength, double sign, Row<const T> z,
                        const Output<T>& out) {

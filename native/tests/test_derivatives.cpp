@@ -172,6 +172,32 @@ TEST_CASE("golden derivatives") {
         {1.175871, 2.25078, .74922, 5.824129});
 }
 
+TEST_CASE(
+    "float32: the kl sort's derivative by the strength does not see an offset of the values") {
+  const std::int64_t n = 20;
+  std::mt19937_64 random(10);
+  std::normal_distribution<double> normal;
+  std::vector<float> x(static_cast<std::size_t>(n)), result, g;
+  for (float& value : x) value = static_cast<float>(normal(random) + 1e7);
+  const auto problem = problem_of(1, n, Regularization::log_kl, 1.0);
+  const auto solved = solve<float>(problem, {}, x);
+  g.assign(x.size(), 0.0f);
+  g[3] = 1.0f;
+  double found = 0.0;
+  Linearization<float> at;
+  at.w = contiguous_rows<const float>(x.data(), n);
+  at.block_z = contiguous_rows<const std::int32_t>(solved.block_z.data(), n);
+  at.block_w = contiguous_rows<const std::int32_t>(solved.block_w.data(), n);
+  Cotangents<float> cotangents;
+  cotangents.g = contiguous_rows<const float>(g.data(), n);
+  cotangents.strength = contiguous_rows(&found, 1);
+  project_vjp(problem, at, cotangents, 1);
+  const Vector wide(x.begin(), x.end());
+  const Point reference = point(Regularization::log_kl, 1.0, {}, wide);
+  CHECK(found ==
+        doctest::Approx(vjp(reference, Vector(g.begin(), g.end())).strength).epsilon(1e-6));
+}
+
 TEST_CASE("the hard limit: ranks do not move, sorting permutes") {
   const Vector x{1, 1, 2, 0, 2}, g{1, 2, 3, 4, 5};
   const Cotangent ranks = vjp(point(Regularization::l2, 0.0, x, {}), g);

@@ -147,6 +147,21 @@ TEST_CASE("kl takes zero weights as a top-k mask does, and refuses negative ones
   CHECK(std::isnan(refused.result[0]));
 }
 
+TEST_CASE("kl compares blocks rightly where their exponentials underflow") {
+  // Two elements, a gap of n in s against one of d in w: they pool iff s - w does not fall, and the
+  // formula log exp(w1) + exp(w2) tells the result. Gaps around log(DBL_MIN) = 708 and 745.
+  for (double gap = 690.0; gap < 770.0; gap += 0.7) {
+    for (const double below : {-3.0, -0.4, -0.1, 0.0, 0.1, 0.4, 3.0}) {
+      const double strength = 1.0 / gap;
+      const auto problem = problem_of(1, 2, Regularization::log_kl, strength);
+      const Vector w{0.0, gap + below};
+      const auto solved = solve<double>(problem, {}, w);
+      check_close(solved.result, min_max_projection(rho(2), w, strength, Regularization::log_kl),
+                  gap);
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("extreme scales neither overflow nor lose their rows", T, float, double) {
   constexpr T huge = std::numeric_limits<T>::max();
   for (const Regularization regularization : kRegularizations) {

@@ -38,6 +38,8 @@ struct BlockSums {
   double s;  // sum of exp(s_i - s_first)
   double w;  // sum of W_i; in log_kl of exp(w_i - w_first)
 
+  static constexpr double kUnderflow = 1e-280;
+
   static BlockSums singleton(double w_first) {
     return {1.0, R == Regularization::kl ? w_first : 1.0};
   }
@@ -50,13 +52,16 @@ struct BlockSums {
         : ds(ds), dw(dw), s(std::exp(-ds)), w(R == Regularization::kl ? 1.0 : std::exp(-dw)) {}
   };
 
-  // v(left) <= v(right). Zero weights need no special case: nothing is divided by them. Blocks that
+  // v(left) <= v(right). Zero weights need no special case: their value is +inf. Blocks that
   // are infinitely far apart stay so even then: in a common softmax the right one would have 0.
   static bool violates(const BlockSums& left, std::int64_t, const BlockSums& right, std::int64_t,
                        const Shift& shift) {
     if (shift.ds == std::numeric_limits<double>::infinity()) return false;
-    if (shift.s == 0.0 && shift.w == 0.0) {  // both underflowed: compare logarithms
-      return shift.ds - shift.dw + std::log(left.s / left.w) <= std::log(right.s / right.w);
+    constexpr bool linear_w = R == Regularization::kl;
+    if (shift.s < kUnderflow && (linear_w || shift.w < kUnderflow)) {
+      // What is left of these factors has few digits, or none: compare logarithms.
+      const double apart = linear_w ? shift.ds : shift.ds - shift.dw;
+      return apart + std::log(left.s / left.w) <= std::log(right.s / right.w);
     }
     return left.s * (right.w * shift.w) <= left.w * (right.s * shift.s);
   }

@@ -58,8 +58,8 @@ template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, int threads);
 
 // The linear maps J and J^T of the projection, given its blocks. Arrays are read as the
-// regularization needs them: `result` for kl and log_kl; w for log_kl where w is differentiated; z
-// where the strength is, and for kl where w is. An absent z or w stands for rho, as in `project`.
+// regularization needs them: `result` for kl; w for log_kl where w is differentiated; z where the
+// strength is, for log_kl, and for kl where w is. An absent z or w stands for rho, as in `project`.
 template <class T>
 struct Linearization {
   Rows<const T> z, w, result;

@@ -3,7 +3,8 @@
 // Keys: IEEE floats of one sign order like their bits; flipping bits makes unsigned keys ascend
 // while values descend. -0 and +0 get one key, so they tie. NaN is not sorted but reported.
 // Cost: least-significant-digit radix, 8 bits a pass, O(n); std::sort for rows too short to pay for
-// its counters, and counting smaller pairs up to 32 elements. Pairs are unique (the index is part of the order), so all are stable.
+// its counters, and counting smaller pairs up to 32 elements. Pairs are unique, since the index is
+// part of the order, so all three are stable.
 // Scratch: two pairs per element (16 bytes in float32, 32 in float64), one after sorting a
 // long row.
 #pragma once
