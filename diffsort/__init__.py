@@ -9,11 +9,13 @@ Importing this package imports no framework but NumPy.
 
 from __future__ import annotations
 
-from _diffsort_native import __version__
+import _diffsort_native
 
 from diffsort import errors
 from diffsort.config import get_num_threads, set_num_threads, show_config
 from diffsort.ops import jvp, project, soft_rank, soft_sort, vjp
+
+__version__: str = _diffsort_native.__version__
 
 __all__ = [
     "__version__",

@@ -21,6 +21,11 @@ def set_num_threads(threads: SupportsIndex | None) -> None:
     the environment variable OMP_NUM_THREADS, then the number of cores this process may run on.
     Results do not depend on the number of threads, bit for bit.
 
+    Parameters
+    ----------
+    threads : int or None
+        At least 1, or None for the default. Holds for the whole process.
+
     Raises
     ------
     TypeError
@@ -45,7 +50,13 @@ def set_num_threads(threads: SupportsIndex | None) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads a NumPy call may use (see `set_num_threads`)."""
+    """The number of threads that a NumPy call may use; see `set_num_threads`.
+
+    Returns
+    -------
+    int
+        What was set, or the default for NumPy.
+    """
     return _threads.requested or _threads.default()
 
 
@@ -60,8 +71,13 @@ def show_config(mode: Literal["print", "dict"] = "print") -> dict[str, Any] | No
 
     Parameters
     ----------
-    mode
+    mode : {"print", "dict"}
         "print" writes a table to standard output; "dict" returns the same facts.
+
+    Returns
+    -------
+    dict or None
+        With the keys version, python, platform, native, threads and backends; None for "print".
 
     Raises
     ------

@@ -133,3 +133,13 @@ def test_option_names_in_any_letter_case(backend):
     found = backend.call("soft_rank", values, direction="DESCENDING", regularization="KL")
     expected = backend.call("soft_rank", values, direction="descending", regularization="kl")
     assert np.array_equal(found, expected)
+
+
+def test_bfloat16_mixes_like_any_float():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    z, w = np.array([1, 3, 2], bfloat16), np.array([4, 0.5, 1], np.float16)
+    result = diffsort.project(z, w, regularization_strength=bfloat16(0.5))
+    assert result.dtype == np.float32
+    expected = diffsort.project(z.astype(float), w.astype(float), regularization_strength=0.5)
+    # All inputs are exact in both types; one rounding to float32 of numbers up to 4.
+    np.testing.assert_allclose(result, expected, rtol=0, atol=4 * 2.0**-24)

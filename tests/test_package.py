@@ -178,6 +178,9 @@ LAYERS = {
     "backends": ({"core", "backends", "errors"}, {"_diffsort_native", "array_api_compat", "numpy"}),
     "config": ({"backends", "errors"}, {"_diffsort_native"}),
     "show_config": ({"config"}, set()),
+    "data": (set(), {"numpy"}),
+    "__init__": ({"errors", "config", "ops"}, {"_diffsort_native"}),
+    "__main__": ({"data"}, {"diffsort", "matplotlib", "numpy"}),
 }
 MODULES = [
     path.relative_to(PACKAGE)

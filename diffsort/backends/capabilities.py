@@ -1,10 +1,8 @@
-"""The table of what runs where. Messages, `show_config` and the documentation read it."""
+"""The table of what runs where. Messages and `show_config` read it, tests hold it to the truth."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-OPERATORS = ("soft_sort", "soft_rank", "project")
 
 
 class Capability(NamedTuple):

@@ -205,7 +205,7 @@ def _native_operands(
         w = _native_array(w, dtype)
         return None, w, w, dtype
     check_same_length(spec.function, z.shape, w.shape, spec.axis)
-    dtype = np.result_type(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
+    dtype = _promoted(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
     try:
         z, w = np.broadcast_arrays(_native_array(z, dtype), _native_array(w, dtype))
     except ValueError:
@@ -223,6 +223,13 @@ def _result_dtype(spec: Spec, argument: str, values: Array) -> np.dtype[Any]:
     raise dtype_error(spec.function, argument, dtype)
 
 
+def _promoted(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    try:
+        return np.result_type(a, b)
+    except TypeError:  # float16 and bfloat16 have no common type of their own width
+        return _FLOAT32
+
+
 def _native_array(values: Array, dtype: np.dtype[Any]) -> Array:
     """The values in the type that the solver computes `dtype` in."""
     return np.require(values, _FLOAT64 if dtype == _FLOAT64 else _FLOAT32, ["ALIGNED"])
@@ -232,7 +239,7 @@ def _native_strength(spec: Spec, strength: Any, values: Array) -> Strength:
     if type(strength) is float and 0.0 <= strength < 1e300:
         return strength
     check_framework(spec.function, NAME, "regularization_strength", strength)
-    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
+    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.generic, np.ndarray)):
         raise strength_type_error(spec.function, type(strength).__name__)
     if isinstance(strength, (int, float)):
         return strength_number(spec.function, strength)

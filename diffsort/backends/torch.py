@@ -133,8 +133,9 @@ def _as_function(
     operands = {"z": z, "w": w, "strength": strength}
     for name in wrt:
         values = operands[name]
-        if not isinstance(values, Tensor):  # a strength: as exact as a Python number
-            values = torch.tensor(float(values), dtype=torch.float64)
+        if not isinstance(values, Tensor):  # a strength, kept as exact as a Python number
+            number = _strength(spec, values, _present(z, w))
+            values = torch.tensor(number, dtype=torch.float64)
         elif not values.is_floating_point():
             values = values.to(torch.get_default_dtype())
         operands[name] = values
@@ -282,13 +283,11 @@ def _is_plain_tensor(tensor: Tensor) -> bool:
 class _Blocks:
     """`isotonic.Blocks` by scatter and gather."""
 
-    def __init__(self, block_z: Tensor, block_w: Tensor | None, axis: int) -> None:
+    def __init__(self, block_z: Tensor, block_w: Tensor, axis: int) -> None:
         self.axis = axis
         self.nan_row = block_z == -1
         self.infinite = block_z <= -2
-        self._ids = {"z": _starts(block_z)}
-        if block_w is not None:
-            self._ids["w"] = _starts(block_w)
+        self._ids = {"z": _starts(block_z), "w": _starts(block_w)}
 
     def total(self, values: Tensor, *, of: isotonic.Side, at: isotonic.Side) -> Tensor:
         sums = torch.zeros_like(values).scatter_add(self.axis, self._ids[of], values)

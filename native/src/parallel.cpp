@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -38,8 +37,8 @@ void for_each_row_range(std::int64_t rows, std::int64_t row_length, int threads,
   std::int64_t started = 1;
   try {
     for (; started < workers; ++started) pool.emplace_back(run, started);
-  } catch (const std::system_error&) {
-    // No more threads to be had: the caller does the rest itself.
+  } catch (...) {
+    // No more threads (or no memory for one): the caller does the rest itself.
   }
   run(0);
   for (std::int64_t worker = started; worker < workers; ++worker) run(worker);

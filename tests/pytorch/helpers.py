@@ -201,7 +201,15 @@ def total(strength_gradient, strength):
     return strength_gradient.sum()
 
 
-def assert_close(actual, wanted, rtol=1e-7, atol=1e-8):
+# Tolerances, relative and absolute; the numbers compared are of size 1 to 100.
+EXACT = 1e-10  # float64 against the oracle: what docs/conventions.md promises
+# Against `difference` of the oracle's Jacobian: its rounding, 2^-53 * 100 / step = 1e-10, and its
+# truncation, step^4 / 30 of a fifth derivative of up to 0.4^-5, leave two digits to spare.
+NUMERIC = 1e-8
+SINGLE = 2.0**-17  # float32: a few dozen roundings of 2^-24, of numbers of size 1
+
+
+def assert_close(actual, wanted, rtol=EXACT, atol=EXACT):
     """Equal values (NaN where NaN is wanted), whatever the floating dtype of `actual`."""
     wanted = torch.as_tensor(wanted, dtype=torch.float64)
     assert actual is not None, "no gradient at all"

@@ -7,6 +7,7 @@ import pytest
 import diffsort
 
 from .helpers import (
+    SINGLE,
     assert_close,
     cotangent,
     every_case,
@@ -44,9 +45,9 @@ def test_float32_accuracy_under_autocast(case):
         y = case(x, strength)
         y.backward(cotangent(torch.float32))  # the backward pass inside the region, too
     dx, ds = expected_vjp(case, x, strength, cotangent())
-    assert_close(y, expected(case, x, strength), rtol=1e-5, atol=1e-5)
-    assert_close(x.grad, dx, rtol=1e-5, atol=1e-5)
-    assert_close(strength.grad, ds.sum(), rtol=1e-4, atol=1e-4)
+    assert_close(y, expected(case, x, strength), rtol=SINGLE, atol=SINGLE)
+    assert_close(x.grad, dx, rtol=SINGLE, atol=SINGLE)
+    assert_close(strength.grad, ds.sum(), rtol=SINGLE, atol=SINGLE)
 
 
 def test_after_a_layer_that_autocast_runs_in_bfloat16():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from .helpers import (
+    NUMERIC,
     assert_close,
     edges,
     every_case,
@@ -63,8 +64,8 @@ def test_batched_hessian_rows(case):
         (dx, ds), (x, strength), (basis[:, :5], basis[:, 5]), is_grads_batched=True
     )
     h = np.einsum("k,kij->ij", g.numpy(), case.hessian(x.tolist(), 1.1)) + np.eye(6)
-    assert_close(hx, h[:, :5], rtol=1e-6, atol=1e-6)
-    assert_close(hs, h[:, 5], rtol=1e-6, atol=1e-6)
+    assert_close(hx, h[:, :5], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(hs, h[:, 5], rtol=NUMERIC, atol=NUMERIC)
 
 
 @every_case
@@ -107,6 +108,6 @@ def test_functional_hessian(case, vectorize):
         loss, (x, torch.tensor(1.1, dtype=torch.float64)), vectorize=vectorize
     )
     h = np.einsum("k,kij->ij", g.numpy(), case.hessian(x.tolist(), 1.1))
-    assert_close(xx, h[:-1, :-1], rtol=1e-6, atol=1e-6)
-    assert_close(xs, h[:-1, -1], rtol=1e-6, atol=1e-6)
-    assert_close(ss, h[-1, -1], rtol=1e-6, atol=1e-6)
+    assert_close(xx, h[:-1, :-1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(xs, h[:-1, -1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(ss, h[-1, -1], rtol=NUMERIC, atol=NUMERIC)

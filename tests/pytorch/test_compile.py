@@ -18,7 +18,9 @@ import diffsort
 from .helpers import (
     CASES,
     FEW,
+    NUMERIC,
     POINT,
+    SINGLE,
     Case,
     assert_close,
     cotangent,
@@ -117,12 +119,12 @@ def test_float32_model_with_a_loss(backend):
     weight.data.mul_(0.3)  # scores close enough together for ranks that are soft
     eager = torch.autograd.grad(loss(weight, strength, x), (weight, strength))
     value = compiled(loss, backend)(weight, strength, x)
-    assert_close(value, loss(weight, strength, x).double(), rtol=1e-5)
+    assert_close(value, loss(weight, strength, x).double(), rtol=SINGLE)
     value.backward()
     assert eager[0].abs().max() > 1e-3
     assert eager[1].abs() > 1e-3
-    assert_close(weight.grad, eager[0].double(), rtol=1e-3, atol=1e-4)
-    assert_close(strength.grad, eager[1].double(), rtol=1e-3, atol=1e-4)
+    assert_close(weight.grad, eager[0].double(), rtol=SINGLE, atol=SINGLE)
+    assert_close(strength.grad, eager[1].double(), rtol=SINGLE, atol=SINGLE)
 
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
@@ -301,9 +303,9 @@ def test_compiled_hessian(case):
         point(grad=False)[0], torch.tensor(1.1, dtype=torch.float64)
     )
     h = np.einsum("k,kij->ij", g.numpy(), case.hessian(POINT[0], 1.1))
-    assert_close(xx, h[:-1, :-1], rtol=1e-6, atol=1e-6)
-    assert_close(xs, h[:-1, -1], rtol=1e-6, atol=1e-6)
-    assert_close(ss, h[-1, -1], rtol=1e-6, atol=1e-6)
+    assert_close(xx, h[:-1, :-1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(xs, h[:-1, -1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(ss, h[-1, -1], rtol=NUMERIC, atol=NUMERIC)
 
 
 @pytest.mark.parametrize("transform", [func.jacrev, func.jacfwd], ids=["jacrev", "jacfwd"])

@@ -8,6 +8,8 @@ import pytest
 import diffsort
 
 from .helpers import (
+    NUMERIC,
+    SINGLE,
     Case,
     assert_close,
     cotangent,
@@ -45,8 +47,8 @@ def test_hessian_in_values_and_strength(case, row):
     first = torch.autograd.grad(case(x, strength), (x, strength), g, create_graph=True)
     hessian = torch.cat([_rows(part, (x, strength)) for part in first])
     wanted = np.einsum("k,kij->ij", g.numpy(), case.hessian(x.detach().numpy(), strength.item()))
-    assert_close(hessian, wanted, rtol=1e-6, atol=1e-6)
-    assert_close(hessian, hessian.detach().T, rtol=1e-9, atol=1e-10)
+    assert_close(hessian, wanted, rtol=NUMERIC, atol=NUMERIC)
+    assert_close(hessian, hessian.detach().T)
 
 
 @every_case
@@ -75,8 +77,8 @@ def test_hessian_of_a_batch_with_strength_per_row(case):
     for i in range(3):
         h = np.einsum("k,kij->ij", g[i].numpy(), case.hessian(x[i].tolist(), strength[i].item()))
         wanted = h @ np.append(v[i].numpy(), u[i].numpy())
-        assert_close(hx[i], wanted[:-1], rtol=1e-6, atol=1e-6)
-        assert_close(hs[i], wanted[-1:], rtol=1e-6, atol=1e-6)
+        assert_close(hx[i], wanted[:-1], rtol=NUMERIC, atol=NUMERIC)
+        assert_close(hs[i], wanted[-1:], rtol=NUMERIC, atol=NUMERIC)
 
 
 @every_case
@@ -97,7 +99,7 @@ def test_strength_only(case):
     wanted = sum(
         g[i].numpy() @ case.hessian(x[i].numpy(), strength.item())[:, -1, -1] for i in range(3)
     )
-    assert_close(dss, wanted, rtol=1e-6, atol=1e-6)
+    assert_close(dss, wanted, rtol=NUMERIC, atol=NUMERIC)
 
 
 @every_case
@@ -109,7 +111,7 @@ def test_squared_result(case):
     jacobian, y = case.jacobian(x.tolist(), 1.1), case.value(x.tolist(), 1.1)
     h = case.hessian(x.tolist(), 1.1)[:, :-1, :-1]
     wanted = jacobian.T @ jacobian + np.einsum("k,kij->ij", y, h)
-    assert_close(_rows(dx, (x,)), wanted, rtol=1e-6, atol=1e-6)
+    assert_close(_rows(dx, (x,)), wanted, rtol=NUMERIC, atol=NUMERIC)
 
 
 @every_case
@@ -129,8 +131,8 @@ def test_ties_nan_row_and_zero_strength_row(case):
     i = 4  # the row without ties
     h = np.einsum("k,kij->ij", g[i].numpy(), case.hessian(x[i].tolist(), strength[i].item()))
     wanted = h @ np.append(v[i].numpy(), 0.5)
-    assert_close(hx[i], wanted[:-1], rtol=1e-6, atol=1e-6)
-    assert_close(hs[i], wanted[-1:], rtol=1e-6, atol=1e-6)
+    assert_close(hx[i], wanted[:-1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(hs[i], wanted[-1:], rtol=NUMERIC, atol=NUMERIC)
 
 
 @pytest.mark.parametrize("regularization", ["l2", "kl"])
@@ -150,7 +152,7 @@ def test_project_in_z_and_w(regularization):
         e[j] = step
         high, low = (torch.cat(first(z + s * e[:5], w + s * e[5:])) for s in (1, -1))
         columns.append((high - low) / (2 * step))
-    assert_close(hessian, torch.stack(columns, 1).detach(), rtol=1e-6, atol=1e-6)
+    assert_close(hessian, torch.stack(columns, 1).detach(), rtol=NUMERIC, atol=NUMERIC)
     if regularization == "kl":
         assert hessian[:5, 5:].abs().max() > 0.01
 
@@ -186,4 +188,4 @@ def test_float32(case):
         for i, (s, t) in enumerate(zip([0.4, 1.1, 2.3], tangent().numpy(), strict=True))
     ]
     assert hs.dtype == torch.float32
-    assert_close(hs, wanted, rtol=1e-4, atol=1e-4)
+    assert_close(hs, wanted, rtol=SINGLE, atol=SINGLE)

@@ -10,6 +10,8 @@ import diffsort
 
 from .helpers import (
     NUMBER,
+    NUMERIC,
+    SINGLE,
     assert_close,
     cotangent,
     edges,
@@ -104,7 +106,7 @@ def test_tangent_of_values_that_also_need_a_gradient(case):
         else:
             hv = None
     hv = torch.zeros_like(x) if hv is None else hv
-    assert_close(hv, _hessian_vector(case, x, 1.1, g, v), rtol=1e-6, atol=1e-6)
+    assert_close(hv, _hessian_vector(case, x, 1.1, g, v), rtol=NUMERIC, atol=NUMERIC)
 
 
 def _hessian_vector(case, x, strength, g, v):
@@ -131,7 +133,7 @@ def test_forward_over_reverse(case):
         wanted.append(h[:-1] @ np.append(v[i].numpy(), ds))
     wanted = np.stack(wanted)
     t = torch.zeros_like(x) if t is None else t
-    assert_close(t, wanted, rtol=1e-6, atol=1e-6)
+    assert_close(t, wanted, rtol=NUMERIC, atol=NUMERIC)
 
 
 @every_case
@@ -154,7 +156,7 @@ def test_dual_without_tangent_has_none(case):
         assert fwad.unpack_dual(y).tangent is None
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, SINGLE), (torch.bfloat16, 0.1)])
 @few_cases
 def test_other_dtypes(case, dtype, tolerance):
     x, v = point(dtype, grad=False), tangent(dtype)

@@ -9,6 +9,8 @@ import diffsort
 
 from .helpers import (
     NUMBER,
+    NUMERIC,
+    SINGLE,
     assert_close,
     cotangent,
     edges,
@@ -132,10 +134,10 @@ def test_second_order_in_values_and_strength(case, transform):
         point(grad=False)[0], strength
     )
     h = _row_hessian(case, 0, 1.1)
-    assert_close(xx, h[:-1, :-1], rtol=1e-6, atol=1e-6)
-    assert_close(xs, h[:-1, -1], rtol=1e-6, atol=1e-6)
-    assert_close(sx, h[-1, :-1], rtol=1e-6, atol=1e-6)
-    assert_close(ss, h[-1, -1], rtol=1e-6, atol=1e-6)
+    assert_close(xx, h[:-1, :-1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(xs, h[:-1, -1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(sx, h[-1, :-1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(ss, h[-1, -1], rtol=NUMERIC, atol=NUMERIC)
 
 
 @pytest.mark.parametrize("transform", list(SECOND))
@@ -143,7 +145,7 @@ def test_second_order_in_values_and_strength(case, transform):
 def test_second_order_of_the_vector_function(case, transform):
     x = point(grad=False)[0]
     h = SECOND[transform](lambda x: case(x, 1.1))(x)
-    assert_close(h, case.hessian(x.tolist(), 1.1)[:, :-1, :-1], rtol=1e-6, atol=1e-6)
+    assert_close(h, case.hessian(x.tolist(), 1.1)[:, :-1, :-1], rtol=NUMERIC, atol=NUMERIC)
 
 
 @every_case
@@ -156,8 +158,8 @@ def test_grad_of_grad(case):
 
     hx, hs = func.grad(directional, argnums=(0, 1))(point(grad=False)[0], strength)
     wanted = _row_hessian(case, 0, 1.1) @ np.append(v.numpy(), 0.5)
-    assert_close(hx, wanted[:-1], rtol=1e-6, atol=1e-6)
-    assert_close(hs, wanted[-1], rtol=1e-6, atol=1e-6)
+    assert_close(hx, wanted[:-1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(hs, wanted[-1], rtol=NUMERIC, atol=NUMERIC)
 
 
 @every_case
@@ -167,9 +169,9 @@ def test_jvp_of_grad_and_grad_of_jvp(case):
     wanted = (_row_hessian(case, 0, 1.1) @ np.append(v.numpy(), 0))[:-1]
     dx, hv = func.jvp(func.grad(loss), (x,), (v,))
     assert_close(dx, expected_vjp(case, x[None], 1.1, cotangent()[:1])[0][0])
-    assert_close(hv, wanted, rtol=1e-6, atol=1e-6)
+    assert_close(hv, wanted, rtol=NUMERIC, atol=NUMERIC)
     reverse = func.grad(lambda x: func.jvp(loss, (x,), (v,))[1])(x)
-    assert_close(reverse, wanted, rtol=1e-6, atol=1e-6)
+    assert_close(reverse, wanted, rtol=NUMERIC, atol=NUMERIC)
 
 
 @pytest.mark.parametrize("out_dim", [0, 1, -1])
@@ -301,9 +303,9 @@ def test_vmap_of_hessian(case):
         rows, strength, cotangent()
     )
     wanted = np.stack([_row_hessian(case, i, s) for i, s in enumerate(STRENGTHS)])
-    assert_close(xx, wanted[:, :-1, :-1], rtol=1e-6, atol=1e-6)
-    assert_close(xs, wanted[:, :-1, -1], rtol=1e-6, atol=1e-6)
-    assert_close(ss, wanted[:, -1, -1], rtol=1e-6, atol=1e-6)
+    assert_close(xx, wanted[:, :-1, :-1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(xs, wanted[:, :-1, -1], rtol=NUMERIC, atol=NUMERIC)
+    assert_close(ss, wanted[:, -1, -1], rtol=NUMERIC, atol=NUMERIC)
 
 
 @every_case
@@ -335,7 +337,7 @@ def test_invalid_strength_gives_nan_where_values_cannot_be_looked_at(case):
     assert_close(y[[0, 2]], expected(case, x[[0, 2]], strength[[0, 2], None]))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, SINGLE), (torch.bfloat16, 0.1)])
 @few_cases
 def test_other_dtypes(case, dtype, tolerance):
     x, strength = point(dtype, grad=False), torch.tensor([0.5, 1.125, 2.25], dtype=dtype)

@@ -128,3 +128,14 @@ def test_far_elements_without_weight_add_no_noise_to_the_strength_gradient(order
             result, strength, torch.tensor(G[0]), retain_graph=True, create_graph=create_graph
         )
         assert gradient == 0.0
+
+
+@pytest.mark.parametrize("strength", ["0.5", True, [0.5]])
+def test_a_strength_that_is_no_number_stays_an_error(strength) -> None:
+    with pytest.raises(TypeError, match="regularization_strength must be a real number"):
+        diffsort.vjp(
+            diffsort.soft_rank,
+            torch.tensor(X),
+            wrt="regularization_strength",
+            regularization_strength=strength,
+        )

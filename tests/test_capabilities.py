@@ -1,0 +1,56 @@
+"""The table of capabilities is the truth: what it lists runs, what it does not list is refused."""
+
+import numpy as np
+import pytest
+
+import diffsort
+from diffsort.backends import capabilities
+
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+INTEGERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+
+
+def rows(backend):
+    return [row for row in capabilities.TABLE if row.backend == backend]
+
+
+def array(backend, dtype):
+    if backend == "numpy":
+        if dtype == "bfloat16":
+            dtype = pytest.importorskip("ml_dtypes").bfloat16
+        return np.array([3, 1, 2]).astype(dtype)
+    torch = pytest.importorskip("torch", minversion="2.6")
+    return torch.tensor([3, 1, 2]).to(getattr(torch, dtype))
+
+
+def dtypes_of(row):
+    return INTEGERS if row.dtype == "integers, bool" else (row.dtype,)
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype"),
+    [(row.backend, dtype) for row in capabilities.TABLE for dtype in dtypes_of(row)],
+)
+@pytest.mark.parametrize("operator", [diffsort.soft_rank, diffsort.soft_sort])
+def test_what_is_listed_runs(backend, dtype, operator):
+    result = operator(array(backend, dtype), regularization_strength=0.0)
+    if dtype != "bool":  # True, True, True
+        expected = [3, 1, 2] if operator is diffsort.soft_rank else [1, 2, 3]
+        assert [float(value) for value in result] == expected
+    if dtype in FLOATS:
+        assert result.dtype == array(backend, dtype).dtype
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("backend", capabilities.PACKAGES)
+def test_what_is_not_listed_is_refused(backend, dtype):
+    with pytest.raises(TypeError, match="values must hold"):
+        diffsort.soft_rank(array(backend, dtype))
+
+
+def test_every_backend_has_its_rows_and_devices():
+    listed = {row.backend for row in capabilities.TABLE}
+    assert listed == set(capabilities.PACKAGES)
+    for backend in listed:
+        assert {dtype for row in rows(backend) for dtype in dtypes_of(row)} == {*FLOATS, *INTEGERS}
+        assert capabilities.devices(backend) == ("cpu",)
