@@ -109,12 +109,16 @@ def check_sequence(function: str, argument: str, values: Any) -> None:
     """Raises if a sequence holds arrays: NumPy would copy them to the host and drop gradients."""
     if not isinstance(values, (list, tuple)):
         return
-    for item in values:
-        if _framework_of(type(item)) not in ("python", "numpy", "unknown"):
+    types = set(map(type, values))
+    for item_type in types:
+        if _framework_of(item_type) not in ("python", "numpy", "unknown"):
             raise BackendMismatchError(
-                f"{function}: {argument} is a sequence of {_name(type(item))}. Make one array of "
+                f"{function}: {argument} is a sequence of {_name(item_type)}. Make one array of "
                 "it first, for example with torch.stack."
             )
+    if types & {list, tuple}:
+        for item in values:
+            check_sequence(function, argument, item)
 
 
 def check_framework(function: str, owner: str, argument: str, values: Any) -> None:

@@ -130,12 +130,13 @@ def _as_function(
     spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any, wrt: tuple[str, ...]
 ) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
     """The projection as a function of the operands in `wrt`, and the point it is taken at."""
+    _operands(spec, z, w)  # checks, before anything is converted
+    strength = _strength(spec, strength, _present(z, w))
     operands = {"z": z, "w": w, "strength": strength}
     for name in wrt:
         values = operands[name]
         if not isinstance(values, Tensor):  # a strength, kept as exact as a Python number
-            number = _strength(spec, values, _present(z, w))
-            values = torch.tensor(number, dtype=torch.float64)
+            values = torch.tensor(values, dtype=torch.float64)
         elif not values.is_floating_point():
             values = values.to(torch.get_default_dtype())
         operands[name] = values

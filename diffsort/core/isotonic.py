@@ -49,15 +49,13 @@ def value(
     scale = _inverse(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == L2:
-        p = _weights(xp, blocks, regularization, z, of="z")
+        p = _weights(xp, blocks, regularization, z, scale, of="z")
         result = p * blocks.total(w, of="w", at="z") + _centred(blocks, z, p) * scale
+    elif regularization == KL:
+        result = _softmax(xp, blocks, z, scale, of="z") * blocks.total(w, of="w", at="z")
     else:
-        # A softmax of s, taken on differences to the block's largest z.
         s = (z - blocks.maximum(z, of="z", at="z")) * scale
-        if regularization == KL:
-            result = _softmax(xp, blocks, s, of="z") * blocks.total(w, of="w", at="z")
-        else:
-            result = s - xp.log(blocks.total(xp.exp(s), of="z", at="z")) + _lse(xp, blocks, w)
+        result = s - xp.log(blocks.total(xp.exp(s), of="z", at="z")) + _lse(xp, blocks, w)
     return result * _nan_factor(xp, blocks, result)
 
 
@@ -81,15 +79,15 @@ def vjp(
     if regularization == KL:
         # A block without weight in w has results 0, which do not tell its softmax: z does.
         total = blocks.total(result, of="z", at="z")
-        softmax = _softmax(xp, blocks, z * scale, of="z")
+        softmax = _softmax(xp, blocks, z, scale, of="z")
         p = xp.where(total == 0, softmax, result / xp.where(total == 0, softmax, total))
         h = result * cotangent
         w_cotangent = blocks.total(p * cotangent, of="z", at="w")
     else:
         w = _finite(xp, w, _infinite_w(xp, blocks, w))
-        p = _weights(xp, blocks, regularization, z * scale, of="z")
+        p = _weights(xp, blocks, regularization, z, scale, of="z")
         h = cotangent
-        q = _weights(xp, blocks, regularization, w, of="w")
+        q = _weights(xp, blocks, regularization, w, 1.0, of="w")
         w_cotangent = q * blocks.total(h, of="z", at="w")
     z_cotangent = (h - p * blocks.total(h, of="z", at="z")) * scale
     z_cotangent = _finite(xp, z_cotangent, blocks.infinite)
@@ -100,10 +98,13 @@ def vjp(
     return Cotangents(z_cotangent, w_cotangent, -xp.sum(products, axis=blocks.axis, keepdims=True))
 
 
-def _weights(xp: Any, blocks: Blocks, regularization: int, logits: Array, *, of: Side) -> Array:
+def _weights(
+    xp: Any, blocks: Blocks, regularization: int, values: Array, scale: Array | float, *, of: Side
+) -> Array:
+    """1 / |B| for l2, softmax_B(scale * values) for kl."""
     if regularization == L2:
-        return 1 / blocks.total(xp.ones_like(logits), of=of, at=of)
-    return _softmax(xp, blocks, logits, of=of)
+        return 1 / blocks.total(xp.ones_like(values), of=of, at=of)
+    return _softmax(xp, blocks, values, scale, of=of)
 
 
 def _inverse(xp: Any, blocks: Blocks, strength: Array) -> Array:
@@ -129,8 +130,9 @@ def _centred(blocks: Blocks, z: Array, p: Array) -> Array:
     return centred - blocks.total(p * centred, of="z", at="z")
 
 
-def _softmax(xp: Any, blocks: Blocks, logits: Array, *, of: Side) -> Array:
-    exponentials = xp.exp(logits - blocks.maximum(logits, of=of, at=of))
+def _softmax(xp: Any, blocks: Blocks, values: Array, scale: Array | float, *, of: Side) -> Array:
+    """softmax_B(scale * values), by differences: an offset of the values costs no digits."""
+    exponentials = xp.exp((values - blocks.maximum(values, of=of, at=of)) * scale)
     return exponentials / blocks.total(exponentials, of=of, at=of)
 
 

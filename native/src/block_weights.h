@@ -16,12 +16,11 @@ namespace diffsort {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 // One number per block of a row, addressed by block id.
+template <class V = double>
 class PerBlock {
  public:
-  void reset(std::int64_t n, double value = 0.0) {
-    values_.assign(static_cast<std::size_t>(n), value);
-  }
-  double& operator[](std::int32_t id) { return values_[static_cast<std::size_t>(block_start(id))]; }
+  void reset(std::int64_t n, V value = V(0)) { values_.assign(static_cast<std::size_t>(n), value); }
+  V& operator[](std::int32_t id) { return values_[static_cast<std::size_t>(block_start(id))]; }
 
   // Positions at which no block starts hold 0 / 0 afterwards; nobody reads them.
   void divide(const PerBlock& by) {
@@ -29,14 +28,15 @@ class PerBlock {
   }
 
  private:
-  std::vector<double> values_;
+  std::vector<V> values_;
 };
 
 // One thread's memory, kept from row to row; only what a call needs is ever sized.
 template <class T>
 struct Scratch {
-  PerBlock sum, total, z_reference;
-  std::vector<T> max, z_softmax, w_softmax;
+  PerBlock<> sum, total, z_max;
+  PerBlock<T> w_max;
+  std::vector<T> z_softmax, w_softmax;
 };
 
 // x / strength as a scale of derivatives: zero in the hard limit, where ranks are constant.
@@ -80,22 +80,19 @@ struct RowProblem {
   double outer(std::int64_t i) const { return R == Regularization::kl ? result(i) : 1.0; }
 };
 
-// softmax_B(scale x) into out. An infinite x is let through: at strength 0 it is alone in its
-// block.
-template <class T, class X, class Out>
+// softmax_B(scale x) into out. x(i) is a double that V holds exactly. An infinite x is let through:
+// at strength 0 it is alone in its block.
+template <class T, class V, class X, class Out>
 void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, double scale,
-                   const Out& out, Scratch<T>& scratch) {
-  std::vector<T>& max = scratch.max;
-  max.assign(static_cast<std::size_t>(n), -std::numeric_limits<T>::infinity());
-  const auto largest = [&](std::int64_t i) -> T& {
-    return max[static_cast<std::size_t>(block_start(block[i]))];
-  };
-  for (std::int64_t i = 0; i < n; ++i) largest(i) = std::max(largest(i), x(i));
-  PerBlock& total = scratch.total;
+                   PerBlock<V>& max, PerBlock<>& total, const Out& out) {
+  max.reset(n, -std::numeric_limits<V>::infinity());
+  for (std::int64_t i = 0; i < n; ++i) {
+    max[block[i]] = std::max(max[block[i]], static_cast<V>(x(i)));
+  }
   total.reset(n);
   for (std::int64_t i = 0; i < n; ++i) {
-    const double below = static_cast<double>(x(i)) - static_cast<double>(largest(i));
-    const double share = x(i) == largest(i) ? 1.0 : std::exp(scale * below);
+    const double largest = static_cast<double>(max[block[i]]);
+    const double share = x(i) == largest ? 1.0 : std::exp(scale * (x(i) - largest));
     total[block[i]] += share;
     out(i) = static_cast<T>(share);
   }
@@ -138,7 +135,7 @@ class ZWeights {
     return static_cast<double>(softmax_[static_cast<std::size_t>(i)]);
   }
   // sums of terms that were weighted with [] become <p, terms>_B.
-  void finish(PerBlock& sums) const {
+  void finish(PerBlock<>& sums) const {
     if (R == Regularization::l2) sums.divide(total_);
   }
 
@@ -147,10 +144,10 @@ class ZWeights {
   // result is rounded to T, by much where w is far from zero.
   void softmax(Scratch<T>& scratch) {
     const double scale = row_.strength > 0.0 ? 1.0 / row_.strength : 0.0;
-    const auto z = [&](std::int64_t i) { return static_cast<T>(row_.z[i]); };
+    const auto z = [&](std::int64_t i) { return row_.z[i]; };  // rho is no float32 beyond 2^24
     softmax_.resize(static_cast<std::size_t>(row_.n));
     const auto out = [&](std::int64_t i) -> T& { return softmax_[static_cast<std::size_t>(i)]; };
-    block_softmax<T>(row_.n, row_.block_z, z, scale, out, scratch);
+    block_softmax<T>(row_.n, row_.block_z, z, scale, scratch.z_max, scratch.total, out);
   }
   void sum_results() {
     total_.reset(row_.n);
@@ -158,15 +155,15 @@ class ZWeights {
   }
 
   const RowProblem<T, R>& row_;
-  PerBlock& total_;
+  PerBlock<>& total_;
   std::vector<T>& softmax_;
 };
 
 // q of log_kl, softmax_B(w), into out.
 template <class T, Regularization R, class Out>
 void w_softmax(const RowProblem<T, R>& row, const Out& out, Scratch<T>& scratch) {
-  const auto w = [&](std::int64_t j) { return static_cast<T>(row.w[j]); };
-  block_softmax<T>(row.n, row.block_w, w, 1.0, out, scratch);
+  const auto w = [&](std::int64_t j) { return row.w[j]; };
+  block_softmax<T>(row.n, row.block_w, w, 1.0, scratch.w_max, scratch.total, out);
 }
 
 // z less the largest z of its block. Any z of the block would do but for rounding: in kl the
@@ -175,7 +172,7 @@ template <class T, Regularization R>
 class RelativeZ {
  public:
   RelativeZ(const RowProblem<T, R>& row, Scratch<T>& scratch)
-      : row_(row), reference_(scratch.z_reference) {
+      : row_(row), reference_(scratch.z_max) {
     reference_.reset(row.n, -std::numeric_limits<double>::infinity());
     for (std::int64_t i = 0; i < row.n; ++i) {
       double& reference = reference_[row.block_z[i]];
@@ -186,7 +183,7 @@ class RelativeZ {
 
  private:
   const RowProblem<T, R>& row_;
-  PerBlock& reference_;
+  PerBlock<>& reference_;
 };
 
 }  // namespace diffsort

@@ -26,7 +26,7 @@ void fill_nan(Row<T> row, std::int64_t n) {
 // --- J^T
 
 template <class T, Regularization R, class G>
-void vjp_z(const RowProblem<T, R>& row, const G& g, const ZWeights<T, R>& p, PerBlock& sum,
+void vjp_z(const RowProblem<T, R>& row, const G& g, const ZWeights<T, R>& p, PerBlock<>& sum,
            Row<T> out, double* strength_out, Scratch<T>& scratch) {
   const auto cotangent = [&](std::int64_t i) {
     const std::int32_t id = row.block_z[i];
@@ -64,7 +64,7 @@ void vjp_row(const RowProblem<T, R>& row, Row<const T> g_data, Row<T> z_out, Row
   const auto g = [&](std::int64_t i) {
     return row.w_sign * row.outer(i) * static_cast<double>(g_data[i]);
   };
-  PerBlock& sum = scratch.sum;
+  PerBlock<>& sum = scratch.sum;
   sum.reset(row.n);
   for (std::int64_t i = 0; i < row.n; ++i) sum[row.block_z[i]] += g(i);
   if (!log_kl || z_out || strength_out) {
@@ -101,7 +101,7 @@ double s_tangent(const RowProblem<T, R>& row, Row<const T> dz, const RelativeZ<T
 template <class T, Regularization R>
 void jvp_z(const RowProblem<T, R>& row, Row<const T> dz, const RelativeZ<T, R>* z, double dstrength,
            const ZWeights<T, R>& p, Row<T> out, Scratch<T>& scratch) {
-  PerBlock& mean = scratch.sum;
+  PerBlock<>& mean = scratch.sum;
   mean.reset(row.n);
   for (std::int64_t i = 0; i < row.n; ++i) {
     mean[row.block_z[i]] += p[i] * s_tangent(row, dz, z, dstrength, i);
@@ -120,7 +120,7 @@ void jvp_add_w(const RowProblem<T, R>& row, Row<const T> dw_data, const ZWeights
   constexpr bool log_kl = R == Regularization::log_kl;
   std::vector<T>& q = scratch.w_softmax;
   const auto q_at = [&](std::int64_t j) -> T& { return q[static_cast<std::size_t>(j)]; };
-  PerBlock& sum = scratch.sum;
+  PerBlock<>& sum = scratch.sum;
   sum.reset(row.n);
   if (log_kl) {
     q.resize(static_cast<std::size_t>(row.n));

@@ -151,7 +151,7 @@ bool rank_in_one_block(std::int64_t n, double strength, double sign, Row<const T
   }
   const double range = static_cast<double>(high) - static_cast<double>(low);
   const double size = static_cast<double>(n);
-  if (!std::isfinite(sum) || !(range / strength <= 0.5 * size)) return false;
+  if (!std::isfinite(sum) || !(range <= 0.5 * size * strength)) return false;
   const double mean = sum / size;
   for (std::int64_t i = 0; i < n; ++i) {
     const double centred = (static_cast<double>(z[i]) - static_cast<double>(first)) - mean;

@@ -87,6 +87,14 @@ TEST_CASE("blocks are contiguous, canonical and shared by z and w") {
   }
 }
 
+TEST_CASE("l2 blocks of exactly equal value pool") {
+  // Values 1/3 and 1/3, whose quotients by the strength are no floats.
+  CHECK(solve<double>(problem_of(1, 3, Regularization::l2, 3.0), {8, 9, 4}, {}).block_z ==
+        std::vector<std::int32_t>{0, 0, 0});
+  CHECK(solve<double>(problem_of(1, 3, Regularization::l2, 5.0), {9, 8, 1}, {}).block_z ==
+        std::vector<std::int32_t>{0, 0, 0});
+}
+
 TEST_CASE("strength 0 is the hard limit, with mean ranks at ties") {
   const Vector x{1, 1, 2, 0, 2};
   for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {

@@ -130,12 +130,44 @@ def test_far_elements_without_weight_add_no_noise_to_the_strength_gradient(order
         assert gradient == 0.0
 
 
-@pytest.mark.parametrize("strength", ["0.5", True, [0.5]])
-def test_a_strength_that_is_no_number_stays_an_error(strength) -> None:
-    with pytest.raises(TypeError, match="regularization_strength must be a real number"):
-        diffsort.vjp(
-            diffsort.soft_rank,
-            torch.tensor(X),
-            wrt="regularization_strength",
-            regularization_strength=strength,
-        )
+@pytest.mark.parametrize(
+    ("strength", "error"),
+    [
+        *[(bad, TypeError) for bad in ("0.5", True, [0.5], None, 1j, torch.tensor(True))],
+        *[(bad, ValueError) for bad in (-1, float("nan"), 10**400, torch.tensor(-1.0))],
+        (np.array([1.0]), BackendMismatchError),
+    ],
+    ids=str,
+)
+def test_a_bad_strength_stays_an_error(strength, error) -> None:
+    options = {"regularization_strength": strength}
+    x, g = torch.tensor(X), torch.tensor(G)
+    with pytest.raises(error, match="soft_rank: regularization_strength"):
+        diffsort.vjp(diffsort.soft_rank, x, wrt="regularization_strength", **options)
+    with pytest.raises(error, match="soft_rank: regularization_strength"):
+        diffsort.jvp(diffsort.soft_rank, x, {"values": g}, **options)
+
+
+def test_complex_values_stay_an_error() -> None:
+    x = torch.tensor(X).to(torch.complex64)
+    with pytest.raises(TypeError, match=r"soft_rank: values must hold .*complex64"):
+        diffsort.vjp(diffsort.soft_rank, x)
+    with pytest.raises(TypeError, match=r"soft_rank: values must hold .*complex64"):
+        diffsort.jvp(diffsort.soft_rank, x, x)
+
+
+def test_nested_sequences_of_tensors_are_refused() -> None:
+    row = [torch.tensor(1.0, requires_grad=True), torch.tensor(2.0)]
+    with pytest.raises(BackendMismatchError, match=r"a sequence of torch\.Tensor.*torch\.stack"):
+        diffsort.soft_rank([row, row])
+
+
+def test_an_offset_of_z_costs_the_gradient_of_w_no_digits() -> None:
+    """kl with no weight in w: its gradient is softmax(z / strength) of each cotangent's row."""
+    rows = []
+    for offset in (0.0, 2.0**27):  # exact in float64, also added to these z
+        z = torch.tensor([0.5, -0.25, 1.0, 0.125], dtype=torch.float64) + offset
+        w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+        result = diffsort.project(z, w, regularization="kl", regularization_strength=0.3)
+        rows += torch.autograd.grad(result, w, torch.tensor(G[0]), create_graph=True)
+    torch.testing.assert_close(rows[0], rows[1], rtol=0, atol=0)

@@ -32,6 +32,20 @@ inline double scaled_difference(double a, double b, double strength) {
   return std::isnan(apart) ? difference : apart;
 }
 
+// What differences between blocks are measured in. l2 compares in the units of z, strength times
+// those of s, where nothing can overflow: integers then compare exactly, without a quotient.
+struct Units {
+  double strength;
+  bool of_z;
+
+  template <class Z, class W>
+  Units(std::int64_t n, double strength, const Z& z, const W& w) : strength(strength) {
+    constexpr double moderate = 1e100;
+    of_z = n > 0 && strength > 1.0 / moderate && strength < moderate &&
+           z(0) - z(n - 1) < moderate && w(0) - w(n - 1) < moderate;
+  }
+};
+
 // Sums of one block, relative to its first element: the pair (S, W) whose quotient is its value.
 template <Regularization R>
 struct BlockSums {
@@ -48,8 +62,11 @@ struct BlockSums {
   // in s and dw above in w.
   struct Shift {
     double ds, dw, s, w;
-    Shift(double ds, double dw)
-        : ds(ds), dw(dw), s(std::exp(-ds)), w(R == Regularization::kl ? 1.0 : std::exp(-dw)) {}
+    Shift(const Units& units, double z_left, double z_right, double dw)
+        : ds(scaled_difference(z_left, z_right, units.strength)),
+          dw(dw),
+          s(std::exp(-ds)),
+          w(R == Regularization::kl ? 1.0 : std::exp(-dw)) {}
   };
 
   // v(left) <= v(right). Zero weights need no special case: their value is +inf. Blocks that
@@ -74,13 +91,15 @@ struct BlockSums {
 
 template <>
 struct BlockSums<Regularization::l2> {
-  double y;  // sum of (s_i - s_first) - (w_i - w_first)
+  double y;  // sum of (s_i - s_first) - (w_i - w_first), in the row's units
 
   static BlockSums singleton(double) { return {0.0}; }
 
   struct Shift {
     double y;
-    Shift(double ds, double dw) : y(ds - dw) {}
+    Shift(const Units& units, double z_left, double z_right, double dw)
+        : y(units.of_z ? (z_left - z_right) - units.strength * dw
+                       : scaled_difference(z_left, z_right, units.strength) - dw) {}
   };
 
   // shift + mean(left) - mean(right) <= 0, times both sizes: no division.
@@ -102,6 +121,7 @@ class Pooling {
   // z(i) and w(i): the i-th largest of each, as double.
   template <class Z, class W>
   void run(std::int64_t n, double strength, const Z& z, const W& w) {
+    const Units units(n, strength, z, w);
     starts_.clear();
     sums_.clear();
     starts_.reserve(static_cast<std::size_t>(n));  // pages that no block reaches stay untouched
@@ -112,8 +132,8 @@ class Pooling {
       while (!starts_.empty()) {
         const std::int64_t left_start = starts_.back();
         const std::int64_t left_size = start - left_start, size = i + 1 - start;
-        const typename BlockSums<R>::Shift shift(
-            scaled_difference(z(left_start), z(start), strength), w(left_start) - w(start));
+        const typename BlockSums<R>::Shift shift(units, z(left_start), z(start),
+                                                 w(left_start) - w(start));
         if (!BlockSums<R>::violates(sums_.back(), left_size, block, size, shift)) break;
         BlockSums<R> merged = sums_.back();
         merged.absorb(block, size, shift);
