@@ -238,7 +238,7 @@ def parse():
     parser.add_argument("--shapes", nargs="*", help="such as 1x1000 128x100")
     parser.add_argument("--operators", nargs="*", default=["soft_rank", "soft_sort"])
     parser.add_argument("--regularizations", nargs="*", default=["l2", "kl"])
-    parser.add_argument("--output", default="cpu.md", help="file name inside benchmarks/results")
+    parser.add_argument("--output", default=report.name("cpu"), help="in benchmarks/results")
     options = parser.parse_args()
     options.shapes = (
         [tuple(int(k) for k in text.split("x")) for text in options.shapes]

@@ -89,7 +89,7 @@ def main():
     parser = argparse.ArgumentParser(description="Memory growth over forward and backward.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", default="memory.md", help="file name in benchmarks/results")
+    parser.add_argument("--output", default=report.name("memory"), help="in benchmarks/results")
     options = parser.parse_args()
     libraries = ["diffsort"] + (["torchsort"] if report.version("torchsort") else [])
     rows = []

@@ -20,6 +20,11 @@ def version(package):
         return None
 
 
+def name(stem):
+    """The file of a result; one without torchsort does not replace the comparison with it."""
+    return f"{stem}.md" if version("torchsort") else f"{stem}-alone.md"
+
+
 def processor():
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
