@@ -8,6 +8,8 @@ import pytest
 from backends import rounded
 from tolerances import assert_within, derivative_tolerance, result_tolerance
 
+import diffsort
+
 MILLION = [  # from thousands of blocks to one
     ("soft_rank", "l2", 3e-6),
     ("soft_rank", "l2", 1e-5),
@@ -73,3 +75,19 @@ def test_every_length_sorts_stably(backend, op, regularization, direction, dtype
     inputs = {"values": values, "regularization_strength": strength}
     options = {"regularization": regularization, "direction": direction}
     check(backend, op, inputs, cotangent, answer, dtype, **options)
+
+
+def test_float32_rows_longer_than_float32_counts():
+    """rho = (n, ..., 1) is no float32 beyond 2^24, so the derivative by the strength must not make
+    it one. kl takes softmax_B(rho / strength) there; the weights are stored as float32, 2^-24."""
+    x = np.zeros(2**24 + 11)
+    g = np.zeros_like(x)
+    x[:4], g[:4] = [-6.0, -9.0, -4.0, -2.5], [1.0, -2.0, 3.0, 0.5]
+    options = {"wrt": "regularization_strength", "regularization": "kl"}
+    exact = diffsort.vjp(diffsort.soft_sort, x, **options)[1](g)
+    single = diffsort.vjp(diffsort.soft_sort, x.astype(np.float32), **options)[1](
+        g.astype(np.float32)
+    )
+    assert abs(exact) > 1
+    # Four products of a weight and a distance in rho below 100, each with a relative error 2^-24.
+    np.testing.assert_allclose(single, exact, rtol=0, atol=4 * 100 * 2.0**-24)

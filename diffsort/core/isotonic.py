@@ -93,8 +93,9 @@ def vjp(
     z_cotangent = _finite(xp, z_cotangent, blocks.infinite)
     z_cotangent = z_cotangent * _nan_factor(xp, blocks, z_cotangent)
     w_cotangent = w_cotangent * _nan_factor(xp, blocks, w_cotangent)
-    # The map annihilates constants of a block, so z may be measured from the block's mean.
-    products = z_cotangent * _centred(blocks, z, p) * scale
+    # The map annihilates constants of a block, so z may be measured from any z in it. The largest
+    # has weight; others may lie far away without any, and would lend their distance to rounding.
+    products = z_cotangent * (z - blocks.maximum(z, of="z", at="z")) * scale
     return Cotangents(z_cotangent, w_cotangent, -xp.sum(products, axis=blocks.axis, keepdims=True))
 
 

@@ -21,7 +21,6 @@ class Array {
   enum class Access { read, write };
 
   Array(nanobind::handle object, const char* name, Access access);
-  ~Array() = default;
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 

@@ -118,14 +118,16 @@ def test_devices_do_not_mix() -> None:
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]], ids=["near first", "far first"])
 def test_far_elements_without_weight_add_no_noise_to_the_strength_gradient(order) -> None:
-    """kl: two elements lie 1e100 away in z / strength, and w has nothing for them."""
-    z = torch.tensor([1.0, 0.5, -1.0, -2.0], dtype=torch.float64)[order]
+    """kl: three ties share the weight, each a third of it, which no float is; the fourth element is
+    in their block with nothing, 1e100 away in z / strength. Any rounding times that would show."""
+    z = torch.tensor([1.0, 1.0, 1.0, -2.0], dtype=torch.float64)[order]
     strength = torch.tensor(1e-100, dtype=torch.float64, requires_grad=True)
-    w = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    w = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    cotangent = torch.tensor([2.0, 3.0, 5.0, 7.0], dtype=torch.float64).sqrt()
     result = diffsort.project(z, w, regularization="kl", regularization_strength=strength)
     for create_graph in (False, True):
         (gradient,) = torch.autograd.grad(
-            result, strength, torch.tensor(G[0]), retain_graph=True, create_graph=create_graph
+            result, strength, cotangent, retain_graph=True, create_graph=create_graph
         )
         assert gradient == 0.0
 
