@@ -18,7 +18,8 @@ def set_num_threads(threads: SupportsIndex | None) -> None:
     """Use at most `threads` threads in each call, for every backend; None restores the default.
 
     The default is the framework's own setting where it has one (`torch.get_num_threads()`), then
-    the environment variable OMP_NUM_THREADS, then the number of cores this process may run on.
+    the environment variable OMP_NUM_THREADS, then the number of cores this process may run on. JAX
+    arrays are worked on by XLA's own threads, by default all of them.
     Results do not depend on the number of threads, bit for bit.
 
     Parameters
@@ -34,7 +35,7 @@ def set_num_threads(threads: SupportsIndex | None) -> None:
         If `threads` is less than 1.
     """
     if threads is None:
-        _threads.requested = 0
+        _use_threads(0)
         return
     try:
         count = operator.index(threads)
@@ -46,7 +47,12 @@ def set_num_threads(threads: SupportsIndex | None) -> None:
         raise ValueError(
             f"set_num_threads: threads must be at least 1, got {count}. Pass None for the default."
         )
-    _threads.requested = min(count, 2**31 - 1)
+    _use_threads(min(count, 2**31 - 1))
+
+
+def _use_threads(count: int) -> None:
+    _threads.requested = count
+    native.set_xla_threads(count)
 
 
 def get_num_threads() -> int:

@@ -136,6 +136,59 @@ class TorchReference(Torch):
         return reference_path()
 
 
+class JAX(NumPy):
+    """Gradients by jax.vjp, tangents by jax.jvp. float64 needs x64; the other types run without."""
+
+    default_dtype = "float32"
+
+    def __init__(self):
+        self.jax = pytest.importorskip("jax", minversion="0.4.31")
+        pytest.importorskip("jax.experimental")
+        super().__init__()
+
+    def asarray(self, array, dtype):
+        with self.x64(dtype):
+            return self.jax.numpy.asarray(np.asarray(array), dtype=dtype)
+
+    def to_numpy(self, array, dtype):
+        assert isinstance(array, self.jax.Array)
+        assert array.dtype == dtype
+        return np.asarray(array).astype(np.float64)
+
+    def x64(self, dtype):
+        if hasattr(self.jax, "enable_x64"):
+            return self.jax.enable_x64(dtype in ("float64", "int64"))
+        return self.jax.experimental.enable_x64(dtype in ("float64", "int64"))  # before 0.8
+
+    def call(self, op, inputs, dtype="float64", **options):
+        with self.x64(dtype):
+            return super().call(op, inputs, dtype, **options)
+
+    def vjp(self, op, inputs, cotangent, wrt, dtype="float64", **options):
+        with self.x64(dtype):
+            inputs = self._arguments(inputs, dtype, arrays=wrt)
+            function, at = self._function(op, inputs, wrt, options)
+            result, pull = self.jax.vjp(function, at)
+            (gradients,) = pull(self.asarray(cotangent, dtype))
+            answers = [self.to_numpy(gradients[name], dtype) for name in wrt]
+            return self.to_numpy(result, dtype), answers
+
+    def jvp(self, op, inputs, tangents, dtype="float64", **options):
+        with self.x64(dtype):
+            inputs = self._arguments(inputs, dtype, arrays=tangents)
+            function, at = self._function(op, inputs, tangents, options)
+            directions = self._arguments(tangents, dtype, arrays=tangents)
+            pair = self.jax.jvp(function, (at,), (directions,))
+            return tuple(self.to_numpy(array, dtype) for array in pair)
+
+    def _function(self, op, inputs, wrt, options):
+        """The operator as a function of the inputs in `wrt`, and their values."""
+        return (
+            lambda at: self._apply(op, {**inputs, **at}, options),
+            {name: inputs[name] for name in wrt},
+        )
+
+
 def _split(inputs):
     """(values, the rest): values is positional, because `project` calls it z."""
     return inputs["values"], {name: array for name, array in inputs.items() if name != "values"}
@@ -173,5 +226,5 @@ def _spoiled(array, dtype):
     return array + max(1e-3, 32 * EPS[dtype]) * (1 + np.abs(array))
 
 
-BACKENDS = {"numpy": NumPy, "torch": Torch, "torch-reference": TorchReference}
+BACKENDS = {"numpy": NumPy, "torch": Torch, "torch-reference": TorchReference, "jax": JAX}
 BROKEN = {"wrong-results": WrongResults, "wrong-derivatives": WrongDerivatives}

@@ -12,10 +12,12 @@ import pytest
 import diffsort
 
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
-# Python 3.12 and newer warn about every fork of a process with threads; that it works is the point.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:This process .* is multi-threaded:DeprecationWarning"
-)
+pytestmark = [
+    # Python 3.12 and newer warn about every fork of a process with threads; that it works is the
+    # point. So does JAX once another test has imported it, whose own threads survive no fork.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ BAD_OPTIONS = {
     "regularization type": ("regularization", 2, ValueError, ['"l2"', '"kl"', "2"]),
     "backend name": ("backend", "tensorflow", ValueError, ['"numpy"', '"torch"', "'tensorflow'"]),
     "backend type": ("backend", np, ValueError, ['"numpy"', '"torch"', "module"]),
-    "backend to come": ("backend", "jax", errors.MissingBackendError, ['"jax"']),
+    "backend to come": ("backend", "cupy", errors.MissingBackendError, ['"cupy"']),
     "axis too large": ("axis", 2, ValueError, ["2 dimensions", "2."]),
     "axis too small": ("axis", -3, ValueError, ["2 dimensions", "-3"]),
     "axis a float": ("axis", 1.0, TypeError, ["integer", "1.0"]),

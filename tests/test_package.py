@@ -194,8 +194,9 @@ def violations(module, source):
     """The imports of a module, by its path in the package, that its layer may not make."""
     layer = module.parts[0].removesuffix(".py")
     layers, packages = LAYERS[layer]
-    if layer == "backends":  # only backends/<f>.py imports the framework f
-        packages = packages | {module.stem}
+    if layer == "backends":  # only backends/<f>.py, or the folder <f>, imports the framework f
+        framework = module.parts[1].removesuffix(".py")
+        packages = packages | {framework} | ({"jaxlib"} if framework == "jax" else set())
     imported = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -60,7 +60,7 @@ def _owner_of(function: str, argument: str, array_type: type, backend: str | Non
     framework = _framework_of(array_type)
     if framework == "unknown":
         raise TypeError(
-            f"{function}: {argument} must be a NumPy array, a torch tensor, a sequence or a "
+            f"{function}: {argument} must be an array of NumPy, torch or JAX, a sequence or a "
             f"number, got {_name(array_type)}. Convert it first, for example with numpy.asarray."
         )
     if backend is not None:
@@ -100,6 +100,10 @@ def _module(name: str) -> Backend:
         from diffsort.backends import torch
 
         return torch
+    if name == "jax":
+        from diffsort.backends import jax
+
+        return jax
     from diffsort.backends import numpy
 
     return numpy
@@ -170,6 +174,8 @@ def _framework_of(array_type: type) -> str:
         framework = _ROOTS.get(base.__module__.partition(".")[0])
         if framework is not None:
             return framework
+    if hasattr(array_type, "__jax_array__"):  # wrappers of JAX arrays, such as Flax's parameters
+        return "jax"
     return "python" if issubclass(array_type, _PYTHON_TYPES) else "unknown"
 
 

@@ -26,11 +26,12 @@ def _cpu(backend: str, promoted: str) -> tuple[Capability, ...]:
 TABLE: tuple[Capability, ...] = (
     *_cpu("numpy", "float64"),
     *_cpu("torch", "torch.get_default_dtype()"),
+    *_cpu("jax", "float32, or float64 with x64"),
 )
 
 # Backends that can be named, with the package that each needs.
-PACKAGES = {"numpy": "numpy", "torch": "torch"}
-PLANNED = ("jax", "cupy")
+PACKAGES = {"numpy": "numpy", "torch": "torch", "jax": "jax"}
+PLANNED = ("cupy",)
 
 
 def devices(backend: str) -> tuple[str, ...]:

@@ -4,6 +4,11 @@ from typing import Any
 
 __version__: str
 cuda: str
+# Handlers of XLA's FFI by target name, and the FFI's version; empty and None if built without them.
+xla_handlers: dict[str, Any]
+xla_ffi_version: tuple[int, int] | None
+
+def set_xla_threads(threads: int) -> None: ...  # 0: as many as the machine runs at once
 
 # Arrays are anything that exports its memory: DLPack or the buffer protocol. None for z or w stands
 # for (n, ..., 1); None for an output means that it is not wanted.

@@ -9,6 +9,7 @@
 
 #include "array.h"
 #include "diffsort/projection.h"
+#include "xla.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -242,4 +243,11 @@ NB_MODULE(_diffsort_native, m) {
         "block_w"_a.none(), "strength"_a, "axis"_a, "regularization"_a, "z_sign"_a, "w_sign"_a,
         "z_tangent"_a.none(), "w_tangent"_a.none(), "strength_tangent"_a.none(), "out"_a,
         "threads"_a);
+#ifdef DIFFSORT_XLA
+  bind_xla(m);
+#else
+  m.attr("xla_handlers") = nb::dict();
+  m.attr("xla_ffi_version") = nb::none();
+  m.def("set_xla_threads", [](int) {}, "threads"_a);
+#endif
 }

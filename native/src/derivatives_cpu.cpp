@@ -159,11 +159,11 @@ void jvp_row(const RowProblem<T, R>& row, Row<const T> dz, Row<const T> dw, bool
 // --- all rows
 
 template <class T, Regularization R, class Body>
-void for_each_row(const Problem& problem, const Linearization<T>& at, int threads,
+void for_each_row(const Problem& problem, const Linearization<T>& at, const Workers& workers,
                   const Body& body) {
   const RowSpace& space = problem.space;
   for_each_row_range(
-      space.rows(), space.length, threads, [&](std::int64_t begin, std::int64_t end) {
+      space.rows(), space.length, workers, [&](std::int64_t begin, std::int64_t end) {
         Scratch<T> scratch;
         for (std::int64_t r = begin; r < end; ++r) {
           const RowProblem<T, R> row{space.length,
@@ -182,10 +182,10 @@ void for_each_row(const Problem& problem, const Linearization<T>& at, int thread
 
 template <class T, Regularization R>
 void jvp_rows(const Problem& problem, const Linearization<T>& at, const Tangents<T>& tangents,
-              int threads) {
+              const Workers& workers) {
   const RowSpace& space = problem.space;
   for_each_row<T, R>(
-      problem, at, threads, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
+      problem, at, workers, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
         jvp_row(row, tangents.z.row(space, r), tangents.w.row(space, r), tangents.has_strength,
                 tangents.has_strength ? tangents.strength.row(space, r) : 0.0,
                 tangents.out.row(space, r), scratch);
@@ -194,10 +194,10 @@ void jvp_rows(const Problem& problem, const Linearization<T>& at, const Tangents
 
 template <class T, Regularization R>
 void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangents<T>& cotangents,
-              int threads) {
+              const Workers& workers) {
   const RowSpace& space = problem.space;
   for_each_row<T, R>(
-      problem, at, threads, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
+      problem, at, workers, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
         vjp_row(row, cotangents.g.row(space, r), cotangents.z.row(space, r),
                 cotangents.w.row(space, r), cotangents.strength.row(space, r).data, scratch);
       });
@@ -207,37 +207,37 @@ void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangen
 
 template <class T>
 void project_jvp(const Problem& problem, const Linearization<T>& at, const Tangents<T>& tangents,
-                 int threads) {
+                 const Workers& workers) {
   switch (problem.regularization) {
     case Regularization::l2:
-      return jvp_rows<T, Regularization::l2>(problem, at, tangents, threads);
+      return jvp_rows<T, Regularization::l2>(problem, at, tangents, workers);
     case Regularization::kl:
-      return jvp_rows<T, Regularization::kl>(problem, at, tangents, threads);
+      return jvp_rows<T, Regularization::kl>(problem, at, tangents, workers);
     case Regularization::log_kl:
-      return jvp_rows<T, Regularization::log_kl>(problem, at, tangents, threads);
+      return jvp_rows<T, Regularization::log_kl>(problem, at, tangents, workers);
   }
 }
 
 template <class T>
 void project_vjp(const Problem& problem, const Linearization<T>& at,
-                 const Cotangents<T>& cotangents, int threads) {
+                 const Cotangents<T>& cotangents, const Workers& workers) {
   switch (problem.regularization) {
     case Regularization::l2:
-      return vjp_rows<T, Regularization::l2>(problem, at, cotangents, threads);
+      return vjp_rows<T, Regularization::l2>(problem, at, cotangents, workers);
     case Regularization::kl:
-      return vjp_rows<T, Regularization::kl>(problem, at, cotangents, threads);
+      return vjp_rows<T, Regularization::kl>(problem, at, cotangents, workers);
     case Regularization::log_kl:
-      return vjp_rows<T, Regularization::log_kl>(problem, at, cotangents, threads);
+      return vjp_rows<T, Regularization::log_kl>(problem, at, cotangents, workers);
   }
 }
 
 template void project_jvp<float>(const Problem&, const Linearization<float>&,
-                                 const Tangents<float>&, int);
+                                 const Tangents<float>&, const Workers&);
 template void project_jvp<double>(const Problem&, const Linearization<double>&,
-                                  const Tangents<double>&, int);
+                                  const Tangents<double>&, const Workers&);
 template void project_vjp<float>(const Problem&, const Linearization<float>&,
-                                 const Cotangents<float>&, int);
+                                 const Cotangents<float>&, const Workers&);
 template void project_vjp<double>(const Problem&, const Linearization<double>&,
-                                  const Cotangents<double>&, int);
+                                  const Cotangents<double>&, const Workers&);
 
 }  // namespace diffsort

@@ -184,11 +184,11 @@ void project_row(const Problem& problem, Row<const T> z, Row<const T> w, double 
 }
 
 template <class T, Regularization R>
-void project_rows(const Problem& problem, const Projection<T>& arrays, int threads) {
+void project_rows(const Problem& problem, const Projection<T>& arrays, const Workers& workers) {
   const RowSpace& space = problem.space;
   if (space.length == 0) return;
   for_each_row_range(
-      space.rows(), space.length, threads, [&](std::int64_t begin, std::int64_t end) {
+      space.rows(), space.length, workers, [&](std::int64_t begin, std::int64_t end) {
         Scratch<T, R> scratch;
         for (std::int64_t r = begin; r < end; ++r) {
           const Output<T> out{arrays.result.row(space, r), arrays.block_z.row(space, r),
@@ -202,18 +202,18 @@ void project_rows(const Problem& problem, const Projection<T>& arrays, int threa
 }  // namespace
 
 template <class T>
-void project(const Problem& problem, const Projection<T>& arrays, int threads) {
+void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers) {
   switch (problem.regularization) {
     case Regularization::l2:
-      return project_rows<T, Regularization::l2>(problem, arrays, threads);
+      return project_rows<T, Regularization::l2>(problem, arrays, workers);
     case Regularization::kl:
-      return project_rows<T, Regularization::kl>(problem, arrays, threads);
+      return project_rows<T, Regularization::kl>(problem, arrays, workers);
     case Regularization::log_kl:
-      return project_rows<T, Regularization::log_kl>(problem, arrays, threads);
+      return project_rows<T, Regularization::log_kl>(problem, arrays, workers);
   }
 }
 
-template void project<float>(const Problem&, const Projection<float>&, int);
-template void project<double>(const Problem&, const Projection<double>&, int);
+template void project<float>(const Problem&, const Projection<float>&, const Workers&);
+template void project<double>(const Problem&, const Projection<double>&, const Workers&);
 
 }  // namespace diffsort

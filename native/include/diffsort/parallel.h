@@ -6,10 +6,20 @@
 
 namespace diffsort {
 
-// Calls body(begin, end) on disjoint ranges that cover [0, rows), on at most `threads` threads, the
-// caller being one of them. Threads live for one call only, so a forked child inherits none.
-// An exception of any body is thrown to the caller once all threads have ended.
-void for_each_row_range(std::int64_t rows, std::int64_t row_length, int threads,
+// The threads that may work on one call.
+struct Workers {
+  Workers(int threads) : threads(threads) {}  // NOLINT: a number of threads is meant to convert
+
+  int threads;  // at most so many work at once, the caller being one of them
+  // Hands a task to threads that exist already, which may run it soon, late or only after the call:
+  // the caller waits for none that has not begun. Returns false if it takes no tasks.
+  // Empty: threads are started for the call, so that a forked child inherits none.
+  std::function<bool(std::function<void()>)> schedule = {};
+};
+
+// Calls body(begin, end) on disjoint ranges that cover [0, rows). The ranges depend on the number
+// of workers, their results must not. An exception of any body is thrown to the caller at the end.
+void for_each_row_range(std::int64_t rows, std::int64_t row_length, const Workers& workers,
                         const std::function<void(std::int64_t, std::int64_t)>& body);
 
 }  // namespace diffsort

@@ -6,12 +6,13 @@
 //     soft_sort(x) = ±P(rho / strength, ±x)        z absent,    w = x
 // (Blondel, Teboul, Berthet, Djolonga: Fast Differentiable Sorting and Ranking, ICML 2020).
 //
-// Every function handles rows of any strides, on `threads` threads (at most), writes each output
+// Every function handles rows of any strides, on `workers`, writes each output
 // element once and never an input, and gives bit for bit the same result for any thread count.
 #pragma once
 
 #include <cstdint>
 
+#include "diffsort/parallel.h"
 #include "diffsort/rows.h"
 
 namespace diffsort {
@@ -55,7 +56,7 @@ struct Projection {
 // Cost: O(n log n) per row at worst. Peak of scratch and outputs together, for one long row of
 // float32: 24 bytes per element (l2), 28 (kl, log_kl).
 template <class T>
-void project(const Problem& problem, const Projection<T>& arrays, int threads);
+void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers);
 
 // The linear maps J and J^T of the projection, given its blocks. Arrays are read as the
 // regularization needs them: `result` for kl; w for log_kl where w is differentiated; z where the
@@ -86,9 +87,9 @@ struct Cotangents {
 // Cost: O(n) per row.
 template <class T>
 void project_jvp(const Problem& problem, const Linearization<T>& at, const Tangents<T>& tangents,
-                 int threads);
+                 const Workers& workers);
 template <class T>
 void project_vjp(const Problem& problem, const Linearization<T>& at,
-                 const Cotangents<T>& cotangents, int threads);
+                 const Cotangents<T>& cotangents, const Workers& workers);
 
 }  // namespace diffsort

@@ -1,0 +1,287 @@
+"""JAX: one jitted function over the primitives, differentiated by `jax.custom_jvp`.
+
+The JVP rule binds a linear primitive, whose transpose is registered: reverse mode is that
+transpose, the very map that `jax.custom_vjp` would be given, and forward mode, Hessians in any
+order and batches of them come from the same rule. `jax.custom_vjp` alone would refuse forward mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import _diffsort_native as native
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+from diffsort.backends import check_framework
+from diffsort.backends import numpy as numpy_backend
+from diffsort.backends.jax import compat
+from diffsort.backends.jax.primitives import Static, bind, projection_p, pushforward_p
+from diffsort.core.spec import (
+    KL,
+    LOG_KL,
+    Spec,
+    broadcast_error,
+    check_direction,
+    check_same_length,
+    check_strength,
+    check_strength_shape,
+    dtype_error,
+    strength_number,
+    strength_type_error,
+)
+from diffsort.errors import MissingKernelError
+
+NAME = "jax"
+
+Array = Any
+
+_MISFIT = compat.misfit(native.xla_ffi_version)
+if _MISFIT is None:
+    compat.register_targets()
+
+_COMPUTE = {  # the type that a floating type is solved in
+    np.dtype(np.float64): np.dtype(np.float64),
+    np.dtype(np.float32): np.dtype(np.float32),
+    np.dtype(np.float16): np.dtype(np.float32),
+    np.dtype(jnp.bfloat16): np.dtype(np.float32),
+}
+
+
+def asarray(function: str, argument: str, values: Any, like: Array | None = None) -> Array:
+    if isinstance(values, jax.Array):
+        return values
+    if hasattr(values, "__jax_array__"):  # Flax's parameters, for example
+        return values.__jax_array__()
+    # By way of NumPy: one conversion of Python data, with one set of messages.
+    array = numpy_backend.asarray(function, argument, values)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise dtype_error(function, argument, f"dtype {array.dtype}")
+    if isinstance(values, (np.ndarray, np.generic)):
+        return jnp.asarray(array)
+    # Numbers of Python take the dtype of their surroundings.
+    if like is not None and jnp.issubdtype(like.dtype, jnp.floating):
+        return jnp.asarray(array, dtype=like.dtype)
+    return jnp.asarray(array)
+
+
+def project(spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
+    dtype, shape = _check_operands(spec, z, w)
+    strength = _strength(spec, strength, shape)
+    return _project(_static(spec), dtype, z, w, strength)
+
+
+def vjp(
+    spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
+) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
+    function, primals = _as_function(spec, z, w, strength, wrt)
+    result, pull_back = jax.vjp(function, *primals)
+    return result, lambda cotangent: pull_back(_direction(spec, "cotangent", cotangent, result))
+
+
+def jvp(
+    spec: Spec, z: Array | None, w: Array | None, strength: Any, tangents: dict[str, Any]
+) -> tuple[Array, Array]:
+    function, primals = _as_function(spec, z, w, strength, tuple(tangents))
+    directions = tuple(
+        _direction(spec, "tangent", tangent, primal)
+        for tangent, primal in zip(tangents.values(), primals, strict=True)
+    )
+    result, tangent = jax.jvp(function, primals, directions)
+    return result, tangent
+
+
+def _direction(spec: Spec, argument: str, values: Any, like: Array) -> Array:
+    """A tangent or cotangent of `like`."""
+    check_framework(spec.function, NAME, argument, values)
+    array = asarray(spec.function, argument, values, like)
+    if array.dtype == jax.dtypes.float0:  # what JAX makes of directions of integers
+        array = jnp.zeros(array.shape, like.dtype)
+    _result_dtype(spec, argument, array)
+    check_direction(spec.function, argument, array.shape, like.shape)
+    return array.astype(like.dtype)
+
+
+def _as_function(
+    spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
+) -> tuple[Callable[..., Array], tuple[Array, ...]]:
+    """The projection as a function of the operands in `wrt`, and the point it is taken at."""
+    _, shape = _check_operands(spec, z, w)  # checks, before anything is converted
+    operands = {"z": z, "w": w, "strength": _strength(spec, strength, shape)}
+    for name in wrt:
+        values = jnp.asarray(operands[name])
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            values = values.astype(_default_dtype())
+        operands[name] = values
+
+    def function(*values: Array) -> Array:
+        at = {**operands, **dict(zip(wrt, values, strict=True))}
+        return project(spec, at["z"], at["w"], at["strength"])
+
+    return function, tuple(operands[name] for name in wrt)
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def _static(spec: Spec) -> Static:
+    solver = "auto"
+    if _MISFIT is not None:
+        raise MissingKernelError(
+            f"{spec.function}: {_MISFIT}. Install diffsort for this jaxlib (pip install "
+            "--no-build-isolation takes the headers of the jaxlib that is installed), or another "
+            'jaxlib, or take the fallback: diffsort.set_solver("fallback").'
+        )
+    return Static(spec.axis, spec.regularization, spec.z_sign, spec.w_sign, solver)
+
+
+def _check_operands(
+    spec: Spec, z: Array | None, w: Array | None
+) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """The result's dtype and shape."""
+    if z is None or w is None:
+        values = _present(z, w)
+        return _result_dtype(spec, spec.argument, values), values.shape
+    dtype = jnp.promote_types(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
+    check_same_length(spec.function, z.shape, w.shape, spec.axis)
+    try:
+        return dtype, np.broadcast_shapes(z.shape, w.shape)
+    except ValueError:
+        raise broadcast_error(spec.function, z.shape, w.shape) from None
+
+
+def _present(z: Array | None, w: Array | None) -> Array:
+    """An operand that is there."""
+    values = w if z is None else z
+    assert values is not None
+    return values
+
+
+def _result_dtype(spec: Spec, argument: str, values: Array) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = values.dtype
+    if dtype in _COMPUTE:
+        return dtype
+    if jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_:
+        return _default_dtype()
+    raise dtype_error(spec.function, argument, dtype)
+
+
+def _default_dtype() -> np.dtype[Any]:
+    return np.dtype(np.float64 if jax.config.jax_enable_x64 else np.float32)
+
+
+def _strength(spec: Spec, strength: Any, shape: tuple[int, ...]) -> float | Array:
+    if type(strength) is float and 0.0 <= strength < 1e38:
+        return strength
+    if hasattr(strength, "__jax_array__") and not isinstance(strength, jax.Array):
+        strength = strength.__jax_array__()
+    if isinstance(strength, jax.Array):
+        return _strength_array(spec, strength, shape)
+    check_framework(spec.function, NAME, "regularization_strength", strength)
+    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
+        raise strength_type_error(spec.function, type(strength).__name__)
+    if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
+        raise strength_type_error(spec.function, f"dtype {strength.dtype}")
+    return strength_number(spec.function, strength)
+
+
+def _strength_array(spec: Spec, strength: Array, shape: tuple[int, ...]) -> Array:
+    real = jnp.issubdtype(strength.dtype, jnp.floating) or jnp.issubdtype(
+        strength.dtype, jnp.integer
+    )
+    if not real:
+        raise strength_type_error(spec.function, f"dtype {strength.dtype}")
+    check_strength_shape(spec.function, strength.shape, shape, spec.axis)
+    if _is_readable(strength):
+        # Where the numbers cannot be looked at, rows with an invalid strength come out as NaN.
+        numbers = np.asarray(strength).astype(np.float64)
+        valid = (numbers >= 0) & (numbers < np.inf)
+        if not valid.all():
+            check_strength(spec.function, float(numbers[~valid].flat[0]))
+    return strength
+
+
+def _is_readable(array: Array) -> bool:
+    """Whether its numbers can be looked at without a wait for another device."""
+    if isinstance(array, jax.core.Tracer) or not array.is_fully_addressable:
+        return False
+    return all(device.platform == "cpu" for device in array.devices())
+
+
+# --- the projection and its derivative ------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _project(
+    static: Static,
+    dtype: np.dtype[Any],
+    z: Array | None,
+    w: Array | None,
+    strength: Array,
+) -> Array:
+    """Everything that is left to do once the arguments are checked."""
+    shape = np.broadcast_shapes(*(array.shape for array in (z, w) if array is not None))
+    rows = list(shape)
+    rows[static.axis] = 1
+
+    def operand(array: Array | None) -> Array | None:
+        return None if array is None else jnp.broadcast_to(array.astype(_COMPUTE[dtype]), shape)
+
+    strength = jnp.asarray(strength)
+    exact = strength.dtype == np.float64
+    strength = strength.astype(np.float64 if exact else np.float32)
+    strength = jnp.broadcast_to(strength, tuple(rows))
+    z, w, strength = compat.vary_alike(operand(z), operand(w), strength)
+    (result,) = _solve(static, ("result",), z, w, strength)
+    return result.astype(dtype)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _solve(
+    static: Static, results: tuple[str, ...], z: Array | None, w: Array | None, strength: Array
+) -> tuple[Array, ...]:
+    found = bind(projection_p, static, results, z=z, w=w, strength=strength)
+    return tuple(found[name] for name in results)
+
+
+def _solve_jvp(
+    static: Static, results: tuple[str, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    z, w, strength = primals
+    dz, dw, dstrength = (_direction_or_none(tangent) for tangent in tangents)
+    blocks = ("block_z",) if dw is None else ("block_z", "block_w")
+    wanted = ("result", *blocks, *(name for name in results if name not in ("result", *blocks)))
+    # The operator itself, not the primitive: it has a derivative of its own, for higher orders.
+    found = dict(zip(wanted, _solve(static, wanted, z, w, strength), strict=True))
+    regularization = static.regularization
+    reads_z = dstrength is not None or (dw is not None and regularization == KL)
+    tangent = bind(
+        pushforward_p,
+        static,
+        ("tangent",),
+        dz=dz,
+        dw=dw,
+        dstrength=dstrength,
+        z=z if reads_z else None,
+        w=w if dw is not None and regularization == LOG_KL else None,
+        result=found["result"] if regularization == KL else None,
+        block_z=found["block_z"],
+        block_w=found.get("block_w"),
+        strength=strength,
+    )["tangent"]
+    return tuple(found[name] for name in results), tuple(
+        tangent if name == "result" else SymbolicZero.from_primal_value(found[name])
+        for name in results
+    )
+
+
+_solve.defjvp(_solve_jvp, symbolic_zeros=True)
+
+
+def _direction_or_none(tangent: Any) -> Array | None:
+    zero = tangent is None or isinstance(tangent, SymbolicZero)
+    return None if zero else tangent

@@ -1,0 +1,159 @@
+"""What differs between versions of JAX, from 0.4.31 on, and whether the native module fits one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import _diffsort_native as native
+import jax
+import jaxlib
+from jaxlib.mlir import ir
+
+try:
+    from jax import ffi
+    from jax.extend.core import Primitive
+except ImportError:  # before 0.4.38
+    from jax.core import Primitive
+    from jax.extend import ffi
+
+__all__ = ["Primitive", "ffi"]
+
+Array = Any
+
+
+def runtime_ffi_version() -> tuple[int, int] | None:
+    """The version of XLA's FFI in this jaxlib, from the header that it carries; None without one.
+
+    Asking the runtime itself is no way: registering a handler that does not fit it breaks all of
+    JAX in the process.
+    """
+    header = Path(jaxlib.__file__).parent / "include" / "xla" / "ffi" / "api" / "c_api.h"
+    try:
+        text = header.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = [
+        re.search(rf"^#define XLA_FFI_API_{part}\s+(\d+)", text, re.MULTILINE)
+        for part in ("MAJOR", "MINOR")
+    ]
+    if not all(found):
+        return None
+    return tuple(int(match[1]) for match in found)  # type: ignore[return-value,index]
+
+
+def misfit(built: tuple[int, int] | None) -> str | None:
+    """Why handlers built for that version of XLA's FFI do not fit this jaxlib, or None.
+
+    A runtime takes handlers of its own major version and of minor versions up to its own. Those of
+    0.1 run on 0.0 (jaxlib 0.4.31 to 0.4.34) as well, and everywhere where the version is not told.
+    """
+    runtime = runtime_ffi_version()
+    if built is None or (built == (0, 1) and (runtime is None or runtime[0] == 0)):
+        return None
+    if runtime is not None and built[0] == runtime[0] and built[1] <= runtime[1]:
+        return None
+    theirs = "an unknown version" if runtime is None else f"version {runtime[0]}.{runtime[1]}"
+    return (
+        f"this build of diffsort was made for version {built[0]}.{built[1]} of XLA's FFI, but "
+        f"jaxlib {jaxlib.__version__} has {theirs}"
+    )
+
+
+def register_targets() -> None:
+    for name, handler in native.xla_handlers.items():
+        ffi.register_ffi_target(name, handler, platform="cpu")
+        # Lets XLA's older partitioner (GSPMD) split the batch axes of a call.
+        if hasattr(ffi, "register_ffi_target_as_batch_partitionable"):
+            ffi.register_ffi_target_as_batch_partitionable(name)
+
+
+def is_partitioned(ctx: Any) -> bool:
+    """Whether what is lowered may be split over several devices."""
+    return getattr(ctx.module_context.axis_context, "num_devices", 1) not in (None, 1)
+
+
+def sharding_attributes(ctx: Any, axis: int) -> Mapping[str, ir.Attribute]:
+    """Tells the partitioners that rows are independent: batch axes may be split, `axis` not."""
+    shape = max((aval.shape for aval in ctx.avals_in), key=lambda shape: shape[axis])
+    if 0 in shape:
+        return {}
+    batch_dims = ir.StringAttr.get(str(len(shape) + axis))
+    attributes: dict[str, ir.Attribute] = {
+        "mhlo.frontend_attributes": ir.DictAttr.get({"num_batch_dims": batch_dims})
+    }
+    if getattr(jax.config, "jax_use_shardy_partitioner", False):
+        rule = _sharding_rule(
+            [aval.shape for aval in ctx.avals_in], [aval.shape for aval in ctx.avals_out], axis
+        )
+        if rule is not None:
+            attributes["sdy.sharding_rule"] = ir.Attribute.parse(rule)
+    return attributes
+
+
+def _sharding_rule(inputs: list[Any], outputs: list[Any], axis: int) -> str | None:
+    """One factor per batch axis, one for the sorted axis, and one for those of length 1 there."""
+    letters = "ijklmnopqrstuvwxyz"
+    shape = max(inputs, key=lambda shape: shape[axis])
+    ndim = len(shape)
+    if ndim + 1 > len(letters):
+        return None
+    along, single = letters[ndim + axis], letters[ndim]
+
+    def factors(of: Any) -> str:
+        names = list(letters[:ndim])
+        if of[axis] != shape[axis]:
+            names[axis] = single
+        return f"[{', '.join(names)}]"
+
+    sizes = [f"{letter}={size}" for letter, size in zip(letters, shape, strict=False)]
+    if any(of[axis] != shape[axis] for of in (*inputs, *outputs)):
+        sizes.append(f"{single}=1")
+    mapping = f"({', '.join(map(factors, inputs))})->({', '.join(map(factors, outputs))})"
+    return f"#sdy.op_sharding_rule<{mapping} {{{', '.join(sizes)}}} need_replication={{{along}}}>"
+
+
+def register_replication_rule(primitive: Any) -> None:
+    """For shard_map of JAX before 0.7, which checks replication by rules of each primitive."""
+    try:
+        from jax.experimental import shard_map
+    except ImportError:
+        return
+    for name in ("register_standard_check", "register_standard_rewrite"):
+        register = getattr(shard_map, name, None)
+        if register is not None:
+            register(primitive)
+
+
+def vary_alike(*arrays: Array | None) -> list[Array | None]:
+    """Inside shard_map: all arrays as varying over the mesh axes over which any of them varies.
+
+    A strength that is the same on all devices then gets its gradient summed over them.
+    """
+    axes = [_varying_axes(array) for array in arrays]
+    union = frozenset().union(*axes)
+
+    def varied(array: Array, own: frozenset[str]) -> Array:
+        missing = tuple(sorted(union - own))
+        if not missing:
+            return array
+        if hasattr(jax.lax, "pcast"):
+            return jax.lax.pcast(array, missing, to="varying")
+        return jax.lax.pvary(array, missing)
+
+    return [
+        None if array is None else varied(array, own)
+        for array, own in zip(arrays, axes, strict=True)
+    ]
+
+
+def _varying_axes(array: Array | None) -> frozenset[str]:
+    if array is None or not hasattr(jax, "typeof"):
+        return frozenset()
+    aval = jax.typeof(array)
+    if hasattr(aval, "vma"):
+        return frozenset(aval.vma)
+    manual = getattr(aval, "manual_axis_type", None)
+    return frozenset() if manual is None else frozenset(manual.varying)
