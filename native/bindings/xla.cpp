@@ -38,9 +38,9 @@ struct xla::ffi::CtxDecoding<diffsort::XlaPool> {
 
   static std::optional<Type> Decode(const XLA_FFI_Api* api, XLA_FFI_ExecutionContext* context,
                                     DiagnosticEngine&) {
+    static const int all = static_cast<int>(std::thread::hardware_concurrency());  // not cheap
     const int wanted = diffsort::max_threads.load(std::memory_order_relaxed);
-    diffsort::Workers workers(wanted > 0 ? wanted
-                                         : static_cast<int>(std::thread::hardware_concurrency()));
+    diffsort::Workers workers(wanted > 0 ? wanted : all);
     // jaxlib 0.4.31 has an API that ends before this entry. (The number of the pool's threads is
     // not asked for: the place of that entry has changed within version 0.1.)
     constexpr std::size_t kNeeded =

@@ -186,7 +186,13 @@ def _strength(spec: Spec, strength: Any, shape: tuple[int, ...]) -> float | Arra
         raise strength_type_error(spec.function, type(strength).__name__)
     if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
         raise strength_type_error(spec.function, f"dtype {strength.dtype}")
-    return strength_number(spec.function, strength)
+    number = strength_number(spec.function, strength)
+    if number > jnp.finfo(_default_dtype()).max:
+        raise ValueError(
+            f"{spec.function}: regularization_strength must be finite as float32, which is what JAX "
+            f"computes in, got {number}. Enable x64, or pass a smaller number."
+        )
+    return number
 
 
 def _strength_array(spec: Spec, strength: Array, shape: tuple[int, ...]) -> Array:
