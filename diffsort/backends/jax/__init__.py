@@ -189,8 +189,8 @@ def _strength(spec: Spec, strength: Any, shape: tuple[int, ...]) -> float | Arra
     number = strength_number(spec.function, strength)
     if number > jnp.finfo(_default_dtype()).max:
         raise ValueError(
-            f"{spec.function}: regularization_strength must be finite as float32, which is what JAX "
-            f"computes in, got {number}. Enable x64, or pass a smaller number."
+            f"{spec.function}: regularization_strength must be finite in float32, got {number}. "
+            "Enable JAX's x64, or pass a smaller number."
         )
     return number
 
