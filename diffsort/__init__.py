@@ -1,4 +1,4 @@
-"""Fast, exact, differentiable sorting and ranking for NumPy and PyTorch.
+"""Fast, exact, differentiable sorting and ranking for NumPy, PyTorch and JAX.
 
     >>> import diffsort
     >>> diffsort.soft_rank([2.9, 0.1, 1.2, 1.3], regularization_strength=2.0)
