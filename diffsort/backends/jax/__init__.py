@@ -149,7 +149,7 @@ def _check_operands(
     dtype = jnp.promote_types(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
     check_same_length(spec.function, z.shape, w.shape, spec.axis)
     try:
-        return dtype, np.broadcast_shapes(z.shape, w.shape)
+        return dtype, jnp.broadcast_shapes(z.shape, w.shape)
     except ValueError:
         raise broadcast_error(spec.function, z.shape, w.shape) from None
 
@@ -230,7 +230,7 @@ def _project(
     strength: Array,
 ) -> Array:
     """Everything that is left to do once the arguments are checked."""
-    shape = np.broadcast_shapes(*(array.shape for array in (z, w) if array is not None))
+    shape = jnp.broadcast_shapes(*(array.shape for array in (z, w) if array is not None))
     rows = list(shape)
     rows[static.axis] = 1
 

@@ -285,8 +285,12 @@ def _primitive(name: str, map_: _Map) -> Any:
     _maps[primitive] = map_
 
     @partial(jax.jit, static_argnames=("static", "operands", "results"))
-    def evaluate(*arrays: Array, **params: Any) -> Any:
+    def compiled(*arrays: Array, **params: Any) -> Any:
         return primitive.bind(*arrays, **params)
+
+    def evaluate(*arrays: Array, **params: Any) -> Any:
+        with jax.disable_jit(False):  # a user's jax.disable_jit() cannot mean this call
+            return compiled(*arrays, **params)
 
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(_abstract)
