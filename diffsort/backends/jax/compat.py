@@ -98,7 +98,8 @@ def _sharding_rule(inputs: list[Any], outputs: list[Any], axis: int) -> str | No
     letters = "ijklmnopqrstuvwxyz"
     shape = max(inputs, key=lambda shape: shape[axis])
     ndim = len(shape)
-    if ndim + 1 > len(letters):
+    symbolic = not all(isinstance(size, int) for size in shape)  # a rule names sizes
+    if symbolic or ndim + 1 > len(letters):
         return None
     along, single = letters[ndim + axis], letters[ndim]
 
