@@ -118,7 +118,7 @@ def check_sequence(function: str, argument: str, values: Any) -> None:
         if _framework_of(item_type) not in ("python", "numpy", "unknown"):
             raise BackendMismatchError(
                 f"{function}: {argument} is a sequence of {_name(item_type)}. Make one array of "
-                "it first, for example with torch.stack."
+                "it first, with the framework's stack function."
             )
     if types & {list, tuple}:
         for item in values:
@@ -185,4 +185,6 @@ _framework_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _name(array_type: type) -> str:
+    if _framework_of(array_type) == "jax":  # whose arrays and tracers have names of their own
+        return "jax.Array"
     return f"{array_type.__module__}.{array_type.__qualname__}".removeprefix("builtins.")

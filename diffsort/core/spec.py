@@ -106,7 +106,7 @@ def strength_number(function: str, strength: SupportsFloat) -> float:
 def strength_type_error(function: str, got: str) -> TypeError:
     return TypeError(
         f"{function}: regularization_strength must be a real number or an array of floats of the "
-        f"values' framework, got {got}. Convert it, for example with numpy.array or torch.tensor."
+        f"values' framework, got {got}. Pass a number, or convert it to such an array."
     )
 
 

@@ -59,8 +59,10 @@ def asarray(function: str, argument: str, values: Any, like: Array | None = None
         return values.__jax_array__()
     # By way of NumPy: one conversion of Python data, with one set of messages.
     array = numpy_backend.asarray(function, argument, values)
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    known = array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
+    if not known and array.dtype.name != "bfloat16":
         raise dtype_error(function, argument, f"dtype {array.dtype}")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if isinstance(values, (np.ndarray, np.generic)):
         return jnp.asarray(array)
     # Numbers of Python take the dtype of their surroundings.
@@ -187,7 +189,7 @@ def _strength(spec: Spec, strength: Any, shape: tuple[int, ...]) -> float | Arra
     if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
         raise strength_type_error(spec.function, f"dtype {strength.dtype}")
     number = strength_number(spec.function, strength)
-    if number > jnp.finfo(_default_dtype()).max:
+    if number > float(jnp.finfo(_default_dtype()).max):
         raise ValueError(
             f"{spec.function}: regularization_strength must be finite in float32, got {number}. "
             "Enable JAX's x64, or pass a smaller number."
