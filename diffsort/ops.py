@@ -158,7 +158,7 @@ def soft_rank(
     Ties are taken in input order, so gradients at ties are well defined. NaN makes its own row NaN,
     gradient included. Infinities of one sign share the mean of their ranks, get gradient 0, and
     leave the finite values to be ranked among themselves. Results do not depend on the number of
-    threads, bit for bit. float32 is summed in float64: |error| ≤ n 2⁻²² for l2.
+    threads, bit for bit. float32 is summed in float64: l2 results err by at most n 2⁻²².
 
     References
     ----------
