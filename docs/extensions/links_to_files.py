@@ -24,6 +24,8 @@ def rewrite(text, document, page):
 
     def link(match):
         target = Path(os.path.normpath(document.parent / match[2]))
+        if not target.exists():
+            return match[0]  # no link, or one that the build complains of
         name = os.path.relpath(target, ROOT)
         if name in PAGES:
             target = DOCS / PAGES[name]
