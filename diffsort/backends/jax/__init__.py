@@ -267,6 +267,8 @@ def _solve_jvp(
     found = dict(zip(wanted, _solve(static, wanted, z, w, strength), strict=True))
     regularization = static.regularization
     reads_z = dstrength is not None or (dw is not None and regularization == KL)
+    # Where the strength alone moves and z is ρ, the result is there to tell the tangent's dtype.
+    only_strength = dz is None and dw is None and z is None
     tangent = bind(
         pushforward_p,
         static,
@@ -276,7 +278,7 @@ def _solve_jvp(
         dstrength=dstrength,
         z=z if reads_z else None,
         w=w if dw is not None and regularization == LOG_KL else None,
-        result=found["result"] if regularization == KL else None,
+        result=found["result"] if regularization == KL or only_strength else None,
         block_z=found["block_z"],
         block_w=found.get("block_w"),
         strength=strength,
