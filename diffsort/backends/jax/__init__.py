@@ -1,8 +1,9 @@
-"""JAX: one jitted function over the primitives, differentiated by `jax.custom_jvp`.
+"""JAX: one jitted function over the primitive of the projection.
 
-The JVP rule binds a linear primitive, whose transpose is registered: reverse mode is that
+Its JVP rule binds a linear primitive, whose transpose is registered: reverse mode is that
 transpose, the very map that `jax.custom_vjp` would be given, and forward mode, Hessians in any
-order and batches of them come from the same rule. `jax.custom_vjp` alone would refuse forward mode.
+order and batches of them come from the same rule. `jax.custom_vjp` alone would refuse forward mode,
+and a rule of `jax.custom_jvp` is lost in second derivatives through `jax.lax.scan`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,12 @@ import _diffsort_native as native
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 
 from diffsort.backends import check_framework
 from diffsort.backends import numpy as numpy_backend
 from diffsort.backends.jax import compat
-from diffsort.backends.jax.primitives import Static, bind, projection_p, pushforward_p
+from diffsort.backends.jax.primitives import Static, bind, projection_p
 from diffsort.core.spec import (
-    KL,
-    LOG_KL,
     Spec,
     broadcast_error,
     check_direction,
@@ -220,7 +218,7 @@ def _is_readable(array: Array) -> bool:
     return all(device.platform == "cpu" for device in array.devices())
 
 
-# --- the projection and its derivative ------------------------------------------------------------
+# --- the projection -------------------------------------------------------------------------------
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -244,54 +242,5 @@ def _project(
     strength = strength.astype(np.float64 if exact else np.float32)
     strength = jnp.broadcast_to(strength, tuple(rows))
     z, w, strength = compat.vary_alike(operand(z), operand(w), strength)
-    (result,) = _solve(static, ("result",), z, w, strength)
-    return result.astype(dtype)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _solve(
-    static: Static, results: tuple[str, ...], z: Array | None, w: Array | None, strength: Array
-) -> tuple[Array, ...]:
-    found = bind(projection_p, static, results, z=z, w=w, strength=strength)
-    return tuple(found[name] for name in results)
-
-
-def _solve_jvp(
-    static: Static, results: tuple[str, ...], primals: tuple[Any, ...], tangents: tuple[Any, ...]
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    z, w, strength = primals
-    dz, dw, dstrength = (_direction_or_none(tangent) for tangent in tangents)
-    blocks = ("block_z",) if dw is None else ("block_z", "block_w")
-    wanted = ("result", *blocks, *(name for name in results if name not in ("result", *blocks)))
-    # The operator itself, not the primitive: it has a derivative of its own, for higher orders.
-    found = dict(zip(wanted, _solve(static, wanted, z, w, strength), strict=True))
-    regularization = static.regularization
-    reads_z = dstrength is not None or (dw is not None and regularization == KL)
-    # Where the strength alone moves and z is ρ, the result is there to tell the tangent's dtype.
-    only_strength = dz is None and dw is None and z is None
-    tangent = bind(
-        pushforward_p,
-        static,
-        ("tangent",),
-        dz=dz,
-        dw=dw,
-        dstrength=dstrength,
-        z=z if reads_z else None,
-        w=w if dw is not None and regularization == LOG_KL else None,
-        result=found["result"] if regularization == KL or only_strength else None,
-        block_z=found["block_z"],
-        block_w=found.get("block_w"),
-        strength=strength,
-    )["tangent"]
-    return tuple(found[name] for name in results), tuple(
-        tangent if name == "result" else SymbolicZero.from_primal_value(found[name])
-        for name in results
-    )
-
-
-_solve.defjvp(_solve_jvp, symbolic_zeros=True)
-
-
-def _direction_or_none(tangent: Any) -> Array | None:
-    zero = tangent is None or isinstance(tangent, SymbolicZero)
-    return None if zero else tangent
+    found = bind(projection_p, static, ("result",), z=z, w=w, strength=strength)
+    return found["result"].astype(dtype)

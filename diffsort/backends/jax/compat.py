@@ -10,13 +10,16 @@ from typing import Any
 import _diffsort_native as native
 import jax
 import jaxlib
+from jax.interpreters import ad
 from jaxlib.mlir import ir
 
 try:
-    from jax import ffi
     from jax.extend.core import Primitive
-except ImportError:  # before 0.4.38
+except ImportError:  # before 0.4.36
     from jax.core import Primitive
+try:
+    from jax import ffi
+except ImportError:  # before 0.5
     from jax.extend import ffi
 
 __all__ = ["Primitive", "ffi"]
@@ -114,6 +117,14 @@ def _sharding_rule(inputs: list[Any], outputs: list[Any], axis: int) -> str | No
         sizes.append(f"{single}=1")
     mapping = f"({', '.join(map(factors, inputs))})->({', '.join(map(factors, outputs))})"
     return f"#sdy.op_sharding_rule<{mapping} {{{', '.join(sizes)}}} need_replication={{{along}}}>"
+
+
+def no_tangent(array: Array) -> ad.Zero:
+    """The tangent of a result that does not change, for JVP rules of primitives."""
+    aval = array.aval
+    if hasattr(aval, "to_tangent_aval"):
+        return ad.Zero(aval.to_tangent_aval())
+    return ad.Zero(aval.at_least_vspace())  # before 0.4.34
 
 
 def register_replication_rule(primitive: Any) -> None:

@@ -7,6 +7,8 @@
 The point is z, w, result, block_z, block_w and strength, as far as the regularization reads them.
 All arrays have one shape, but for strengths, which have length 1 along the axis. Operands and
 results may be absent: the parameters `operands` and `results` name those that are there, in order.
+The first one's JVP rule binds the second, for the directions that are not symbolically zero, with
+the part of the point that these read.
 
 On a CPU they are custom calls of the native module; on platforms without a kernel they are lowered
 to the fallback solver. The linear ones are each other's transposes, and are differentiated with
@@ -26,6 +28,7 @@ from jax.interpreters import ad, batching, mlir
 
 from diffsort.backends.jax import compat
 from diffsort.core import isotonic
+from diffsort.core.spec import KL, LOG_KL
 
 Array = Any
 Operands = dict[str, Any]
@@ -321,7 +324,7 @@ pullback_p = _primitive(
 )
 
 
-# --- derivatives of the linear maps ---------------------------------------------------------------
+# --- derivatives ----------------------------------------------------------------------------------
 
 # The operands in which each map is linear.
 _LINEAR = {pushforward_p: ("dz", "dw", "dstrength"), pullback_p: ("cotangent",)}
@@ -330,6 +333,39 @@ _DIRECTION_OF = {"z": "dz", "w": "dw", "strength": "dstrength"}
 
 def _is_zero(tangent: Any) -> bool:
     return type(tangent) is ad.Zero or tangent.dtype == jax.dtypes.float0
+
+
+def _projection_jvp(
+    primitive: Any,
+    primals: Sequence[Array],
+    tangents: Sequence[Any],
+    *,
+    static: Static,
+    operands: tuple[str, ...],
+    results: tuple[str, ...],
+) -> tuple[list[Array], list[Any]]:
+    at = dict(zip(operands, primals, strict=True))
+    moving = {
+        _DIRECTION_OF[name]: tangent
+        for name, tangent in zip(operands, tangents, strict=True)
+        if not _is_zero(tangent)
+    }
+    moves_w = "dw" in moving
+    blocks = ("block_z", "block_w") if moves_w else ("block_z",)
+    out = bind(primitive, static, tuple(dict.fromkeys((*results, "result", *blocks))), **at)
+    kl, log_kl = static.regularization == KL, static.regularization == LOG_KL
+    reads = {
+        "z": "dstrength" in moving or (moves_w and kl),
+        "w": moves_w and log_kl,
+        # Where the strength alone moves and z is ρ, the result is there to tell the dtype.
+        "result": kl or not (moves_w or "dz" in moving or "z" in at),
+        **dict.fromkeys((*blocks, "strength"), True),
+    }
+    point = {name: {**at, **out}.get(name) for name in POINT if reads.get(name)}
+    change = bind(pushforward_p, static, ("tangent",), **moving, **point)["tangent"]
+    return [out[name] for name in results], [
+        change if name == "result" else compat.no_tangent(out[name]) for name in results
+    ]
 
 
 def _linear_jvp(
@@ -402,6 +438,7 @@ def _pullback_transpose(
     return [found["tangent"] if name == "cotangent" else None for name in operands]
 
 
+ad.primitive_jvps[projection_p] = partial(_projection_jvp, projection_p)
 ad.primitive_jvps[pushforward_p] = partial(_linear_jvp, pushforward_p)
 ad.primitive_jvps[pullback_p] = partial(_linear_jvp, pullback_p)
 ad.primitive_transposes[pushforward_p] = _pushforward_transpose
