@@ -97,10 +97,10 @@ def jvp(
 
 def _direction(spec: Spec, argument: str, values: Any, like: Array) -> Array:
     """A tangent or cotangent of `like`."""
+    if isinstance(values, np.ndarray) and values.dtype == jax.dtypes.float0:
+        values = jnp.zeros(values.shape, like.dtype)  # what JAX makes of directions of integers
     check_framework(spec.function, NAME, argument, values)
     array = asarray(spec.function, argument, values, like)
-    if array.dtype == jax.dtypes.float0:  # what JAX makes of directions of integers
-        array = jnp.zeros(array.shape, like.dtype)
     _result_dtype(spec, argument, array)
     check_direction(spec.function, argument, array.shape, like.shape)
     return array.astype(like.dtype)
