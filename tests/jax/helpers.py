@@ -168,12 +168,12 @@ def compilations():
     yield _compiled
 
 
-def run(script, path, **environment):
+def run(script, path, *arguments, **environment):
     """Standard output of a fresh interpreter; the script stops at the first thing that is wrong."""
     file = path / "script.py"
     file.write_text(script, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(file)],
+        [sys.executable, "-W", "error", str(file), *arguments],
         env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
         cwd=path,
         capture_output=True,
