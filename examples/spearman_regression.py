@@ -1,4 +1,4 @@
-"""Maximise Spearman's rank correlation with a linear model, in NumPy and in PyTorch.
+"""Maximise Spearman's rank correlation with a linear model, in NumPy, PyTorch and JAX.
 
     pip install ".[test]" && python examples/spearman_regression.py
 
@@ -6,11 +6,13 @@ Least squares predicts the target's values; here only the order counts. The Spea
 scores and target is the Pearson correlation of their ranks. Ranks are piecewise constant, so their
 gradient is zero; with soft ranks of the scores the correlation gets a useful one.
 
-The same gradient ascent is run twice: in NumPy, where `diffsort.vjp` gives the gradient of the
-ranks and the rest of the chain rule is written by hand, and in PyTorch, where autograd does all of
+The same gradient ascent is run three times: in NumPy, where `diffsort.vjp` gives the gradient of
+the ranks and the rest of the chain rule is written by hand, and in PyTorch and JAX, which do all of
 it. Another framework joins as one more function `(weights, X, goal) -> (value, gradient)`.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from sklearn.datasets import load_diabetes
@@ -18,6 +20,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import train_test_split
 
 import diffsort
+
+# JAX computes in float32 unless told otherwise; the frameworks are compared in float64.
+jax.config.update("jax_enable_x64", True)
 
 # Scores are standardised, so the strength is in units of their standard deviation. For a few
 # hundred normal scores the ranks collapse to one block near 0.02: from there on a soft rank is an
@@ -66,6 +71,20 @@ def with_torch(weights, X, goal):
     return value.item(), weights.grad.numpy()
 
 
+@jax.jit
+@jax.value_and_grad
+def with_jax(weights, X, goal):
+    """The same value and gradient; JAX derives and compiles the gradient."""
+    scores = X @ weights
+    z = (scores - scores.mean()) / scores.std()
+    ranks = diffsort.soft_rank(z, regularization_strength=STRENGTH)
+    centred = ranks - ranks.mean()
+    return goal @ centred / jnp.linalg.norm(centred)
+
+
+FRAMEWORKS = {"NumPy": with_numpy, "PyTorch": with_torch, "JAX": with_jax}
+
+
 def maximise(value_and_gradient, X, y):
     """Gradient ascent; returns the weights and the values before and after every step."""
     goal = hard_ranks(y)
@@ -75,7 +94,7 @@ def maximise(value_and_gradient, X, y):
     values = []
     for _ in range(STEPS):
         value, gradient = value_and_gradient(weights, X, goal)
-        weights = weights + STEP_SIZE * np.linalg.norm(weights) * gradient
+        weights = weights + STEP_SIZE * np.linalg.norm(weights) * np.asarray(gradient)
         path.append(weights)
         values.append(value)
     return np.array(path), np.array(values)
@@ -95,17 +114,17 @@ def main():
     X, X_test, y, y_test = split(seed=0)
     print(f"diabetes data: {len(y)} patients to fit, {len(y_test)} held out, {X.shape[1]} features")
 
-    path, values = maximise(with_numpy, X, y)
-    torch_path, torch_values = maximise(with_torch, X, y)
-    print("\nstep   soft Spearman, NumPy   soft Spearman, PyTorch   weights differ by")
+    paths, values = zip(*(maximise(each, X, y) for each in FRAMEWORKS.values()), strict=True)
+    print("\nsoft Spearman correlation by step")
+    print("step", *(f"{name:>15}" for name in FRAMEWORKS), "   weights differ by")
     for step in (0, 1, 10, 50, STEPS - 1):
-        apart = np.abs(path[step] - torch_path[step]).max()
-        print(f"{step:4d}{values[step]:23.12f}{torch_values[step]:25.12f}{apart:20.1e}")
-    apart = max(np.abs(path - torch_path).max(), np.abs(values - torch_values).max())
+        apart = np.ptp([path[step] for path in paths], axis=0).max()
+        print(f"{step:4d}", *(f"{each[step]:15.12f}" for each in values), f"{apart:20.1e}")
+    apart = max(np.ptp(paths, axis=0).max(), np.ptp(values, axis=0).max())
     print(f"max difference over {STEPS} steps: {apart:.1e}")
-    assert apart < 1e-9, "NumPy and PyTorch disagree by more than rounding"
+    assert apart < 1e-9, "the frameworks disagree by more than rounding"
 
-    weights = path[-1]
+    weights = paths[0][-1]
     squares = LinearRegression().fit(X, y)
     print("\nSpearman correlation            fitted   held out")
     print(f"  soft ranks, this example     {spearman(X @ weights, y):.4f}     ", end="")

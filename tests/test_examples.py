@@ -10,7 +10,10 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 # What an example imports besides NumPy; without it the example is skipped, with the reason.
-NEEDS = {"spearman_regression.py": ("torch", "sklearn")}
+NEEDS = {
+    "flax_spearman.py": ("flax", "optax", "scipy", "sklearn"),
+    "spearman_regression.py": ("jax", "torch", "sklearn"),
+}
 
 
 def run(command, folder, **environment):
