@@ -4,19 +4,13 @@
     python benchmarks/cpu.py --quick              the shapes below a million elements, fewer rounds
     python benchmarks/cpu.py --shapes 1x1000 --operators soft_rank
 
-How it measures. Times on a shared machine drift, so only ratios within a round are quoted: a round
-draws fresh inputs and times every contender on them once, in an order that turns from round to
-round; the table holds the median over the rounds and the quartiles. No input is ever used twice by
-the same contender: a branch predictor learns a repeated input and flatters the comparison sorts.
-
-Three regimes are kept apart, because the work depends on how much the isotonic step pools:
-S: one block (the operator is affine there), M: pooling in between, H: nearly hard.
+measure.py says how it measures.
 """
 
 import argparse
-import math
 import time
 
+import measure
 import numpy as np
 import report
 import torch
@@ -28,38 +22,10 @@ try:
 except ImportError:
     torchsort = None
 
-SHAPES = (
-    (1, 100),
-    (1, 1_000),
-    (1, 10_000),
-    (1, 1_000_000),
-    (1, 10_000_000),
-    (128, 100),
-    (128, 1_000),
-    (4096, 32),
-    (1024, 1024),
-    (100_000, 16),
-)
-
-REGIMES = """\
-Inputs are float32 and N(0, 1). Regimes, with range = the largest less the smallest value of a row:
-soft_rank l2: range/strength = n/4 (S), n (M), 50 n (H); soft_rank kl: range/strength = ln(2)/2 (S),
-8 (M), 50 n (H); soft_sort: n/(strength · range) = 1/8 (S), 1 (M), 50 (H). Times are medians in ns
-per element; ratios are medians within a round, with quartiles; below 1 diffsort is faster. "f" is
-forward without gradient, "fb" forward and backward, both through torch. The sorts are forward only.
+COLUMNS = """\
+The sorts are forward only; "f" is forward without gradient, "fb" forward and backward, both through
+torch.
 """
-
-
-def strength(operator, regularization, regime, x):
-    """The strength of a regime for one input, from the ranges of its rows."""
-    n = x.shape[-1]
-    ranges = x.amax(-1) - x.amin(-1)
-    spread = {"S": ranges.max(), "M": ranges.median(), "H": ranges.min()}[regime].item()
-    if operator == "soft_sort":
-        return {"S": 8, "M": 1, "H": 1 / 50}[regime] * n / spread
-    if regularization == "kl":
-        return spread / {"S": math.log(2) / 2, "M": 8, "H": 50 * n}[regime]
-    return spread / {"S": n / 4, "M": n, "H": 50 * n}[regime]
 
 
 def contenders(operator, regularization):
@@ -99,42 +65,30 @@ def contenders(operator, regularization):
     return found
 
 
-def timed_rounds(runs, make_input, calls, seconds, least, most):
-    """name -> array of seconds per call, one entry per round."""
-    times = {name: [] for name in runs}
-    names = list(runs)
-    start = time.perf_counter()
-    turn = -1  # the first round warms up and is not kept
-    while turn < least or (turn < most and time.perf_counter() - start < seconds):
-        inputs = [make_input() for _ in range(calls)]
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
-            run = runs[name]
-            # Own leaves for every contender, so that no gradient is accumulated or shared.
-            prepared = [(x.clone().requires_grad_(), g, a, s) for x, g, a, s in inputs]
-            begin = time.perf_counter()
-            for arguments in prepared:
-                run(*arguments)
-            elapsed = time.perf_counter() - begin
-            if turn >= 0:
-                times[name].append(elapsed / calls)
-        turn += 1
-    return {name: np.array(t) for name, t in times.items()}
+def own_leaf(x, g, a, s):
+    """Own leaves for every contender, so that no gradient is accumulated or shared."""
+    return x.clone().requires_grad_(), g, a, s
 
 
-def measure(shape, operator, regularization, regime, options):
+def compare(shape, operator, regularization, regime, options):
     rows, n = shape
 
     def make_input():
-        x = torch.randn(rows, n)
-        return x, torch.randn(rows, n), x.numpy(), strength(operator, regularization, regime, x)
+        x, g = torch.randn(rows, n), torch.randn(rows, n)
+        a = x.numpy()
+        return x, g, a, measure.strength(operator, regularization, regime, a)
 
     size = rows * n
-    # At least a few thousand elements between two readings of the clock.
-    calls = max(1, min(64, 50_000 // size))
     least, most = (3, 5) if options.quick else (3, 100)
-    seconds = 1.0 if options.quick else 3.0
-    t = timed_rounds(contenders(operator, regularization), make_input, calls, seconds, least, most)
+    t = measure.timed_rounds(
+        contenders(operator, regularization),
+        make_input,
+        measure.calls_per_round(size),
+        1.0 if options.quick else 3.0,
+        least,
+        most,
+        own_leaf,
+    )
     nan = np.full(len(t["diffsort f"]), np.nan)
     rival_f, rival_fb = t.get("torchsort f", nan), t.get("torchsort fb", nan)
     per = 1e9 / size
@@ -235,16 +189,14 @@ def parse():
     parser = argparse.ArgumentParser(description="Speed on the CPU.")
     parser.add_argument("--quick", action="store_true", help="small shapes, few rounds")
     parser.add_argument("--threads", type=int, default=1, help="for torch and diffsort")
-    parser.add_argument("--shapes", nargs="*", help="such as 1x1000 128x100")
+    parser.add_argument("--shapes", nargs="*", type=measure.shape, help="such as 1x1000 128x100")
     parser.add_argument("--operators", nargs="*", default=["soft_rank", "soft_sort"])
     parser.add_argument("--regularizations", nargs="*", default=["l2", "kl"])
     parser.add_argument("--output", default=report.name("cpu"), help="in benchmarks/results")
     options = parser.parse_args()
-    options.shapes = (
-        [tuple(int(k) for k in text.split("x")) for text in options.shapes]
-        if options.shapes
-        else [s for s in SHAPES if not options.quick or s[0] * s[1] < 1_000_000]
-    )
+    options.shapes = options.shapes or [
+        s for s in measure.SHAPES if not options.quick or s[0] * s[1] < 1_000_000
+    ]
     return options
 
 
@@ -256,10 +208,10 @@ def main():
     parts = [report.heading("Speed on the CPU", options.threads)]
     parts.append("## Call overhead\n\n" + call_overhead(options))
     print(parts[-1], flush=True)
-    parts.append("## Operators\n\n" + REGIMES)
+    parts.append("## Operators\n\n" + measure.REGIMES + COLUMNS)
     for operator in options.operators:
         rows = [
-            measure(shape, operator, regularization, regime, options)
+            compare(shape, operator, regularization, regime, options)
             for shape in options.shapes
             for regularization in options.regularizations
             for regime in "SMH"

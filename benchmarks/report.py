@@ -1,4 +1,4 @@
-"""What both benchmarks write around their tables: machine, versions, command; quartiles."""
+"""What the benchmarks write around their tables: machine, versions, command; quartiles."""
 
 import importlib.metadata
 import os
@@ -35,10 +35,9 @@ def processor():
     return platform.processor() or platform.machine()
 
 
-def heading(title, threads):
+def heading(title, threads, packages=("numpy", "torch", "torchsort")):
     versions = ", ".join(
-        f"{package} {version(package) or 'not installed'}"
-        for package in ("diffsort", "numpy", "torch", "torchsort")
+        f"{package} {version(package) or 'not installed'}" for package in ("diffsort", *packages)
     )
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     lines = [

@@ -1,0 +1,78 @@
+"""What the speed benchmarks share: shapes, regimes, and rounds in which all contenders take turns.
+
+Times on a shared machine drift, so only ratios within a round are quoted: a round draws fresh
+inputs and times every contender on them once, in an order that turns from round to round; the
+tables hold the median over the rounds and the quartiles. No input is ever used twice by the same
+contender: a branch predictor learns a repeated input and flatters the comparison sorts.
+"""
+
+import math
+import time
+
+import numpy as np
+
+SHAPES = (
+    (1, 100),
+    (1, 1_000),
+    (1, 10_000),
+    (1, 1_000_000),
+    (1, 10_000_000),
+    (128, 100),
+    (128, 1_000),
+    (4096, 32),
+    (1024, 1024),
+    (100_000, 16),
+)
+
+# The work depends on how much the isotonic step pools, so three regimes are kept apart. S: one
+# block (the operator is affine there), M: pooling in between, H: nearly hard.
+REGIMES = """\
+Inputs are float32 and N(0, 1). Regimes, with range = the largest less the smallest value of a row:
+soft_rank l2: range/strength = n/4 (S), n (M), 50 n (H); soft_rank kl: range/strength = ln(2)/2 (S),
+8 (M), 50 n (H); soft_sort: n/(strength · range) = 1/8 (S), 1 (M), 50 (H). Times are medians in ns
+per element; ratios are medians within a round, with quartiles; below 1 diffsort is faster.
+"""
+
+
+def strength(operator, regularization, regime, a):
+    """The strength of a regime for one NumPy array, from the ranges of its rows."""
+    n = a.shape[-1]
+    ranges = np.ptp(a, axis=-1)
+    spread = float({"S": ranges.max(), "M": np.median(ranges), "H": ranges.min()}[regime])
+    if operator == "soft_sort":
+        return {"S": 8, "M": 1, "H": 1 / 50}[regime] * n / spread
+    if regularization == "kl":
+        return spread / {"S": math.log(2) / 2, "M": 8, "H": 50 * n}[regime]
+    return spread / {"S": n / 4, "M": n, "H": 50 * n}[regime]
+
+
+def shape(text):
+    """(128, 1000) of 128x1000, for argparse."""
+    return tuple(int(length) for length in text.split("x"))
+
+
+def calls_per_round(size):
+    """At least a few thousand elements between two readings of the clock."""
+    return max(1, min(64, 50_000 // size))
+
+
+def timed_rounds(runs, make_input, calls, seconds, least, most, prepare=lambda *inputs: inputs):
+    """name -> array of seconds per call, one entry per round. Preparing is not timed."""
+    times = {name: [] for name in runs}
+    names = list(runs)
+    start = time.perf_counter()
+    turn = -1  # the first round warms up and is not kept
+    while turn < least or (turn < most and time.perf_counter() - start < seconds):
+        inputs = [make_input() for _ in range(calls)]
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            run = runs[name]
+            prepared = [prepare(*each) for each in inputs]
+            begin = time.perf_counter()
+            for arguments in prepared:
+                run(*arguments)
+            elapsed = time.perf_counter() - begin
+            if turn >= 0:
+                times[name].append(elapsed / calls)
+        turn += 1
+    return {name: np.array(t) for name, t in times.items()}
