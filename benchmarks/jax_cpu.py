@@ -10,6 +10,7 @@ compiled before the clock runs.
 """
 
 import argparse
+import contextlib
 import gc
 import itertools
 import multiprocessing
@@ -43,23 +44,28 @@ def value_and_grad(operator, x, g, strength):
 def vjp(operator, x, g, strength):
     """Forward and gradient with a given cotangent."""
     result, pull_back = jax.vjp(lambda x: operator(x, strength), x)
-    return result, pull_back(g)
+    (gradient,) = pull_back(g)
+    return result, gradient
 
 
-def compiled(mode, operator, regularization, solver, *arguments):
-    """The function that `mode` makes of an operator, jitted, and traced with that solver."""
+def jitted(mode, operator, regularization):
+    """The function that `mode` makes of an operator."""
     fun = getattr(diffsort, operator)
 
     def project(x, strength):
         return fun(x, regularization=regularization, regularization_strength=strength)
 
+    return jax.jit(partial(mode, project))
+
+
+@contextlib.contextmanager
+def solved_by(solver):
+    """What is traced inside keeps this solver; "auto" is the native one here."""
     if solver == "fallback":
         diffsort.set_solver(solver)
-    jitted = jax.jit(partial(mode, project))
-    jax.block_until_ready(jitted(*arguments))
+    yield
     if solver == "fallback":
         diffsort.set_solver("auto")
-    return jitted
 
 
 # --- one small call -------------------------------------------------------------------------------
@@ -112,19 +118,19 @@ def time_cases(shape, operator, modes, solvers, options):
 
     sort = jax.jit(jnp.sort)
     runs = {"jnp.sort": lambda x, g, strengths: sort(x).block_until_ready()}
-    x, g, strengths = make_input()
-    sort(x)
+    example = make_input()
     for mode, solver, regularization in itertools.product(modes, solvers, options.regularizations):
-        some_strength = strengths[regularization, options.regimes[0]]
-        jitted = compiled(mode, operator, regularization, solver, x, g, some_strength)
+        fun = jitted(mode, operator, regularization)
         for regime in options.regimes:
 
-            def run(x, g, strengths, jitted=jitted, case=(regularization, regime)):
+            def run(x, g, strengths, fun=fun, case=(regularization, regime)):
                 # What jax.block_until_ready adds would be a good part of a small call.
-                for array in jitted(x, g, strengths[case]):
+                for array in fun(x, g, strengths[case]):
                     array.block_until_ready()
 
             runs[regularization, regime, solver, mode] = run
+        with solved_by(solver):
+            run(*example)
 
     size = shape[0] * shape[1]
     seconds, least, most = (1.5, 3, 10) if options.quick else (5.0, 3, 60)
@@ -187,12 +193,11 @@ def memory_growth(shape, operator, regularization, regime, solver):
 
     a = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     strength = jnp.float32(measure.strength(operator, regularization, regime, a))
-    # Tracing at the full shape would run it: traced and run small, then compiled ahead of time.
-    jitted = compiled(with_ones, operator, regularization, solver, jnp.ones((1, 64)), strength)
     x = jax.block_until_ready(jnp.asarray(a))
-    if solver == "fallback":
-        diffsort.set_solver(solver)
-    run = jitted.lower(x, strength).compile()
+    fun = jitted(with_ones, operator, regularization)
+    with solved_by(solver):
+        jax.block_until_ready(fun(jnp.ones((1, 64)), strength))  # pays for what is lazy
+        run = fun.lower(x, strength).compile()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     baseline = status("VmRSS")
