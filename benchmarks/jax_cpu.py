@@ -265,8 +265,9 @@ def main():
         modes, solvers = (vjp,), ("auto", "fallback")
     packages = ("numpy", "jax", "jaxlib")
     parts = [report.heading("Speed and memory on the CPU, JAX", options.threads, packages)]
-    parts.append("## Call overhead\n\n" + call_overhead(options))
-    print(parts[-1], flush=True)
+    if not options.fallback:
+        parts.append("## Call overhead\n\n" + call_overhead(options))
+        print(parts[-1], flush=True)
     parts.append("## Forward and gradient\n\n" + measure.REGIMES + COLUMNS)
     for table in operator_tables(modes, solvers, options):
         parts.append(table)

@@ -1,12 +1,14 @@
 """What the speed benchmarks share: shapes, regimes, and rounds in which all contenders take turns.
 
 Times on a shared machine drift, so only ratios within a round are quoted: a round draws fresh
-inputs and times every contender on them once, in an order that turns from round to round; the
-tables hold the median over the rounds and the quartiles. No input is ever used twice by the same
-contender: a branch predictor learns a repeated input and flatters the comparison sorts.
+inputs and times every contender on them once, in random order (after some neighbours a small call
+takes a fifth longer); the tables hold the median over the rounds and the quartiles. No input is
+ever used twice by the same contender: a branch predictor learns a repeated input and flatters the
+comparison sorts.
 """
 
 import math
+import random
 import time
 
 import numpy as np
@@ -59,14 +61,12 @@ def calls_per_round(size):
 def timed_rounds(runs, make_input, calls, seconds, least, most, prepare=lambda *inputs: inputs):
     """name -> array of seconds per call, one entry per round. Preparing is not timed."""
     times = {name: [] for name in runs}
-    names = list(runs)
+    order = random.Random(0)
     start = time.perf_counter()
     turn = -1  # the first round warms up and is not kept
     while turn < least or (turn < most and time.perf_counter() - start < seconds):
         inputs = [make_input() for _ in range(calls)]
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
-            run = runs[name]
+        for name, run in order.sample(list(runs.items()), len(runs)):
             prepared = [prepare(*each) for each in inputs]
             begin = time.perf_counter()
             for arguments in prepared:
