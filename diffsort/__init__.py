@@ -12,7 +12,13 @@ from __future__ import annotations
 import _diffsort_native
 
 from diffsort import errors
-from diffsort.config import get_num_threads, set_num_threads, show_config
+from diffsort.config import (
+    get_num_threads,
+    get_solver,
+    set_num_threads,
+    set_solver,
+    show_config,
+)
 from diffsort.ops import jvp, project, soft_rank, soft_sort, vjp
 
 __version__: str = _diffsort_native.__version__
@@ -21,9 +27,11 @@ __all__ = [
     "__version__",
     "errors",
     "get_num_threads",
+    "get_solver",
     "jvp",
     "project",
     "set_num_threads",
+    "set_solver",
     "show_config",
     "soft_rank",
     "soft_sort",

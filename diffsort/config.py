@@ -1,4 +1,4 @@
-"""What this build can do here, and how many threads it may use."""
+"""What this build can do here, which solver it uses, and how many threads it may use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, SupportsIndex, overload
 import _diffsort_native as native
 
 from diffsort.backends import capabilities
+from diffsort.backends import solver as _solver
 from diffsort.backends import threads as _threads
 
 
@@ -66,6 +67,43 @@ def get_num_threads() -> int:
     return _threads.requested or _threads.default()
 
 
+def set_solver(solver: Literal["auto", "native", "fallback"]) -> None:
+    """Choose the solver that finds the blocks of a projection, for every backend.
+
+    The fallback needs no kernel: it is written in operations of the array library, runs wherever
+    that does, and gives the results of the native solver up to rounding, more slowly.
+
+    Parameters
+    ----------
+    solver : {"auto", "native", "fallback"}
+        "auto", the default, takes the native solver where this build has a kernel for the device
+        of an array, elsewhere the fallback, with one `errors.FallbackWarning` per framework and
+        device. "native" makes a missing kernel an error. "fallback" takes the fallback everywhere,
+        without a warning. Holds for the whole process; a function that is compiled or traced keeps
+        what was chosen when that happened.
+
+    Raises
+    ------
+    ValueError
+        If `solver` is something else.
+    """
+    if solver not in _solver.CHOICES:
+        allowed = ", ".join(f'"{choice}"' for choice in _solver.CHOICES)
+        raise ValueError(f"set_solver: solver must be one of {allowed}, got {solver!r}.")
+    _solver.requested = solver
+
+
+def get_solver() -> str:
+    """The choice of the solver; see `set_solver`.
+
+    Returns
+    -------
+    str
+        "auto", "native" or "fallback".
+    """
+    return _solver.requested
+
+
 @overload
 def show_config(mode: Literal["print"] = "print") -> None: ...
 @overload
@@ -83,7 +121,8 @@ def show_config(mode: Literal["print", "dict"] = "print") -> dict[str, Any] | No
     Returns
     -------
     dict or None
-        With the keys version, python, platform, native, threads and backends; None for "print".
+        With the keys version, python, platform, native, solver, threads and backends; None for
+        "print".
 
     Raises
     ------
@@ -99,19 +138,20 @@ def show_config(mode: Literal["print", "dict"] = "print") -> dict[str, Any] | No
 
 
 def _collect() -> dict[str, Any]:
+    packages = {**capabilities.PACKAGES, **capabilities.STANDARD}
     return {
         "version": native.__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "native": {"module": native.__file__, "cuda": native.cuda},
+        "solver": get_solver(),
         "threads": get_num_threads(),
-        "backends": {name: _backend(name) for name in capabilities.PACKAGES},
+        "backends": {name: _backend(name, package) for name, package in packages.items()},
     }
 
 
-def _backend(name: str) -> dict[str, Any]:
+def _backend(name: str, package: str) -> dict[str, Any]:
     """Version and abilities of a backend; never raises, and imports nothing that is not loaded."""
-    package = capabilities.PACKAGES[name]
     rows = [row._asdict() for row in capabilities.TABLE if row.backend == name]
     module = sys.modules.get(package)
     if module is None:
@@ -138,9 +178,10 @@ def _installed_version(package: str) -> str:
 def _print(config: dict[str, Any]) -> None:
     print(f"diffsort {config['version']}  (Python {config['python']}, {config['platform']})")
     print(f"  native solver   CPU; CUDA: {config['native']['cuda']}")
+    print(f"  solver          {config['solver']}")
     print(f"  threads         {config['threads']}")
     for name, backend in config["backends"].items():
         state = backend["problem"] or backend["version"]
         print(f"  {name:<16}{state}")
         for row in backend["capabilities"] if backend["problem"] is None else ():
-            print(f"    {row['device']:<6}{row['dtype']:<18}{row['path']}")
+            print(f"    {row['device']:<8}{row['dtype']:<18}{row['path']}")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["BackendMismatchError", "DiffsortError", "MissingBackendError", "MissingKernelError"]
+__all__ = [
+    "BackendMismatchError",
+    "DiffsortError",
+    "FallbackWarning",
+    "MissingBackendError",
+    "MissingKernelError",
+]
 
 
 class DiffsortError(Exception):
@@ -19,3 +25,7 @@ class MissingBackendError(DiffsortError, ImportError):
 
 class MissingKernelError(DiffsortError, NotImplementedError):
     """No kernel of this build serves the device of an array."""
+
+
+class FallbackWarning(UserWarning):
+    """The device of an array has no kernel, so the slower solver in array operations is used."""

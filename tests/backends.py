@@ -27,6 +27,7 @@ def rounded(array, dtype):
 
 
 class NumPy:
+    thorough = True  # whether it takes all of the tests that cost seconds each, or a few
     default_dtype = "float64"  # of promoted integers
 
     def __init__(self):
@@ -189,6 +190,106 @@ class JAX(NumPy):
         )
 
 
+@contextlib.contextmanager
+def fallback():
+    """Forces the fallback, for every backend."""
+    import diffsort
+
+    before = diffsort.get_solver()
+    diffsort.set_solver("fallback")
+    try:
+        yield
+    finally:
+        diffsort.set_solver(before)
+
+
+class _Fallback:
+    """Mixed into a backend: its fallback road. Derivatives are taken with the same choice."""
+
+    thorough = False
+
+    def road(self):
+        return fallback()
+
+    def call(self, *args, **options):
+        with fallback():
+            return super().call(*args, **options)
+
+    def vjp(self, *args, **options):
+        with fallback():
+            return super().vjp(*args, **options)
+
+    def jvp(self, *args, **options):
+        with fallback():
+            return super().jvp(*args, **options)
+
+
+class NumPyFallback(_Fallback, NumPy):
+    pass
+
+
+class TorchFallback(_Fallback, Torch):
+    pass
+
+
+class JAXFallback(_Fallback, JAX):
+    """With x64, whose sums the tolerances are about; tests/jax/test_fallback.py goes without."""
+
+    default_dtype = "float64"
+
+    def x64(self, dtype):
+        return super().x64("float64")
+
+
+class ArrayAPIStrict(_Fallback, NumPy):
+    """Arrays that offer the standard and nothing more, on a device that is not the default one."""
+
+    device_name = "device1"
+
+    def __init__(self):
+        self.strict = pytest.importorskip("array_api_strict", minversion="2.4")
+        super().__init__()
+
+    @property
+    def device(self):
+        return self.strict.Device(self.device_name)
+
+    def asarray(self, array, dtype):
+        if dtype in ("float16", "bfloat16"):
+            pytest.skip("the standard has no half precision")
+        array = np.asarray(array)
+        if array.dtype.kind == "f" and np.dtype(dtype).kind != "f":
+            array = array.astype(dtype)
+        return self.strict.asarray(array, dtype=getattr(self.strict, dtype), device=self.device)
+
+    def to_numpy(self, array, dtype):
+        assert type(array) is type(self.strict.zeros(1))
+        assert array.dtype == getattr(self.strict, dtype)
+        assert array.device == self.device
+        on_host = array.to_device(self.strict.Device("CPU_DEVICE"))
+        return np.asarray(on_host).astype(np.float64)
+
+    def call(self, *args, **options):
+        with self.strictest():
+            return super().call(*args, **options)
+
+    def vjp(self, *args, **options):
+        with self.strictest():
+            return super().vjp(*args, **options)
+
+    def jvp(self, *args, **options):
+        with self.strictest():
+            return super().jvp(*args, **options)
+
+    @contextlib.contextmanager
+    def strictest(self):
+        """Without what a lazy or compiling library cannot do, and without extensions."""
+        with self.strict.ArrayAPIStrictFlags(
+            boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+        ):
+            yield
+
+
 def _split(inputs):
     """(values, the rest): values is positional, because `project` calls it z."""
     return inputs["values"], {name: array for name, array in inputs.items() if name != "values"}
@@ -226,5 +327,14 @@ def _spoiled(array, dtype):
     return array + max(1e-3, 32 * EPS[dtype]) * (1 + np.abs(array))
 
 
-BACKENDS = {"numpy": NumPy, "torch": Torch, "torch-reference": TorchReference, "jax": JAX}
+BACKENDS = {
+    "numpy": NumPy,
+    "numpy-fallback": NumPyFallback,
+    "torch": Torch,
+    "torch-reference": TorchReference,
+    "torch-fallback": TorchFallback,
+    "jax": JAX,
+    "jax-fallback": JAXFallback,
+    "array-api-strict": ArrayAPIStrict,
+}
 BROKEN = {"wrong-results": WrongResults, "wrong-derivatives": WrongDerivatives}

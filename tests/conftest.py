@@ -3,8 +3,13 @@ import os
 import pytest
 from backends import BACKENDS, BROKEN, DTYPES
 
-# test_broken_backend puts a broken backend in the place of all others.
-IN_USE = [name for name in [os.environ.get("DIFFSORT_TEST_BACKEND")] if name] or list(BACKENDS)
+# Backends that take minutes to compile what the tests ask of them; jax/test_fallback.py runs the
+# conformance suite on this one.
+SLOW = {"jax-fallback"}
+# A single backend in the place of all others, for tests that run the suite in another process.
+IN_USE = [name for name in [os.environ.get("DIFFSORT_TEST_BACKEND")] if name] or [
+    name for name in BACKENDS if name not in SLOW
+]
 
 
 def pytest_configure(config):

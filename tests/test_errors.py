@@ -5,6 +5,7 @@ import pytest
 
 import diffsort
 from diffsort import errors
+from diffsort.backends import solver
 
 VALUES = np.array([[0.5, 2.0, 1.0], [3.0, 1.5, -2.0]])
 OPS = ["soft_rank", "soft_sort", "project"]
@@ -205,10 +206,11 @@ class TestTorch:
             diffsort.soft_rank(torch.eye(3).to_sparse())
 
     @ops
-    def test_device_without_a_kernel(self, torch, op):
+    def test_device_without_a_kernel(self, torch, op, monkeypatch):
         """A fake tensor claims to be on a device that need not exist."""
         from torch._subclasses.fake_tensor import FakeTensorMode
 
+        monkeypatch.setattr(solver, "requested", "native")
         with FakeTensorMode():
             values = torch.ones(3, device="cuda")
             with pytest.raises(errors.MissingKernelError) as raised:
@@ -242,6 +244,13 @@ def test_thread_count_below_one(count):
 def test_thread_count_of_another_type(count):
     with pytest.raises(TypeError, match=f"set_num_threads: threads .* got {count!r}"):
         diffsort.set_num_threads(count)
+
+
+@pytest.mark.parametrize("choice", ["gpu", None, 1])
+def test_unknown_solver(choice):
+    with pytest.raises(ValueError, match="set_solver: solver must be one of") as raised:
+        diffsort.set_solver(choice)
+    check_message(raised, '"auto"', '"native"', '"fallback"', repr(choice))
 
 
 def test_unknown_show_config_mode():

@@ -71,6 +71,8 @@ def _owner_of(function: str, argument: str, array_type: type, backend: str | Non
                 f"Pass {backend} data, or leave backend out."
             )
         return owner
+    if framework == "array_api":
+        return _module(framework)
     return load(function, "numpy" if framework == "python" else framework)
 
 
@@ -104,6 +106,10 @@ def _module(name: str) -> Backend:
         from diffsort.backends import jax
 
         return jax
+    if name == "array_api":
+        from diffsort.backends import array_api
+
+        return array_api
     from diffsort.backends import numpy
 
     return numpy
@@ -165,7 +171,8 @@ _PYTHON_TYPES = (list, tuple, int, float, complex, range)
 
 
 def _framework_of(array_type: type) -> str:
-    """Name of the framework, "python" for sequences and numbers, or "unknown".
+    """Name of the framework, "array_api" for arrays of another library with the standard, "python"
+    for sequences and numbers, or "unknown".
 
     Read off the names of the base classes: no framework is imported to find out, and tracers and
     subclasses are found like plain arrays.
@@ -176,6 +183,8 @@ def _framework_of(array_type: type) -> str:
             return framework
     if hasattr(array_type, "__jax_array__"):  # wrappers of JAX arrays, such as Flax's parameters
         return "jax"
+    if hasattr(array_type, "__array_namespace__"):
+        return "array_api"
     return "python" if issubclass(array_type, _PYTHON_TYPES) else "unknown"
 
 

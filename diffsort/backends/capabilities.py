@@ -22,18 +22,38 @@ def _cpu(backend: str, promoted: str) -> tuple[Capability, ...]:
     )
 
 
-# Every operator runs on every row of this table.
+def _fallback(backend: str, device: str, promoted: str) -> tuple[Capability, ...]:
+    return (
+        Capability(backend, device, "float64", "fallback"),
+        Capability(backend, device, "float32", "fallback in the widest float"),
+        Capability(backend, device, "integers, bool", f"promoted to {promoted}"),
+    )
+
+
+# Every operator runs on every row of this table; diffsort.set_solver can force the fallback.
 TABLE: tuple[Capability, ...] = (
     *_cpu("numpy", "float64"),
     *_cpu("torch", "torch.get_default_dtype()"),
+    *_fallback("torch", "others", "torch.get_default_dtype()"),
+    Capability("torch", "others", "float16", "fallback in float32"),
+    Capability("torch", "others", "bfloat16", "fallback in float32"),
     *_cpu("jax", "float32, or float64 with x64"),
+    *_fallback("jax", "others", "float32, or float64 with x64"),
+    Capability("jax", "others", "float16", "fallback in float32"),
+    Capability("jax", "others", "bfloat16", "fallback in float32"),
+    # Arrays of any other library with the array API standard.
+    *_fallback("array_api", "any", "the library's default"),
 )
 
 # Backends that can be named, with the package that each needs.
 PACKAGES = {"numpy": "numpy", "torch": "torch", "jax": "jax"}
 PLANNED = ("cupy",)
 
+# The package with which arrays of libraries without a backend of their own are served.
+STANDARD = {"array_api": "array_api_compat"}
+
 
 def devices(backend: str) -> tuple[str, ...]:
     """The devices with a kernel, in the order of the table."""
-    return tuple(dict.fromkeys(row.device for row in TABLE if row.backend == backend))
+    rows = [row for row in TABLE if row.backend == backend and row.path.startswith("native")]
+    return tuple(dict.fromkeys(row.device for row in rows))

@@ -1,15 +1,18 @@
-"""NumPy: the operators, their VJPs and their JVPs, all native."""
+"""NumPy: the operators, their VJPs and their JVPs, all native unless the fallback is asked for."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import _diffsort_native as native
+import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
 
-from diffsort.backends import check_framework, check_sequence, threads
+from diffsort.backends import check_framework, check_sequence, solver, threads
+from diffsort.core.projection import Projection
 from diffsort.core.spec import (
     KL,
     LOG_KL,
@@ -23,6 +26,7 @@ from diffsort.core.spec import (
     strength_number,
     strength_type_error,
 )
+from diffsort.core.tools import Tools
 
 NAME = "numpy"
 
@@ -54,11 +58,14 @@ def asarray(function: str, argument: str, values: Any, like: Array | None = None
 
 def project(spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
     z, w, values, dtype = _native_operands(spec, z, w)
+    strength = _native_strength(spec, strength, values)
+    if solver.requested == "fallback":
+        return _Fallback(spec, z, w, strength, values).result.astype(dtype)
     result = np.empty(values.shape, values.dtype)
     native.project(
         z,
         w,
-        _native_strength(spec, strength, values),
+        strength,
         spec.axis,
         spec.regularization,
         spec.z_sign,
@@ -96,6 +103,12 @@ class _Point:
         self.dtypes = {name: np.asarray(values).dtype for name, values in inputs.items()}
         self.z, self.w, values, dtype = _native_operands(spec, z, w)
         self.strength = _native_strength(spec, strength, values)
+        self.fallback = None
+        if solver.requested == "fallback":
+            self.fallback = _Fallback(spec, self.z, self.w, self.strength, values)
+            self.native_result = self.fallback.result
+            self.result = self.native_result.astype(dtype)
+            return
         self.native_result = np.empty(values.shape, values.dtype)
         self.block_z = np.empty(values.shape, np.int32)
         self.block_w = np.empty(values.shape, np.int32)
@@ -123,6 +136,9 @@ class _Point:
 
     def vjp(self, cotangent: Any, wrt: tuple[str, ...]) -> tuple[Array, ...]:
         g = self._like_result(cotangent, "cotangent", self.result.shape)
+        if self.fallback is not None:
+            found = self.fallback.vjp(g)
+            return tuple(self._as_input(name, found[name]) for name in wrt)
         out: dict[str, Array | None] = {"z": None, "w": None, "strength": None}
         for name in wrt:
             if name == "strength":
@@ -148,6 +164,8 @@ class _Point:
             given[name] = self._like_result(tangent, "tangent", self.shapes[name])
             if name != "strength":
                 given[name] = np.broadcast_to(given[name], self.result.shape)
+        if self.fallback is not None:
+            return self.fallback.jvp(given).astype(self.result.dtype)
         out = np.empty(self.native_result.shape, self.native_result.dtype)
         native.project_jvp(
             *self._linearization(),
@@ -177,6 +195,68 @@ class _Point:
         floating = dtype.kind == "f" or dtype.name == "bfloat16"
         summed = _sum_to_shape(cotangent, self.shapes[name])
         return summed.astype(dtype if floating else self.result.dtype, copy=False)
+
+
+class _Fallback:
+    """The same without the native module."""
+
+    def __init__(
+        self, spec: Spec, z: Array | None, w: Array | None, strength: Strength, values: Array
+    ) -> None:
+        rows = np.asarray(strength, np.float64)
+        rows = rows.reshape((1,) * (values.ndim - rows.ndim) + rows.shape)
+        with np.errstate(all="ignore"):  # infinities and NaN are results
+            self.projection = Projection(_TOOLS, spec, z, w, rows)
+            self.result: Array = np.require(self.projection.result, values.dtype, ["C"])
+
+    def vjp(self, cotangent: Array) -> dict[str, Array]:
+        with np.errstate(all="ignore"):
+            return self.projection.vjp(cotangent)
+
+    def jvp(self, tangents: dict[str, Array | None]) -> Array:
+        given = {name: tangent for name, tangent in tangents.items() if tangent is not None}
+        with np.errstate(all="ignore"):
+            tangent: Array = self.projection.jvp(given)
+        return tangent
+
+
+class _Tools(Tools):
+    def unsort(self, values: Array, permutation: Array) -> Array:
+        out = np.empty_like(values)
+        np.put_along_axis(out, permutation, values, axis=-1)
+        return out
+
+    def segments(self, starts: Array, axis: int) -> _Segments:
+        return _Segments(starts, axis)
+
+
+class _Segments:
+    """Sums over blocks with NumPy's own scatters."""
+
+    def __init__(self, starts: Array, axis: int) -> None:
+        self.axis = axis
+        moved = np.moveaxis(starts, axis, -1)
+        self.shape = *rows, n = moved.shape
+        offsets = n * np.arange(math.prod(rows)).reshape((*rows, 1))
+        self.flat = (moved + offsets).ravel()
+
+    def sum(self, values: Array) -> Array:
+        weights = np.moveaxis(values, self.axis, -1).ravel()
+        return self._restored(np.bincount(self.flat, weights, minlength=weights.size))
+
+    def max(self, values: Array) -> Array:
+        out = np.full(values.size, -np.inf)
+        np.maximum.at(out, self.flat, np.moveaxis(values, self.axis, -1).ravel())
+        return self._restored(out)
+
+    def at(self, sums: Array, starts: Array) -> Array:
+        return np.take_along_axis(sums, starts, axis=self.axis)
+
+    def _restored(self, flat: Array) -> Array:
+        return np.moveaxis(flat.reshape(self.shape), -1, self.axis)
+
+
+_TOOLS = _Tools(xp, "cpu", np.float64)
 
 
 def _sum_to_shape(array: Array, shape: tuple[int, ...]) -> Array:

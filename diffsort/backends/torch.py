@@ -1,8 +1,10 @@
 """PyTorch: a reference road for every transformation, and one fast road for plain eager calls.
 
 Reference. The operator `diffsort::blocks` finds the blocks of the projection, as integers; the
-value is then `diffsort.core.isotonic.value`, plain torch operations in float64. Autograd, forward
-mode, torch.func, torch.compile and torch.export differentiate, batch and trace those by themselves.
+value is then `diffsort.core.isotonic.value`, plain torch operations in float64 (float32 on devices
+without it). Autograd, forward mode, torch.func, torch.compile and torch.export differentiate, batch
+and trace those by themselves. On a device without a kernel, or where the fallback is asked for, the
+operator is `diffsort::fallback_blocks`: `diffsort.core.fallback` in torch operations.
 
 Fast. `_Projection` takes the value and first derivatives from the native solver. Derivatives of
 these are formulas again: `diffsort.core.isotonic.vjp`.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import _diffsort_native as native
@@ -23,9 +26,10 @@ from array_api_compat import torch as xp
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from diffsort.backends import capabilities, check_framework, threads
+from diffsort.backends import check_framework, solver, threads
 from diffsort.backends import numpy as numpy_backend
-from diffsort.core import isotonic
+from diffsort.core import fallback, isotonic
+from diffsort.core.blocks import SegmentBlocks
 from diffsort.core.spec import (
     KL,
     LOG_KL,
@@ -39,7 +43,7 @@ from diffsort.core.spec import (
     strength_number,
     strength_type_error,
 )
-from diffsort.errors import MissingKernelError
+from diffsort.core.tools import Segments, Tools
 
 NAME = "torch"
 
@@ -92,8 +96,10 @@ def project(spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any) -> Te
     z, w, dtype = _operands(spec, z, w)
     values = _present(z, w)
     strength = _strength(spec, strength, values)
-    solve = _project_fast if _is_plain(z, w, strength) else _project_reference
-    result = solve(spec, z, w, strength)
+    if solver.requested != "fallback" and _is_plain(z, w, strength):
+        result = _project_fast(spec, z, w, strength)
+    else:
+        result = _project_reference(spec, z, w, strength)
     return result if result.dtype is dtype else result.to(dtype)
 
 
@@ -191,12 +197,6 @@ def _result_dtype(spec: Spec, argument: str, values: Tensor) -> torch.dtype:
             f"{spec.function}: {argument} must be a dense tensor, got {kind}. "
             f"Pass {argument}.to_dense(), or a padded tensor."
         )
-    if values.device.type not in ("cpu", "meta"):
-        raise MissingKernelError(
-            f"{spec.function}: {argument} is {values.dtype} on {values.device}, but this build has "
-            f"kernels for: {', '.join(capabilities.devices(NAME))}. Pass {argument}.cpu(). "
-            "diffsort.show_config() prints what this build has."
-        )
     if values.dtype in _COMPUTE:
         return values.dtype
     if values.dtype in _PROMOTED:
@@ -281,29 +281,55 @@ def _is_plain_tensor(tensor: Tensor) -> bool:
 # --- the reference road ---------------------------------------------------------------------------
 
 
-class _Blocks:
-    """`isotonic.Blocks` by scatter and gather."""
+class _Tools(Tools):
+    """Scatter and gather, which the standard lacks."""
 
-    def __init__(self, block_z: Tensor, block_w: Tensor, axis: int) -> None:
-        self.axis = axis
-        self.nan_row = block_z == -1
-        self.infinite = block_z <= -2
-        self._ids = {"z": _starts(block_z), "w": _starts(block_w)}
+    def take(self, values: Tensor, positions: Tensor) -> Tensor:
+        return values.gather(0, positions)
 
-    def total(self, values: Tensor, *, of: isotonic.Side, at: isotonic.Side) -> Tensor:
-        sums = torch.zeros_like(values).scatter_add(self.axis, self._ids[of], values)
-        return sums.gather(self.axis, self._ids[at])
+    def take_rows(self, values: Tensor, positions: Tensor) -> Tensor:
+        return values.gather(-1, positions)
 
-    def maximum(self, values: Tensor, *, of: isotonic.Side, at: isotonic.Side) -> Tensor:
-        values = values.detach()
+    def unsort(self, values: Tensor, permutation: Tensor) -> Tensor:
+        return torch.empty_like(values).scatter(-1, permutation, values)
+
+    def segments(self, starts: Tensor, axis: int) -> Segments:
+        # In float32 long sums want fewer roundings than adding term by term has.
+        if self.wide == torch.float32:
+            return super().segments(starts, axis)
+        return _Segments(starts, axis)
+
+    def constant(self, values: Tensor) -> Tensor:
+        return values.detach()
+
+
+class _Segments:
+    """Sums over blocks by scatter."""
+
+    def __init__(self, starts: Tensor, axis: int) -> None:
+        self.starts, self.axis = starts, axis
+
+    def sum(self, values: Tensor) -> Tensor:
+        return torch.zeros_like(values).scatter_add(self.axis, self.starts, values)
+
+    def max(self, values: Tensor) -> Tensor:
         lowest = torch.full_like(values, float("-inf"))
-        maxima = lowest.scatter_reduce(self.axis, self._ids[of], values, "amax")
-        return maxima.gather(self.axis, self._ids[at])
+        return lowest.scatter_reduce(self.axis, self.starts, values, "amax")
+
+    def at(self, sums: Tensor, starts: Tensor) -> Tensor:
+        return sums.gather(self.axis, starts)
 
 
-def _starts(block: Tensor) -> Tensor:
-    """Block ids as positions; in a NaN row, where there are none, any position serves."""
-    return torch.where(block < -1, -2 - block, block.clamp(min=0)).long()
+_WITHOUT_FLOAT64 = ("mps",)
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    """The widest float of the device."""
+    return torch.float32 if values.device.type in _WITHOUT_FLOAT64 else torch.float64
+
+
+def _tools(values: Tensor) -> _Tools:
+    return _Tools(xp, values.device, _wide(values))
 
 
 def _project_reference(
@@ -311,7 +337,9 @@ def _project_reference(
 ) -> Tensor:
     values = _present(z, w)
     epsilon = _strength_rows(strength, values)
-    block_z, block_w = torch.ops.diffsort.blocks(
+    operators = torch.ops.diffsort
+    find_blocks = operators.blocks if _use_native(spec, values) else operators.fallback_blocks
+    block_z, block_w = find_blocks(
         None if z is None else z.detach(),
         None if w is None else w.detach(),
         epsilon.detach(),
@@ -319,7 +347,7 @@ def _project_reference(
     )
     result = isotonic.value(
         xp,
-        _Blocks(block_z, block_w, spec.axis),
+        SegmentBlocks(_tools(values), block_z, block_w, spec.axis),
         spec.regularization,
         _signed(spec.z_sign, z, values, spec.axis),
         _signed(spec.w_sign, w, values, spec.axis),
@@ -328,31 +356,42 @@ def _project_reference(
     return (spec.w_sign * result).to(values.dtype)
 
 
+def _use_native(spec: Spec, values: Tensor) -> bool:
+    if values.device.type in _WITH_KERNEL:
+        return solver.requested != "fallback"
+    what = f"{values.dtype} on {values.device}"
+    return solver.use_native(spec.function, spec.argument, NAME, values.device.type, what, False)
+
+
+_WITH_KERNEL = ("cpu", "meta")
+
+
 def _strength_rows(strength: float | Tensor, values: Tensor) -> Tensor:
-    """The strength in float64 with as many dimensions as the values."""
+    """The strength in the wide type with as many dimensions as the values."""
     if isinstance(strength, Tensor):
         missing = values.ndim - strength.ndim
-        return strength.to(torch.float64).reshape((1,) * missing + tuple(strength.shape))
+        return strength.to(_wide(values)).reshape((1,) * missing + tuple(strength.shape))
     # A sum, not torch.full, for which Dynamo would compile anew for every number.
-    zero = torch.zeros((1,) * values.ndim, dtype=torch.float64, device=values.device)
+    zero = torch.zeros((1,) * values.ndim, dtype=_wide(values), device=values.device)
     return zero + strength
 
 
 def _signed(sign: float, operand: Tensor | None, like: Tensor, axis: int) -> Tensor:
-    """An operand of P in float64; an absent one is ρ = (n, ..., 1)."""
+    """An operand of P in the wide type; an absent one is ρ = (n, ..., 1)."""
     if operand is not None:
-        return sign * operand.to(torch.float64)
+        return sign * operand.to(_wide(like))
     n = like.shape[axis]
-    rho = torch.arange(n, 0, -1, dtype=torch.float64, device=like.device)
+    rho = torch.arange(n, 0, -1, dtype=_wide(like), device=like.device)
     return rho.reshape((n,) + (1,) * (-axis - 1)).expand(like.shape)
 
 
 _library = torch.library.Library("diffsort", "DEF")
-_library.define(
-    "blocks(Tensor? z, Tensor? w, Tensor strength, int axis, int regularization, float z_sign,"
-    " float w_sign) -> (Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
+for _name in ("blocks", "fallback_blocks"):
+    _library.define(
+        f"{_name}(Tensor? z, Tensor? w, Tensor strength, int axis, int regularization,"
+        " float z_sign, float w_sign) -> (Tensor, Tensor)",
+        tags=(torch.Tag.pt2_compliant_tag,),
+    )
 
 
 def _blocks_cpu(
@@ -381,6 +420,30 @@ def _blocks_cpu(
     return block_z, block_w
 
 
+def _blocks_anywhere(
+    z: Tensor | None,
+    w: Tensor | None,
+    strength: Tensor,
+    axis: int,
+    regularization: int,
+    z_sign: float,
+    w_sign: float,
+) -> tuple[Tensor, Tensor]:
+    """On the device of the operands, whichever it is: nothing goes through the host."""
+    values = _present(z, w)
+    wide = _wide(values)
+    block_z, block_w = fallback.find_blocks(
+        _tools(values),
+        None if z is None else z_sign * z.to(wide),
+        None if w is None else w_sign * w.to(wide),
+        strength,
+        axis,
+        regularization,
+    )
+    # Outputs of an operator are contiguous here, and not one and the same.
+    return block_z.contiguous(), block_w.clone(memory_format=torch.contiguous_format)
+
+
 def _blocks_fake(
     z: Tensor | None, w: Tensor | None, strength: Tensor, *static: Any
 ) -> tuple[Tensor, Tensor]:
@@ -390,7 +453,7 @@ def _blocks_fake(
 
 
 def _blocks_vmap(
-    info: Any, in_dims: tuple[int | None, ...], *args: Any
+    operator: Any, info: Any, in_dims: tuple[int | None, ...], *args: Any
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     # Axes are negative, so a batch axis in front moves none of them.
     def batched(operand: Tensor | None, dim: int | None) -> Tensor | None:
@@ -401,12 +464,15 @@ def _blocks_vmap(
         return operand.movedim(dim, 0)
 
     operands = [batched(operand, dim) for operand, dim in zip(args[:3], in_dims[:3], strict=True)]
-    return torch.ops.diffsort.blocks(*operands, *args[3:]), (0, 0)
+    return operator(*operands, *args[3:]), (0, 0)
 
 
 _library.impl("blocks", _blocks_cpu, "CPU")
-torch.library.register_fake("diffsort::blocks", _blocks_fake, lib=_library)
-torch.library.register_vmap("diffsort::blocks", _blocks_vmap, lib=_library)
+_library.impl("fallback_blocks", _blocks_anywhere, "CompositeExplicitAutograd")
+for _operator in (torch.ops.diffsort.blocks, torch.ops.diffsort.fallback_blocks):
+    _qualified = _operator._qualified_op_name
+    torch.library.register_fake(_qualified, _blocks_fake, lib=_library)
+    torch.library.register_vmap(_qualified, partial(_blocks_vmap, _operator), lib=_library)
 
 
 # --- the fast road --------------------------------------------------------------------------------
@@ -556,15 +622,18 @@ def _vjp_formula(
     block_w: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """In the terms of P: signs on the way in and on the way out. What is not needed is a zero."""
-    zero = torch.zeros_like(block_z, dtype=torch.float64)
+    wide = _wide(cotangent)
+    zero = torch.zeros_like(block_z, dtype=wide)
     cotangents = isotonic.vjp(
         xp,
-        _Blocks(block_z, block_w if block_w is not None else block_z, spec.axis),
+        SegmentBlocks(
+            _tools(cotangent), block_z, block_w if block_w is not None else block_z, spec.axis
+        ),
         spec.regularization,
-        spec.w_sign * cotangent.to(torch.float64),
-        zero if result is None else spec.w_sign * result.to(torch.float64),
+        spec.w_sign * cotangent.to(wide),
+        zero if result is None else spec.w_sign * result.to(wide),
         _signed(spec.z_sign, z, cotangent, spec.axis) if needs[1] or needs[2] else zero,
-        zero if w is None else spec.w_sign * w.to(torch.float64),
+        zero if w is None else spec.w_sign * w.to(wide),
         _strength_rows(strength, cotangent),
     )
     dtype = cotangent.dtype

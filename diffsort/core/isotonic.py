@@ -1,8 +1,9 @@
-"""The projection and its transpose as formulas of the blocks, in any framework's arrays.
+"""The projection, its derivative and the transpose of that, in any framework's arrays.
 
-Once the blocks are known, the projection is linear (l2) or smooth (kl) in z, w and the strength, so
-a framework that differentiates these lines differentiates the projection, to any order. Only nearby
-numbers are subtracted; s - v, with v the dual solution, would lose every digit at large n.
+All are formulas of the blocks. Once these are known, the projection is linear (l2) or smooth (kl),
+so a framework that differentiates these lines differentiates the projection,
+to any order. Only nearby numbers are subtracted; s - v, with v the dual solution, would lose every
+digit at large n.
 
 `xp` is an array namespace with the standard's elementwise functions, `blocks` a `Blocks`. All
 arrays have one shape, except the strength, which has length 1 along the axis.
@@ -77,10 +78,7 @@ def vjp(
     scale = _inverse(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == KL:
-        # A block without weight in w has results 0, which do not tell its softmax: z does.
-        total = blocks.total(result, of="z", at="z")
-        softmax = _softmax(xp, blocks, z, scale, of="z")
-        p = xp.where(total == 0, softmax, result / xp.where(total == 0, softmax, total))
+        p = _shares(xp, blocks, result, z, scale)
         h = result * cotangent
         w_cotangent = blocks.total(p * cotangent, of="z", at="w")
     else:
@@ -99,6 +97,46 @@ def vjp(
     return Cotangents(z_cotangent, w_cotangent, -xp.sum(products, axis=blocks.axis, keepdims=True))
 
 
+def jvp(
+    xp: Any,
+    blocks: Blocks,
+    regularization: int,
+    tangents: Cotangents,
+    result: Array,
+    z: Array,
+    w: Array,
+    strength: Array,
+) -> Array:
+    """The Jacobian applied to `tangents`: the transpose of `vjp`, of the same operands.
+
+    With ds = dz / ε - z dε / ε² and p, q as in `vjp`,
+    ds - ⟨p, ds⟩_B + ⟨q, dw⟩_B;  kl: r (ds - ⟨p, ds⟩_B) + p Σ_B dw.
+    """
+    scale = _inverse(xp, blocks, strength)
+    z = _finite(xp, z, blocks.infinite)
+    relative = (z - blocks.maximum(z, of="z", at="z")) * scale
+    ds = _finite(xp, (tangents.z - relative * tangents.strength) * scale, blocks.infinite)
+    if regularization == KL:
+        p = _shares(xp, blocks, result, z, scale)
+        moved = result * (ds - blocks.total(p * ds, of="z", at="z"))
+        moved = moved + p * blocks.total(tangents.w, of="w", at="z")
+    else:
+        w = _finite(xp, w, _infinite_w(xp, blocks, w))
+        p = _weights(xp, blocks, regularization, z, scale, of="z")
+        q = _weights(xp, blocks, regularization, w, 1.0, of="w")
+        moved = ds - blocks.total(p * ds, of="z", at="z")
+        moved = moved + blocks.total(q * tangents.w, of="w", at="z")
+    return moved * _nan_factor(xp, blocks, moved)
+
+
+def _shares(xp: Any, blocks: Blocks, result: Array, z: Array, scale: Array) -> Array:
+    """The weights p of kl."""
+    # A block without weight in w has results 0, which do not tell its softmax: z does.
+    total = blocks.total(result, of="z", at="z")
+    softmax = _softmax(xp, blocks, z, scale, of="z")
+    return xp.where(total == 0, softmax, result / xp.where(total == 0, softmax, total))
+
+
 def _weights(
     xp: Any, blocks: Blocks, regularization: int, values: Array, scale: Array | float, *, of: Side
 ) -> Array:
@@ -111,7 +149,9 @@ def _weights(
 def _inverse(xp: Any, blocks: Blocks, strength: Array) -> Array:
     """1 / strength, 0 at strength 0 where the blocks are groups of equal z, NaN in NaN rows."""
     nan_row = xp.any(blocks.nan_row, axis=blocks.axis, keepdims=True)
-    strength = strength * xp.where(nan_row, float("nan"), 1.0)
+    # A factor, so that derivatives by the strength are NaN as well.
+    one = xp.ones_like(strength)
+    strength = strength * xp.where(nan_row, float("nan") * one, one)
     hard = strength == 0
     return xp.where(hard, xp.zeros_like(strength), 1 / xp.where(hard, 1 + strength, strength))
 
@@ -139,7 +179,7 @@ def _softmax(xp: Any, blocks: Blocks, values: Array, scale: Array | float, *, of
 
 def _infinite_w(xp: Any, blocks: Blocks, w: Array) -> Array:
     """Where w is infinite and has a value: at strength 0, where each is alone in its block."""
-    return xp.isinf(w) & ~blocks.nan_row
+    return xp.isinf(w) & xp.logical_not(blocks.nan_row)
 
 
 def _lse(xp: Any, blocks: Blocks, w: Array) -> Array:
@@ -149,4 +189,4 @@ def _lse(xp: Any, blocks: Blocks, w: Array) -> Array:
     shifted = finite - blocks.maximum(finite, of="w", at="w")
     total = blocks.total(xp.exp(shifted), of="w", at="z")
     finite_part = xp.log(total) + blocks.maximum(finite, of="w", at="z")
-    return finite_part + blocks.total(_finite(xp, w, ~infinite), of="w", at="z")
+    return finite_part + blocks.total(_finite(xp, w, xp.logical_not(infinite)), of="w", at="z")

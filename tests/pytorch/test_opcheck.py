@@ -21,7 +21,7 @@ def _registered():
 
 
 def _blocks():
-    """Arguments of diffsort::blocks: soft_rank has no w, soft_sort no z, project both."""
+    """Arguments of both operators: soft_rank has no w, soft_sort no z, project both."""
     strength = torch.tensor(PER_ROW, dtype=torch.float64)
     for dtype in (torch.float64, torch.float32):
         x, w = torch.tensor(POINT, dtype=dtype), torch.tensor(POINT, dtype=dtype).abs().flip(1)
@@ -42,7 +42,7 @@ def _blocks():
     yield x[:1].expand(4, 5), None, torch.ones(1, 1, dtype=torch.float64), -1, 0, 1.0, 1.0
 
 
-SAMPLES = {"diffsort::blocks": _blocks}
+SAMPLES = {"diffsort::blocks": _blocks, "diffsort::fallback_blocks": _blocks}
 
 
 def _operator(name):

@@ -9,7 +9,6 @@ and a rule of `jax.custom_jvp` is lost in second derivatives through `jax.lax.sc
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import _diffsort_native as native
@@ -17,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsort.backends import check_framework
+from diffsort.backends import check_framework, solver
 from diffsort.backends import numpy as numpy_backend
 from diffsort.backends.jax import compat
-from diffsort.backends.jax.primitives import Static, bind, projection_p
+from diffsort.backends.jax.formulas import Static
+from diffsort.backends.jax.primitives import bind, projection_p
 from diffsort.core.spec import (
     Spec,
     broadcast_error,
@@ -72,7 +72,10 @@ def asarray(function: str, argument: str, values: Any, like: Array | None = None
 def project(spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
     dtype, shape = _check_operands(spec, z, w)
     strength = _strength(spec, strength, shape)
-    return _project(_static(spec), dtype, z, w, strength)
+    static = _static(spec)
+    # Of the fallback only the search for the blocks is compiled, which calls then share.
+    call = _project_now if static.solver == "fallback" else _project
+    return call(static, dtype, z, w, strength)
 
 
 def vjp(
@@ -129,14 +132,20 @@ def _as_function(
 
 
 def _static(spec: Spec) -> Static:
-    solver = "auto"
+    """The spec with the choice of the solver; where it cannot be native, says so in time."""
+    if solver.requested == "fallback":
+        return Static(spec, "fallback")
     if _MISFIT is not None:
         raise MissingKernelError(
             f"{spec.function}: {_MISFIT}. Install diffsort for this jaxlib (pip install "
             "--no-build-isolation takes the headers of the jaxlib that is installed), or another "
             'jaxlib, or take the fallback: diffsort.set_solver("fallback").'
         )
-    return Static(spec.axis, spec.regularization, spec.z_sign, spec.w_sign, solver)
+    if not native.xla_handlers:
+        what = "a JAX array, and this build was made without XLA's headers"
+        solver.use_native(spec.function, spec.argument, NAME, "cpu", what, has_kernel=False)
+        return Static(spec, "fallback")
+    return Static(spec, "native")
 
 
 def _check_operands(
@@ -221,8 +230,7 @@ def _is_readable(array: Array) -> bool:
 # --- the projection -------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _project(
+def _project_now(
     static: Static,
     dtype: np.dtype[Any],
     z: Array | None,
@@ -232,7 +240,7 @@ def _project(
     """Everything that is left to do once the arguments are checked."""
     shape = jnp.broadcast_shapes(*(array.shape for array in (z, w) if array is not None))
     rows = list(shape)
-    rows[static.axis] = 1
+    rows[static.spec.axis] = 1
 
     def operand(array: Array | None) -> Array | None:
         return None if array is None else jnp.broadcast_to(array.astype(_COMPUTE[dtype]), shape)
@@ -244,3 +252,6 @@ def _project(
     z, w, strength = compat.vary_alike(operand(z), operand(w), strength)
     found = bind(projection_p, static, ("result",), z=z, w=w, strength=strength)
     return found["result"].astype(dtype)
+
+
+_project = jax.jit(_project_now, static_argnums=(0, 1))

@@ -73,6 +73,12 @@ def register_targets() -> None:
             ffi.register_ffi_target_as_batch_partitionable(name)
 
 
+def platform(ctx: Any) -> str:
+    """What is lowered for."""
+    platforms = getattr(ctx, "platforms", None) or ctx.module_context.platforms
+    return str(platforms[0])
+
+
 def is_partitioned(ctx: Any) -> bool:
     """Whether what is lowered may be split over several devices."""
     return getattr(ctx.module_context.axis_context, "num_devices", 1) not in (None, 1)

@@ -1,0 +1,60 @@
+"""Which solver a call uses: the native one or the fallback of `diffsort.core.fallback`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+from diffsort.backends import capabilities
+from diffsort.errors import FallbackWarning, MissingKernelError
+
+CHOICES = ("auto", "native", "fallback")
+
+# Set by diffsort.set_solver.
+requested = "auto"
+
+_warned: set[tuple[str, str]] = set()
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def use_native(
+    function: str, argument: str, backend: str, device: str, what: str, has_kernel: bool
+) -> bool:
+    """Whether the native solver is to be used; `what` describes the array, for messages.
+
+    Where there is no kernel, "auto" warns once per backend and device, and "native" raises.
+    """
+    if requested == "fallback" or has_kernel:
+        return requested != "fallback"
+    kernels = ", ".join(capabilities.devices(backend)) or "no device"
+    if requested == "native":
+        raise MissingKernelError(
+            f"{function}: {argument} is {what}, but this build has kernels for: {kernels}. Move it "
+            'there, or allow the fallback with diffsort.set_solver("auto"). '
+            "diffsort.show_config() prints what this build has."
+        )
+    if (backend, device) not in _warned:
+        _warned.add((backend, device))
+        warnings.warn(
+            f"{function}: {argument} is {what}, but this build has kernels for: {kernels}. The "
+            "fallback computes it there in operations of the array library, exact as well but "
+            'slower. diffsort.set_solver("fallback") silences this warning.',
+            FallbackWarning,
+            stacklevel=_depth_of_caller(),
+        )
+    return False
+
+
+# Dynamo evaluates this instead of tracing it: the choice is made when a function is traced.
+use_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _depth_of_caller() -> int:
+    """The stacklevel, as `use_native` counts it, of the first frame outside of this package."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(
+        _PACKAGE + os.sep
+    ):
+        depth, frame = depth + 1, frame.f_back
+    return depth
