@@ -10,7 +10,6 @@ from .helpers import (
     array,
     assert_close,
     cotangent,
-    every_case,
     few_cases,
     jax,
     jnp,
@@ -34,7 +33,7 @@ def _over_rows(case):
     return lambda x, s: jax.lax.scan(step, jnp.zeros((), x.dtype), (x, s))
 
 
-@every_case
+@few_cases
 def test_scan(case):
     total, y = _over_rows(case)(point(), array(STRENGTHS))
     wanted = expected(case, point(), per_row())
@@ -42,7 +41,7 @@ def test_scan(case):
     assert_close(total, wanted.sum())
 
 
-@every_case
+@few_cases
 def test_grad_of_scan(case):
     g = cotangent()
 

@@ -14,10 +14,10 @@ from .helpers import (
     assert_close,
     cotangent,
     edges,
-    every_case,
     few_cases,
     jax,
     jnp,
+    main_cases,
     per_row,
     point,
     regularizations,
@@ -27,7 +27,7 @@ from .helpers import (
 FLOAT0 = jax.dtypes.float0
 
 
-@every_case
+@main_cases
 def test_tangent_in_values(case):
     x, v = point(), tangent()
     for strength in (NUMBER, per_row()):
@@ -36,7 +36,7 @@ def test_tangent_in_values(case):
         assert_close(t, expected_jvp(case, x, strength, v))
 
 
-@every_case
+@main_cases
 def test_tangent_in_strength_alone(case):
     x = point()
     for strength, ds in ((NUMBER, 1.3), (per_row(), array([[0.7], [-0.4], [1.9]]))):
@@ -47,7 +47,7 @@ def test_tangent_in_strength_alone(case):
         assert_close(t, wanted)
 
 
-@every_case
+@main_cases
 def test_tangents_in_both_under_jit(case):
     x, v, ds = point(), tangent(), array([[0.7], [-0.4], [1.9]])
     y, t = jax.jit(lambda *pair: jax.jvp(case, *pair))((x, per_row()), (v, ds))
@@ -55,7 +55,7 @@ def test_tangents_in_both_under_jit(case):
     assert_close(t, expected_jvp(case, x, per_row(), v, ds))
 
 
-@every_case
+@main_cases
 def test_linearize(case):
     x, v = point(), tangent()
     y, push = jax.linearize(case, x, per_row())
@@ -67,7 +67,7 @@ def test_linearize(case):
     assert_close(jax.jit(push)(v, 0 * ds), expected_jvp(case, x, per_row(), v))
 
 
-@every_case
+@main_cases
 def test_linear_transpose_of_the_pushforward(case):
     x, g = point(), cotangent()
     _, push = jax.linearize(lambda x: case(x, NUMBER), x)
@@ -75,7 +75,7 @@ def test_linear_transpose_of_the_pushforward(case):
     assert_close(dx, expected_vjp(case, x, NUMBER, g)[0])
 
 
-@every_case
+@main_cases
 def test_transpose_of_the_pullback(case):
     """The pullback is linear in the cotangent; its transpose is the pushforward."""
     x, v = point(), tangent()
@@ -121,7 +121,7 @@ def test_axis(case, axis):
     assert_close(t, np.moveaxis(wanted, -1, axis))
 
 
-@every_case
+@main_cases
 def test_ties_nan_row_and_zero_strength_row(case):
     x, strength, v = edges()
     ds = array([[0.5], [1.0], [-2.0], [0.25], [1.5]])

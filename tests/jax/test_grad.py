@@ -14,10 +14,10 @@ from .helpers import (
     assert_close,
     cotangent,
     edges,
-    every_case,
     few_cases,
     jax,
     jnp,
+    main_cases,
     per_row,
     point,
     regularizations,
@@ -25,7 +25,7 @@ from .helpers import (
 )
 
 
-@every_case
+@main_cases
 def test_grad_in_values(case):
     x, g = point(), cotangent()
     for strength in (NUMBER, per_row()):
@@ -33,7 +33,7 @@ def test_grad_in_values(case):
         assert_close(dx, expected_vjp(case, x, strength, g)[0])
 
 
-@every_case
+@main_cases
 def test_grad_in_strength(case):
     x, g = point(), cotangent()
     ds = jax.grad(weighted(case), argnums=1)(x, NUMBER, g)
@@ -42,7 +42,7 @@ def test_grad_in_strength(case):
     assert_close(ds, expected_vjp(case, x, per_row(), g)[1])
 
 
-@every_case
+@main_cases
 def test_value_and_grad_under_jit(case):
     x, g = point(), cotangent()
     step = jax.jit(jax.value_and_grad(weighted(case), argnums=(0, 1)))
@@ -53,7 +53,7 @@ def test_value_and_grad_under_jit(case):
     assert_close(ds, wanted[1])
 
 
-@every_case
+@main_cases
 def test_vjp(case):
     x, g = point(), cotangent()
     value, pull = jax.vjp(case, x, per_row())
@@ -116,7 +116,7 @@ def test_axis(case, axis):
     assert_close(dx, np.moveaxis(wanted, -1, axis))
 
 
-@every_case
+@main_cases
 def test_ties_nan_row_and_zero_strength_row(case):
     x, strength, g = edges()
     wanted = expected_vjp(case, x, strength, g)

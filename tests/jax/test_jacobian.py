@@ -13,9 +13,9 @@ from .helpers import (
     array,
     assert_close,
     edges,
-    every_case,
     few_cases,
     jax,
+    main_cases,
     per_row,
     point,
     regularizations,
@@ -25,7 +25,7 @@ both_modes = pytest.mark.parametrize("transform", [jax.jacrev, jax.jacfwd], ids=
 
 
 @both_modes
-@every_case
+@main_cases
 def test_in_values_and_strength(case, transform):
     x = point()
     jx, js = transform(case, argnums=(0, 1))(x, NUMBER)

@@ -19,6 +19,7 @@ from .helpers import (
     few_cases,
     jax,
     jnp,
+    main_cases,
     per_row,
     point,
     same_bits,
@@ -35,7 +36,7 @@ def test_jit_computes_what_eager_calls_compute(case):
         assert same_bits(jitted, case(x, strength))
 
 
-@every_case
+@few_cases
 def test_a_new_strength_is_not_a_new_program(case):
     x, count = point(), Counter(case)
     step = jax.jit(count)
@@ -70,7 +71,7 @@ def test_an_eager_call_is_one_program(shape):
     assert len(compiled) == 1
 
 
-@every_case
+@main_cases
 def test_a_call_is_one_equation(case):
     strength = jnp.asarray(0.3)
     (equation,) = [
@@ -81,7 +82,7 @@ def test_a_call_is_one_equation(case):
     assert equation.primitive.name in ("jit", "pjit")
 
 
-@every_case
+@few_cases
 def test_static_strength(case):
     x, count = point(), Counter(case)
     step = jax.jit(count, static_argnums=1)
@@ -103,14 +104,14 @@ def test_one_program_per_shape_and_dtype(case):
     assert compiled == []
 
 
-@every_case
+@few_cases
 def test_compiled_ahead_of_time(case):
     x = point()
     program = jax.jit(case).lower(jax.ShapeDtypeStruct(x.shape, x.dtype), 0.4).compile()
     assert_close(program(x, 1.1), expected(case, x, 1.1))
 
 
-@every_case
+@few_cases
 def test_donated_arguments(case):
     x, g = point(), cotangent()
     wanted = expected(case, x, 1.1), expected_vjp(case, x, per_row(), g)
@@ -127,7 +128,7 @@ def test_donated_arguments(case):
     assert_close(found[1], wanted[1][1])
 
 
-@every_case
+@few_cases
 def test_arguments_are_left_alone(case):
     x, strength = point(), per_row()
     jax.jit(jax.value_and_grad(weighted(case), argnums=(0, 1)))(x, strength, cotangent())

@@ -11,10 +11,10 @@ import diffsort
 from .helpers import (
     assert_close,
     cotangent,
-    every_case,
     few_cases,
     jax,
     jnp,
+    main_cases,
     per_row,
     point,
     weighted,
@@ -40,7 +40,7 @@ def test_eval_shape(shape, axis, dtype):
     assert out.dtype == ("float64" if dtype == "int32" else dtype)
 
 
-@every_case
+@few_cases
 def test_eval_shape_of_derivatives(case):
     x, g = point("float32"), cotangent("float32")
     dx, ds = jax.eval_shape(jax.grad(weighted(case), argnums=(0, 1)), x, per_row(), g)
@@ -48,7 +48,7 @@ def test_eval_shape_of_derivatives(case):
     assert (ds.shape, ds.dtype) == ((3, 1), per_row().dtype)
 
 
-@every_case
+@main_cases
 def test_a_jaxpr_can_be_evaluated(case):
     closed = jax.make_jaxpr(case)(point(), per_row())
     (y,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, point(), per_row())
@@ -64,7 +64,7 @@ def test_what_is_not_asked_for_is_not_computed():
     assert "operands=('cotangent', 'block_z', 'strength')" in gradient.replace("\n", " ")
 
 
-@every_case
+@few_cases
 def test_the_program_calls_the_native_module(case):
     text = jax.jit(jax.grad(weighted(case))).lower(point(), 0.7, cotangent()).as_text()
     assert "diffsort_project" in text

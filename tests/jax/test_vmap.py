@@ -14,10 +14,10 @@ from .helpers import (
     assert_close,
     cotangent,
     edges,
-    every_case,
     few_cases,
     jax,
     jnp,
+    main_cases,
     per_row,
     point,
     regularizations,
@@ -28,7 +28,7 @@ from .helpers import (
 STRENGTHS = [0.4, 1.1, 2.3]
 
 
-@every_case
+@main_cases
 def test_over_rows_strengths_or_both(case):
     x, strength = point(), array(STRENGTHS)
     assert_close(jax.vmap(case)(x, strength), expected(case, x, per_row()))
@@ -107,7 +107,7 @@ def test_project_with_mixed_in_axes(regularization):
     assert_close(found.T, truth(z, w, np.full((3, 1), 0.7)))
 
 
-@every_case
+@main_cases
 def test_vmap_of_grad(case):
     x, s, g = point(), array(STRENGTHS), cotangent()
     gradient = jax.grad(weighted(case), argnums=(0, 1))
@@ -136,7 +136,7 @@ def test_vmap_of_grad_over_one_argument(case):
         assert_close(ds, wanted[1][:, 0])
 
 
-@every_case
+@main_cases
 def test_grad_of_vmap(case):
     g = cotangent()
 
