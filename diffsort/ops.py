@@ -59,7 +59,7 @@ def soft_sort(
     diffsort.errors.BackendMismatchError
         If the arrays are of different frameworks, or of another one than `backend`.
     diffsort.errors.MissingKernelError
-        If the device of `values` has no kernel in this build.
+        If the device of `values` has no kernel in this build and `set_solver("native")` holds.
 
     Notes
     -----
@@ -143,7 +143,7 @@ def soft_rank(
     diffsort.errors.BackendMismatchError
         If the arrays are of different frameworks, or of another one than `backend`.
     diffsort.errors.MissingKernelError
-        If the device of `values` has no kernel in this build.
+        If the device of `values` has no kernel in this build and `set_solver("native")` holds.
 
     Notes
     -----

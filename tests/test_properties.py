@@ -11,6 +11,15 @@ import diffsort
 settings.register_profile("tests", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
 
+
+@pytest.fixture(params=["native", "fallback"], scope="module", autouse=True)
+def choice(request):
+    """Every law holds for both solvers."""
+    diffsort.set_solver(request.param)
+    yield
+    diffsort.set_solver("auto")
+
+
 DIRECTIONS = pytest.mark.parametrize("direction", ["ascending", "descending"])
 REGULARIZATIONS = pytest.mark.parametrize("regularization", ["l2", "kl"])
 

@@ -223,7 +223,8 @@ class _Fallback:
 class _Tools(Tools):
     def unsort(self, values: Array, permutation: Array) -> Array:
         out = np.empty_like(values)
-        np.put_along_axis(out, permutation, values, axis=-1)
+        n = values.shape[1]
+        out.reshape(-1)[permutation + n * np.arange(len(values))[:, None]] = values
         return out
 
     def segments(self, starts: Array, axis: int) -> _Segments:

@@ -51,7 +51,7 @@ def find_blocks(
         shape[axis],
         regularization,
     )
-    block_z, block_w = (like_rows(xp, xp.astype(ids, xp.int32), shape, axis) for ids in found)
+    block_z, block_w = (like_rows(xp, ids, shape, axis) for ids in found)
     return block_z, block_w
 
 
@@ -79,7 +79,8 @@ def _blocks_of_rows(
     start = pool(tools, size, sums, limits)[:, :n]
     block_z = xp.where(infinite, -2 - start, start)
     nan = xp.zeros_like(start) - 1
-    block_z, block_w = xp.where(invalid, nan, block_z), xp.where(invalid, nan, start)
+    block_z = xp.astype(xp.where(invalid, nan, block_z), xp.int32)
+    block_w = xp.astype(xp.where(invalid, nan, start), xp.int32)
     return (
         block_z if z_order is None else tools.unsort(block_z, z_order),
         block_w if w_order is None else tools.unsort(block_w, w_order),

@@ -82,12 +82,34 @@ def _join(
     """Joins the halves in pairs. `start` and `end` of blocks count from the start of their half."""
     xp = tools.xp
     m = start.shape[0]
+    of_left, of_right = _bridge(tools, start, end, sums, limits)
+    grid = tools.column(0, 2 * m)
+    first, last = m - of_left, m + of_right
+    inside = (grid >= first) & (grid < last)
+    sums.join(of_left, of_right, inside)
+    (start_left, start_right), (end_left, end_right) = cut(start), cut(end)
+    return (
+        xp.where(inside, first, xp.concat([start_left, start_right + m])),
+        xp.where(inside, last, xp.concat([end_left, end_right + m])),
+    )
+
+
+def _bridge(
+    tools: Tools, start: Array, end: Array, sums: Sums, limits: Limits
+) -> tuple[Array, Array]:
+    """How many elements of L and of R the bridging block has; both are 0 if there is none."""
+    xp = tools.xp
+    m = start.shape[0]
     forced, room_left, room_right = (cut(array)[1] for array in limits)
-    (start_left, before), (end_left, end_right) = cut(start), cut(end)
-    behind = m - end_left  # for each element of L the number of those behind its block
     left, right = sums.meet(end - start)
+    if m == 1:
+        joins = ((right >= left - sums.slack) | forced) & (room_left > 0)
+        one_or_none = xp.astype(joins, tools.index)
+        return one_or_none, one_or_none
     within = tools.column(0, m) < room_right
     right = xp.where(within, right, xp.full_like(right, float("-inf")))
+    # For each element of L the number of those behind its block, for each of R those before it.
+    behind, before = m - cut(end)[0], cut(start)[1]
 
     def left_joins(pick: _Pick, at: Array) -> Array:
         value, rest = pick(left) - sums.slack, pick(behind)
@@ -102,15 +124,7 @@ def _join(
         joins = (others == 0) | (value >= sums.value(of_left, others) - sums.slack)
         return joins & (at < room_right) & (of_left > 0)
 
-    of_right = _count_first(tools, m, right_joins)
-    grid = tools.column(0, 2 * m)
-    first, last = m - of_left, m + of_right
-    inside = (grid >= first) & (grid < last)
-    sums.join(of_left, of_right, inside)
-    return (
-        xp.where(inside, first, xp.concat([start_left, before + m])),
-        xp.where(inside, last, xp.concat([end_left, end_right + m])),
-    )
+    return of_left, _count_first(tools, m, right_joins)
 
 
 # --- monotone searches ----------------------------------------------------------------------------
