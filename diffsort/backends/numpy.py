@@ -222,7 +222,7 @@ class _Fallback:
 
 class _Tools(Tools):
     def unsort(self, values: Array, permutation: Array) -> Array:
-        out = np.empty_like(values)
+        out = np.empty(values.shape, values.dtype)
         n = values.shape[1]
         out.reshape(-1)[permutation + n * np.arange(len(values))[:, None]] = values
         return out
