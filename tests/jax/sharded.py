@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import diffsort
+from diffsort.backends.jax.compat import ffi
 
 if hasattr(jax, "shard_map"):
     shard_map = jax.shard_map
@@ -55,15 +56,19 @@ def loss(f):
     return lambda x, strength=0.7: (f(x, strength) ** 3).sum()
 
 
+# Before 0.5 JAX has no way to say so: results are right, but every device computes all of them.
+CALLS_ARE_PARTITIONED = hasattr(ffi, "register_ffi_target_as_batch_partitionable")
+
+
 def compare(f, *arguments, without=("all-gather", "all-to-all", "collective-permute"), spec=None):
     """`f` of sharded arguments, and of the same on one device."""
     program = jax.jit(f).lower(*arguments).compile()
     text = program.as_text()
-    for transfer in without:
+    for transfer in without if CALLS_ARE_PARTITIONED else ():
         assert transfer not in text, f"{transfer} in the program"
     found = program(*arguments)
     assert_same(found, jax.jit(f)(*(np.asarray(array) for array in arguments)))
-    if spec is not None:
+    if spec is not None and CALLS_ARE_PARTITIONED:
         first = jax.tree_util.tree_leaves(found)[0]
         assert first.sharding.is_equivalent_to(NamedSharding(MESH, P(*spec)), first.ndim)
     return text
@@ -77,7 +82,8 @@ def assert_same(found, wanted):
 def check_forward():
     for f in operators(OPERATORS + OTHERS):
         text = compare(f, put(X, "d", None), spec=("d", None))
-        assert "f64[2,16]" in text  # each device computes two rows
+        if CALLS_ARE_PARTITIONED:
+            assert "f64[2,16]" in text  # each device computes two rows
         compare(f, put(X, "d", None), put(STRENGTHS, "d", None), spec=("d", None))
         compare(f, put(X, "d", None), put(STRENGTHS), spec=("d", None))
         compare(jax.vmap(f), put(X, "d", None), put(STRENGTHS[:, 0], "d"), spec=("d", None))
@@ -93,7 +99,7 @@ def check_gradient_of_one_strength_is_summed_over_the_devices():
     for f in operators():
         both = jax.grad(loss(f), argnums=(0, 1))
         text = compare(both, put(X, "d", None), put(np.float64(0.7)))
-        assert "all-reduce" in text
+        assert "all-reduce" in text or not CALLS_ARE_PARTITIONED
 
 
 def check_jvp():
@@ -142,7 +148,7 @@ def check_project_with_one_w_for_all_rows():
         compare(f, put(X, "d", None), put(W), spec=("d", None))
         gradient = jax.grad(lambda z, w, f=f: (f(z, w) ** 3).sum(), argnums=(0, 1))
         text = compare(gradient, put(X, "d", None), put(W))
-        assert "all-reduce" in text
+        assert "all-reduce" in text or not CALLS_ARE_PARTITIONED
         compare(
             lambda z, w, v, f=f: jax.jvp(f, (z, w), (v, w)),
             *(put(X, "d", None), put(W), put(V, "d", None)),

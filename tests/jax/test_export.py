@@ -44,6 +44,9 @@ def test_export_needs_the_targets_named(case):
         export.export(jax.jit(case))(point(), 0.7)
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 4, 38), reason="JAX before 0.4.38 refines no custom calls"
+)
 @few_cases
 def test_export_with_a_symbolic_batch(case):
     (batch,) = export.symbolic_shape("b")
