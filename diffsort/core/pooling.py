@@ -71,13 +71,13 @@ def pool(tools: Tools, n: int, sums: Sums, limits: Limits) -> Array:
     start = xp.zeros_like(limits.before)
     end = start + 1
     while start.shape[0] < n:
-        start, end = _join(tools, start, end, sums, limits)
+        start, end = _join(tools, start, end, sums, limits, 2 * start.shape[0] == n)
         limits = Limits(*(cut(array)[0] for array in limits))
     return xp.permute_dims(start, (1, 0))
 
 
 def _join(
-    tools: Tools, start: Array, end: Array, sums: Sums, limits: Limits
+    tools: Tools, start: Array, end: Array, sums: Sums, limits: Limits, last_level: bool
 ) -> tuple[Array, Array]:
     """Joins the halves in pairs. `start` and `end` of blocks count from the start of their half."""
     xp = tools.xp
@@ -86,7 +86,8 @@ def _join(
     grid = tools.column(0, 2 * m)
     first, last = m - of_left, m + of_right
     inside = (grid >= first) & (grid < last)
-    sums.join(of_left, of_right, inside)
+    if not last_level:
+        sums.join(of_left, of_right, inside)
     (start_left, start_right), (end_left, end_right) = cut(start), cut(end)
     return (
         xp.where(inside, first, xp.concat([start_left, start_right + m])),
