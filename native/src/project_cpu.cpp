@@ -70,7 +70,9 @@ struct BlockResult<Regularization::l2> {
       w_sum += w(i) - w(a);
     }
     const double size = static_cast<double>(b - a);
-    const double w_mean = w(a) + w_sum / size, s_mean = s_sum / size;
+    const double s_mean = s_sum / size;
+    // At strength 0 an infinite w may share a block with others; with both signs there is no mean.
+    const double w_mean = std::isinf(w(a)) ? w(a) + w(b - 1) : w(a) + w_sum / size;
     for (std::int64_t i = a; i < b; ++i) {
       out(i, w_mean + (scaled_difference(z(i), z(a), strength) - s_mean));
     }
@@ -103,7 +105,7 @@ struct BlockResult<Regularization::log_kl> {
     double s_sum = 1.0, w_sum = 1.0;  // the first element's exp(0)
     for (std::int64_t i = a + 1; i < b; ++i) {
       s_sum += std::exp(scaled_difference(z(i), z(a), strength));
-      w_sum += std::exp(w(i) - w(a));
+      w_sum += std::exp(w(i) == w(a) ? 0.0 : w(i) - w(a));
     }
     const double shift = w(a) + (std::log(w_sum) - std::log(s_sum));
     for (std::int64_t i = a; i < b; ++i) out(i, shift + scaled_difference(z(i), z(a), strength));

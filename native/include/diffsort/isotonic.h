@@ -41,8 +41,11 @@ struct Units {
   template <class Z, class W>
   Units(std::int64_t n, double strength, const Z& z, const W& w) : strength(strength) {
     constexpr double moderate = 1e100;
+    std::int64_t first = 0, last = n - 1;  // of the finite z, which alone share blocks with others
+    while (first < last && std::isinf(z(first))) ++first;
+    while (first < last && std::isinf(z(last))) --last;
     of_z = n > 0 && strength > 1.0 / moderate && strength < moderate &&
-           z(0) - z(n - 1) < moderate && w(0) - w(n - 1) < moderate;
+           !(z(first) - z(last) >= moderate) && w(0) - w(n - 1) < moderate;
   }
 };
 
@@ -98,7 +101,7 @@ struct BlockSums<Regularization::l2> {
   struct Shift {
     double y;
     Shift(const Units& units, double z_left, double z_right, double dw)
-        : y(units.of_z ? (z_left - z_right) - units.strength * dw
+        : y(units.of_z ? (z_left == z_right ? 0.0 : z_left - z_right) - units.strength * dw
                        : scaled_difference(z_left, z_right, units.strength) - dw) {}
   };
 
@@ -134,7 +137,10 @@ class Pooling {
         const std::int64_t left_size = start - left_start, size = i + 1 - start;
         const typename BlockSums<R>::Shift shift(units, z(left_start), z(start),
                                                  w(left_start) - w(start));
-        if (!BlockSums<R>::violates(sums_.back(), left_size, block, size, shift)) break;
+        const bool pools = strength > 0.0
+                               ? BlockSums<R>::violates(sums_.back(), left_size, block, size, shift)
+                               : z(left_start) == z(start);  // whatever w is, and be it infinite
+        if (!pools) break;
         BlockSums<R> merged = sums_.back();
         merged.absorb(block, size, shift);
         block = merged;
