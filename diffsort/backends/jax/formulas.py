@@ -148,6 +148,14 @@ class _Tools(Tools):
     def constant(self, values: Array) -> Array:
         return jax.lax.stop_gradient(values)
 
+    def take(self, values: Array, positions: Array) -> Array:
+        columns = jnp.arange(values.shape[1])
+        return values.at[positions, columns].get(mode="promise_in_bounds")
+
+    def take_rows(self, values: Array, positions: Array) -> Array:
+        rows = jnp.arange(values.shape[0])[:, None]
+        return values.at[rows, positions].get(mode="promise_in_bounds")
+
     def unsort(self, values: Array, permutation: Array) -> Array:
         rows = jnp.arange(values.shape[0])[:, None]
         return jnp.zeros_like(values).at[rows, permutation].set(values, unique_indices=True)
@@ -170,6 +178,8 @@ class _Segments:
         return self._restored(jnp.full_like(rows, -jnp.inf).at[self.index].max(rows), values)
 
     def at(self, sums: Array, starts: Array) -> Array:
+        if sums.size == 0:  # of which JAX before 0.5 cannot gather
+            return sums
         return jnp.take_along_axis(sums, starts, axis=self.axis)
 
     def _rows(self, array: Array) -> Array:
