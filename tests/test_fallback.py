@@ -88,6 +88,25 @@ def strengths(rng, rows, n):
 
 
 @geometries
+@pytest.mark.parametrize("tools", ["wide", "narrow"])
+def test_blocks_are_whole_where_only_rounding_tells_values_apart(tools, geometry):
+    """Neighbouring values of y differ by a few of their last digits, so that comparisons need not
+    be monotone: whatever pools, every block starts where its elements say, and holds a run."""
+    rng = np.random.default_rng(27)
+    tools = NARROW if tools == "narrow" else STANDARD
+    epsilon = float(np.finfo(tools.wide).eps)
+    for n in (8, 16, 64, 200):
+        noise = rng.normal(size=(2000, n)) * 10.0 ** rng.integers(0, 3, size=(2000, 1))
+        z = np.sort(np.arange(n, 0, -1) + n * epsilon * noise, axis=1)[:, ::-1]
+        for w in (None, np.broadcast_to(np.arange(n, 0.0, -1), z.shape)):
+            rows = [None if a is None else a.astype(tools.wide) for a in (z, w)]
+            strength = np.ones((len(z), 1), tools.wide)
+            start, _ = blocks(*rows, strength, GEOMETRIES[geometry], tools)
+            assert np.array_equal(np.take_along_axis(start, start, axis=1), start)
+            assert (np.diff(start, axis=1) >= 0).all()
+
+
+@geometries
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
 def test_blocks_equal_those_of_the_native_solver(family, geometry):
     """Thousands of rows of every length. In log_kl rounding decides about exact ties, which the

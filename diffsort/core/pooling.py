@@ -118,14 +118,19 @@ def _bridge(
         joins = (others > 0) & (sums.value(rest, others) >= value)
         return (joins | (forced & (rest == 0))) & (at >= m - room_left)
 
+    # Where values differ by rounding alone, a search may end inside of a block: blocks join whole.
     of_left = _count_last(tools, m, left_joins)
+    first = tools.take(cut(start)[0], xp.clip(m - of_left, 0, m - 1))
+    of_left = xp.where(of_left > 0, m - first, of_left)
 
     def right_joins(pick: _Pick, at: Array) -> Array:
         value, others = pick(right), pick(before)
         joins = (others == 0) | (value >= sums.value(of_left, others) - sums.slack)
         return joins & (at < room_right) & (of_left > 0)
 
-    return of_left, _count_first(tools, m, right_joins)
+    of_right = _count_first(tools, m, right_joins)
+    last = tools.take(cut(end)[1], xp.clip(of_right - 1, 0, m - 1))
+    return of_left, xp.where(of_right > 0, last, of_right)
 
 
 # --- monotone searches ----------------------------------------------------------------------------

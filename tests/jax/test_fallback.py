@@ -104,6 +104,18 @@ def test_float32_without_x64(op, regularization, n):
     assert (np.abs(found - exact) <= roundings * 2.0**-23 * scale).all()
 
 
+@pytest.mark.parametrize("op", [diffsort.soft_rank, diffsort.soft_sort])
+def test_float32_without_x64_where_blocks_are_nearly_tied(op):
+    """Evenly spaced values, at the strength where all gaps are a block's by a rounding."""
+    values = (np.arange(64) * 0.01).astype(np.float32)
+    strength = 0.01 if op is diffsort.soft_rank else 100.0
+    exact = op(values.astype(np.float64), regularization_strength=float(np.float32(strength)))
+    with backends.fallback(), without_x64():
+        found = np.asarray(op(jnp.asarray(values), regularization_strength=strength))
+    scale = 64 if op is diffsort.soft_rank else 1
+    assert np.abs(found - exact).max() <= (8 + 2 * 6) * 2.0**-23 * scale
+
+
 class TestPlatforms:
     """Lowered for a platform that need not be there."""
 
