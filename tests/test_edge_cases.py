@@ -25,7 +25,7 @@ NORMAL = np.random.default_rng(10).normal(size=9)
 ROWS = {
     "one value": ([3.5], [0.0, 1.0]),
     "ties": ([1.0, 1, 2, 0, 2], [0.0, 0.4, 1.0, 2.3]),
-    "constant": ([3.0] * 5, [0.0, 1e-30, 1.0, 1e30]),
+    "constant": ([0.1] * 6, [0.0, 1e-100, 1e-30, 1.0, 1e30]),
     "zeros of both signs": ([0.0, -0.0, 1.0, -0.0, 0.0], [0.0, 0.5]),
     "gaps of exactly the strength": ([0.0, 1, 2, 4, 5], [1.0]),
     "tiny": (1e-12 * NORMAL, [0.0, 3e-13, 1e-12, 1.0]),

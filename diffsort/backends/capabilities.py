@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import _diffsort_native as native
+
 
 class Capability(NamedTuple):
     backend: str
@@ -30,17 +32,26 @@ def _fallback(backend: str, device: str, promoted: str) -> tuple[Capability, ...
     )
 
 
+def _fallback_of_halves(backend: str, device: str) -> tuple[Capability, ...]:
+    return (
+        Capability(backend, device, "float16", "fallback in float32"),
+        Capability(backend, device, "bfloat16", "fallback in float32"),
+    )
+
+
+def _jax(promoted: str) -> tuple[Capability, ...]:
+    """A build without the headers of XLA's FFI has no kernel for JAX."""
+    kernels, others = (_cpu("jax", promoted), "others") if native.xla_handlers else ((), "any")
+    return (*kernels, *_fallback("jax", others, promoted), *_fallback_of_halves("jax", others))
+
+
 # Every operator runs on every row of this table; diffsort.set_solver can force the fallback.
 TABLE: tuple[Capability, ...] = (
     *_cpu("numpy", "float64"),
     *_cpu("torch", "torch.get_default_dtype()"),
     *_fallback("torch", "others", "torch.get_default_dtype()"),
-    Capability("torch", "others", "float16", "fallback in float32"),
-    Capability("torch", "others", "bfloat16", "fallback in float32"),
-    *_cpu("jax", "float32, or float64 with x64"),
-    *_fallback("jax", "others", "float32, or float64 with x64"),
-    Capability("jax", "others", "float16", "fallback in float32"),
-    Capability("jax", "others", "bfloat16", "fallback in float32"),
+    *_fallback_of_halves("torch", "others"),
+    *_jax("float32, or float64 with x64"),
     # Arrays of any other library with the array API standard.
     *_fallback("array_api", "any", "the library's default"),
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
+from types import FrameType
 
 from diffsort.backends import capabilities
 from diffsort.errors import FallbackWarning, MissingKernelError
@@ -15,7 +15,6 @@ CHOICES = ("auto", "native", "fallback")
 requested = "auto"
 
 _warned: set[tuple[str, str]] = set()
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def use_native(
@@ -30,8 +29,8 @@ def use_native(
     kernels = ", ".join(capabilities.devices(backend)) or "no device"
     if requested == "native":
         raise MissingKernelError(
-            f"{function}: {argument} is {what}, but this build has kernels for: {kernels}. Move it "
-            'there, or allow the fallback with diffsort.set_solver("auto"). '
+            f"{function}: {argument} is {what}, but this build has kernels for: {kernels}. Allow "
+            'the fallback with diffsort.set_solver("auto"), or use another build or device. '
             "diffsort.show_config() prints what this build has."
         )
     if (backend, device) not in _warned:
@@ -51,10 +50,13 @@ use_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _depth_of_caller() -> int:
-    """The stacklevel, as `use_native` counts it, of the first frame outside of this package."""
+    """The stacklevel, as `use_native` counts it, of the first frame of neither this package nor a
+    framework, which may be compiling a function of the user's."""
     depth, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and os.path.abspath(frame.f_code.co_filename).startswith(
-        _PACKAGE + os.sep
-    ):
+    while frame.f_back is not None and _package(frame) in ("diffsort", "jax", "jaxlib", "torch"):
         depth, frame = depth + 1, frame.f_back
     return depth
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -151,7 +151,7 @@ def _inverse(xp: Any, blocks: Blocks, strength: Array) -> Array:
     nan_row = xp.any(blocks.nan_row, axis=blocks.axis, keepdims=True)
     # A factor, so that derivatives by the strength are NaN as well.
     one = xp.ones_like(strength)
-    strength = strength * xp.where(nan_row, float("nan") * one, one)
+    strength = strength * xp.where(nan_row, float("nan"), one)
     hard = strength == 0
     return xp.where(hard, xp.zeros_like(strength), 1 / xp.where(hard, 1 + strength, strength))
 
@@ -162,12 +162,14 @@ def _finite(xp: Any, values: Array, infinite: Array) -> Array:
 
 def _nan_factor(xp: Any, blocks: Blocks, like: Array) -> Array:
     """NaN in rows without a value, else 1: a factor, so that derivatives are NaN there as well."""
-    return xp.where(blocks.nan_row, xp.full_like(like, float("nan")), xp.ones_like(like))
+    return xp.where(blocks.nan_row, float("nan"), xp.ones_like(like))
 
 
 def _centred(blocks: Blocks, z: Array, p: Array) -> Array:
-    """z - ⟨p, z⟩_B; the second subtraction removes the rounding of the first."""
-    centred = z - blocks.total(p * z, of="z", at="z")
+    """z - ⟨p, z⟩_B, from differences: equal z are centred at 0 exactly. The second subtraction
+    removes the rounding of the first."""
+    centred = z - blocks.maximum(z, of="z", at="z")
+    centred = centred - blocks.total(p * centred, of="z", at="z")
     return centred - blocks.total(p * centred, of="z", at="z")
 
 

@@ -142,7 +142,7 @@ def _static(spec: Spec) -> Static:
             'jaxlib, or take the fallback: diffsort.set_solver("fallback").'
         )
     if not native.xla_handlers:
-        what = "a JAX array, and this build was made without XLA's headers"
+        what = "a JAX array, for which XLA's headers were left out of the build"
         solver.use_native(spec.function, spec.argument, NAME, "cpu", what, has_kernel=False)
         return Static(spec, "fallback")
     return Static(spec, "native")
