@@ -211,6 +211,25 @@ def test_accuracy_without_float64(op, regularization, factor, offset, n):
     assert_within(found[0].astype(float), answer.value, roundings * 2.0**-23 * answer.scale)
 
 
+@pytest.mark.parametrize("regularization", ["l2", "kl"])
+@pytest.mark.parametrize("op", ["soft_rank", "soft_sort"])
+def test_accuracy_without_float64_of_nearly_even_rows(op, regularization):
+    """Within the same bounds where most comparisons are close, and some wrong by their rounding;
+    the native solver in float64 tells the truth to more digits."""
+    n, ranks = 64, op == "soft_rank"
+    x = (np.arange(n) + 1e-3 * np.random.default_rng(1).normal(size=(6000, n))).astype(np.float32)
+    options = {"regularization": regularization, "regularization_strength": 1.0}
+    expected = getattr(diffsort, op)(x.astype(np.float64), **options)
+    code = L2 if regularization == "l2" else KL if ranks else LOG_KL
+    spec = Spec(op, "values", -1, code, 1.0, 1.0 if ranks else -1.0)
+    with np.errstate(all="ignore"):
+        epsilon = np.ones((1, 1), np.float32)
+        found = Projection(NARROW, spec, *((x, None) if ranks else (None, x)), epsilon).result
+    roundings = 8 + np.log2(n) * (2 if regularization == "l2" else np.log(n))
+    scale = expected if ranks and regularization == "kl" else n
+    assert (np.abs(found - expected) <= roundings * 2.0**-23 * scale).all()
+
+
 def test_neighbours_are_compared_by_their_differences():
     """In float32, with a strength far below the resolution of the largest values."""
     rng = np.random.default_rng(24)

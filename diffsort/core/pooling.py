@@ -152,30 +152,30 @@ def _rounds(m: int, bits: int) -> list[tuple[int, int]]:
 
 
 def _count_first(tools: Tools, m: int, holds: Callable[[_Pick, Array], Array]) -> Array:
-    """How many elements hold, if none holds after one that does not."""
+    """How many elements hold before the first that does not."""
     found = None
     for probes, apart in _rounds(m, max(_ALL, m.bit_length() // 2)):
         offsets = tools.column(apart - 1, apart * probes, apart)
         if found is None:
-            found = apart * _sum(tools, holds(_every(apart - 1, apart), offsets))
+            found = apart * _leading(tools, holds(_every(apart - 1, apart), offsets))
         else:
             at = found + offsets
             yes = holds(_those(tools, at, m), at) & (at < m)
-            found = found + apart * _sum(tools, yes)
+            found = found + apart * _leading(tools, yes)
     return found
 
 
 def _count_last(tools: Tools, m: int, holds: Callable[[_Pick, Array], Array]) -> Array:
-    """How many elements hold, if none holds before one that does not."""
+    """How many elements hold behind the last that does not."""
     found = None
     for probes, apart in _rounds(m, max(_ALL, m.bit_length() // 2)):
         if found is None:
             yes = holds(_every(0, apart), tools.column(0, m, apart))
-            found = apart * _sum(tools, yes)
+            found = apart * _trailing(tools, yes)
         else:
             at = (m - apart * probes) - found + tools.column(0, apart * probes, apart)
             yes = holds(_those(tools, at, m), at) & (at >= 0)
-            found = found + apart * _sum(tools, yes)
+            found = found + apart * _trailing(tools, yes)
     return found
 
 
@@ -197,15 +197,31 @@ def _count_at_least(tools: Tools, values: Array, bounds: Array) -> Array:
     for probes, apart in _rounds(m, _ALL):
         if found is None:
             yes = values[apart - 1 :: apart, None, :] >= bounds[None, :, :]
-            found = apart * _sum(tools, yes)[0, ...]
+            found = apart * _leading(tools, yes)[0, ...]
         else:
             at = found[None, :, :] + tools.column(apart - 1, apart * probes, apart)[:, :, None]
             inside = xp.reshape(xp.clip(at, 0, m - 1), (probes * k, pairs))
             probed = xp.reshape(tools.take(values, inside), (probes, k, pairs))
             yes = (probed >= bounds[None, :, :]) & (at < m)
-            found = found + apart * _sum(tools, yes)[0, ...]
+            found = found + apart * _leading(tools, yes)[0, ...]
     return found
 
 
-def _sum(tools: Tools, yes: Array) -> Array:
-    return tools.xp.sum(tools.xp.astype(yes, tools.index), axis=0, keepdims=True)
+# What holds is a run, but for rounding, which can let others hold far away from it: count the run.
+
+
+def _leading(tools: Tools, yes: Array) -> Array:
+    """How many hold, along the first axis, before the first that does not."""
+    xp, index = tools.xp, _numbered(tools, yes)
+    return xp.min(xp.where(yes, xp.full_like(index, yes.shape[0]), index), axis=0, keepdims=True)
+
+
+def _trailing(tools: Tools, yes: Array) -> Array:
+    """How many hold behind the last that does not."""
+    xp, index = tools.xp, _numbered(tools, yes) + 1
+    return yes.shape[0] - xp.max(xp.where(yes, xp.zeros_like(index), index), axis=0, keepdims=True)
+
+
+def _numbered(tools: Tools, yes: Array) -> Array:
+    index = tools.xp.reshape(tools.arange(0, yes.shape[0]), (-1,) + (1,) * (yes.ndim - 1))
+    return tools.xp.broadcast_to(index, yes.shape)
