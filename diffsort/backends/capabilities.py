@@ -53,7 +53,7 @@ TABLE: tuple[Capability, ...] = (
     *_fallback_of_halves("torch", "others"),
     *_jax("float32, or float64 with x64"),
     # Arrays of any other library with the array API standard.
-    *_fallback("array_api", "any", "the library's default"),
+    *_fallback("array_api", "any", "the default of the library"),
 )
 
 # Backends that can be named, with the package that each needs.
