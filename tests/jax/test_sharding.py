@@ -9,6 +9,8 @@ import pytest
 from .helpers import jax, run
 
 SCRIPT = Path(__file__).with_name("sharded.py")
+# Compiled quickly rather than well: the partitioners come before that.
+FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 
 
 @pytest.mark.parametrize(("partitioner", "checks"), [("shardy", 16), ("gspmd", 10)])
@@ -19,7 +21,7 @@ def test_four_devices(partitioner, checks, tmp_path):
         SCRIPT.read_text(encoding="utf-8"),
         tmp_path,
         partitioner,
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
+        XLA_FLAGS=FLAGS,
         TF_CPP_MIN_LOG_LEVEL="2",  # GSPMD warns of its own end
     )
     assert "FAILED" not in printed, printed
