@@ -50,8 +50,8 @@ def value(
     scale = _inverse(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == L2:
-        p = _weights(xp, blocks, regularization, z, scale, of="z")
-        result = p * blocks.total(w, of="w", at="z") + _centred(blocks, z, p) * scale
+        size = blocks.total(xp.ones_like(z), of="z", at="z")
+        result = blocks.total(w, of="w", at="z") / size + _centred(blocks, z, size) * scale
     elif regularization == KL:
         result = _softmax(xp, blocks, z, scale, of="z") * blocks.total(w, of="w", at="z")
     else:
@@ -165,12 +165,12 @@ def _nan_factor(xp: Any, blocks: Blocks, like: Array) -> Array:
     return xp.where(blocks.nan_row, float("nan"), xp.ones_like(like))
 
 
-def _centred(blocks: Blocks, z: Array, p: Array) -> Array:
-    """z - ⟨p, z⟩_B, from differences: equal z are centred at 0 exactly. The second subtraction
+def _centred(blocks: Blocks, z: Array, size: Array) -> Array:
+    """z - mean_B(z), from differences: equal z are centred at 0 exactly. The second subtraction
     removes the rounding of the first."""
     centred = z - blocks.maximum(z, of="z", at="z")
-    centred = centred - blocks.total(p * centred, of="z", at="z")
-    return centred - blocks.total(p * centred, of="z", at="z")
+    centred = centred - blocks.total(centred, of="z", at="z") / size
+    return centred - blocks.total(centred, of="z", at="z") / size
 
 
 def _softmax(xp: Any, blocks: Blocks, values: Array, scale: Array | float, *, of: Side) -> Array:
