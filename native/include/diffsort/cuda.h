@@ -1,0 +1,114 @@
+/* The interface of libdiffsort_cuda.so: the functions of projection.h on a CUDA device, in plain C.
+ *
+ * The library needs no framework and no CUDA header of its caller. It is opened when the first
+ * array on a CUDA device arrives. Every pointer to array data is device memory of `device`.
+ *
+ * A call enqueues kernels on the caller's stream and returns: it allocates nothing, waits for
+ * nothing and can be captured in a CUDA graph. Scratch memory is the caller's: ask for its size
+ * with the _workspace function of the same problem, which depends on shapes, types and which
+ * operands are there, never on numbers. The caller's current device is restored.
+ *
+ * All functions return 0, or a CUDA error code (-1 for arguments that do not fit together), and
+ * then leave what failed, with kernel and shape, in `message`.
+ */
+#ifndef DIFFSORT_CUDA_H
+#define DIFFSORT_CUDA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The caller compares it with diffsort_cuda_version(). */
+#define DIFFSORT_CUDA_VERSION 1
+
+enum { DIFFSORT_FLOAT32 = 0, DIFFSORT_FLOAT64 = 1 };
+
+/* Rows that are dense along the sorted axis. A null pointer stands for an absent operand. */
+typedef struct {
+  const void* data;
+  int64_t stride; /* from row to row, in elements: n, or 0 for one row that serves all */
+} DiffsortRows;
+
+/* One number per row (stride 1) or one for all (stride 0); without data, `value` is meant. */
+typedef struct {
+  const void* data;
+  int64_t stride;
+  int32_t type;
+  double value;
+} DiffsortPerRow;
+
+/* As diffsort::Problem: result = w_sign P(z_sign z / strength, w_sign w). */
+typedef struct {
+  int64_t rows, n; /* n below 2^31 - 2 */
+  int32_t type;    /* of all floating arrays: DIFFSORT_FLOAT32 or DIFFSORT_FLOAT64 */
+  int32_t regularization; /* 0 l2, 1 kl, 2 log_kl */
+  double z_sign, w_sign;
+  DiffsortPerRow strength;
+} DiffsortProblem;
+
+/* Absent z or w: rho = (n, ..., 1). Outputs are dense; absent ones are not computed. */
+typedef struct {
+  DiffsortRows z, w;
+  void* result;
+  int32_t *block_z, *block_w;
+} DiffsortProjection;
+
+/* The point at which the linear maps are taken, as diffsort::Linearization. */
+typedef struct {
+  DiffsortRows z, w, result, block_z, block_w;
+} DiffsortLinearization;
+
+/* z_out = J_z^T g, w_out = J_w^T g; strength_out = J_strength^T g, one double per row. */
+typedef struct {
+  DiffsortRows g;
+  void *z_out, *w_out;
+  double* strength_out;
+} DiffsortCotangents;
+
+/* out = J_z z + J_w w + J_strength strength. */
+typedef struct {
+  DiffsortRows z, w;
+  DiffsortPerRow strength;
+  int32_t has_strength;
+  void* out;
+} DiffsortTangents;
+
+/* Where and with what a call runs. */
+typedef struct {
+  int32_t device; /* ordinal, or -1 for the current device */
+  void* stream;   /* a cudaStream_t */
+  void* workspace;
+  size_t workspace_bytes;
+  char* message; /* may be null */
+  size_t message_bytes;
+} DiffsortCall;
+
+int diffsort_cuda_version(void);
+
+/* The number of devices that can be used, 0 without a driver, and for each whether the library has
+ * kernels for it. */
+int diffsort_cuda_device_count(void);
+int diffsort_cuda_supports(int32_t device);
+
+int diffsort_cuda_project_workspace(const DiffsortProblem*, const DiffsortProjection*,
+                                    const DiffsortCall*, size_t* bytes);
+int diffsort_cuda_project(const DiffsortProblem*, const DiffsortProjection*, const DiffsortCall*);
+
+int diffsort_cuda_vjp_workspace(const DiffsortProblem*, const DiffsortLinearization*,
+                                const DiffsortCotangents*, const DiffsortCall*, size_t* bytes);
+int diffsort_cuda_vjp(const DiffsortProblem*, const DiffsortLinearization*,
+                      const DiffsortCotangents*, const DiffsortCall*);
+
+int diffsort_cuda_jvp_workspace(const DiffsortProblem*, const DiffsortLinearization*,
+                                const DiffsortTangents*, const DiffsortCall*, size_t* bytes);
+int diffsort_cuda_jvp(const DiffsortProblem*, const DiffsortLinearization*, const DiffsortTangents*,
+                      const DiffsortCall*);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

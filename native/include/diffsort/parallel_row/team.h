@@ -1,0 +1,103 @@
+// Teams: how one algorithm runs as a CUDA kernel and, in the tests, on the CPU.
+//
+// An algorithm for a row is a list of steps. A step calls a function for every index, in any order,
+// and ends with a barrier; what one call writes no other call of the same step may read. The team
+// decides what a step is: threads of a block with __syncthreads (BlockTeam), lanes of a warp with
+// __syncwarp (WarpTeam), or a loop on the CPU (HostTeam), which runs in whatever order a test asks
+// for, so that a dependence within a step shows as a wrong result.
+//
+// Branches around steps depend only on what is the same for all: arguments and results of reduce.
+//
+//     team.for_each(n, f)        f(i) for 0 <= i < n
+//     team.for_each_lanes(n, f)  f(lanes, k) for 0 <= k < n, on 32 lanes together
+//     team.reduce(n, identity, map, combine)
+//                                combine over map(i), the same for every thread and every run
+//     team.sort(n, bits, keys, index)
+//                                sorts keys[0..n) ascending by their lowest `bits` bits, stable,
+//                                and writes where each came from
+//     lanes.ballot(p)            bit l of the result is p(l), for l = 0..31
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "diffsort/host_device.h"
+
+namespace diffsort {
+
+// One thread that does the work of 32 lanes: for pieces too small to share.
+struct SerialLanes {
+  template <class Predicate>
+  DIFFSORT_HD std::uint32_t ballot(const Predicate& predicate) const {
+    std::uint32_t mask = 0;
+    for (int lane = 0; lane < 32; ++lane) {
+      mask |= predicate(lane) ? std::uint32_t{1} << lane : std::uint32_t{0};
+    }
+    return mask;
+  }
+};
+
+#ifndef __CUDA_ARCH__
+
+// The team of the tests: one thread that takes the calls of a step in a given order.
+class HostTeam {
+ public:
+  enum class Order { forward, backward, shuffled };
+
+  explicit HostTeam(Order order = Order::shuffled, std::uint64_t seed = 1)
+      : order_(order), state_(seed) {}
+
+  template <class F>
+  void for_each(std::int64_t n, const F& f) {
+    std::vector<std::int64_t> indices(static_cast<std::size_t>(n));
+    std::iota(indices.begin(), indices.end(), std::int64_t{0});
+    arrange(indices);
+    for (const std::int64_t i : indices) f(i);
+  }
+
+  template <class F>
+  void for_each_lanes(std::int64_t n, const F& f) {
+    for_each(n, [&](std::int64_t k) { f(SerialLanes{}, k); });
+  }
+
+  template <class V, class Map, class Combine>
+  V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
+    V result = identity;
+    for (std::int64_t i = 0; i < n; ++i) result = combine(result, map(i));
+    return result;
+  }
+
+  template <class Key, class Index>
+  void sort(std::int64_t n, int bits, Key* keys, Index* index) {
+    const Key mask = bits >= static_cast<int>(8 * sizeof(Key)) ? static_cast<Key>(~Key{0})
+                                                               : (Key{1} << bits) - 1;
+    std::vector<Index> order(static_cast<std::size_t>(n));
+    std::iota(order.begin(), order.end(), Index{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](Index a, Index b) { return (keys[a] & mask) < (keys[b] & mask); });
+    const std::vector<Key> unsorted(keys, keys + n);
+    for (std::int64_t i = 0; i < n; ++i) {
+      index[i] = order[static_cast<std::size_t>(i)];
+      keys[i] = unsorted[static_cast<std::size_t>(index[i])];
+    }
+  }
+
+ private:
+  void arrange(std::vector<std::int64_t>& indices) {
+    if (order_ == Order::backward) std::reverse(indices.begin(), indices.end());
+    if (order_ != Order::shuffled) return;
+    for (std::size_t i = indices.size(); i > 1; --i) {
+      state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+      std::swap(indices[i - 1], indices[(state_ >> 33) % i]);
+    }
+  }
+
+  Order order_;
+  std::uint64_t state_;
+};
+
+#endif
+
+}  // namespace diffsort
