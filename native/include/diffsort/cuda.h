@@ -42,8 +42,8 @@ typedef struct {
 
 /* As diffsort::Problem: result = w_sign P(z_sign z / strength, w_sign w). */
 typedef struct {
-  int64_t rows, n; /* n below 2^31 - 2 */
-  int32_t type;    /* of all floating arrays: DIFFSORT_FLOAT32 or DIFFSORT_FLOAT64 */
+  int64_t rows, n;        /* n below 2^31 - 2 */
+  int32_t type;           /* of all floating arrays: DIFFSORT_FLOAT32 or DIFFSORT_FLOAT64 */
   int32_t regularization; /* 0 l2, 1 kl, 2 log_kl */
   double z_sign, w_sign;
   DiffsortPerRow strength;

@@ -11,12 +11,28 @@
 
 namespace diffsort {
 
-// Clears the bits of `mask` in a word that other threads may be clearing other bits of.
+// A word of bits of which other threads may be changing others meanwhile.
+DIFFSORT_HD inline std::uint32_t load_bits(const std::uint32_t* word) {
+#ifdef __CUDA_ARCH__
+  return *static_cast<const volatile std::uint32_t*>(word);
+#else
+  return __atomic_load_n(word, __ATOMIC_RELAXED);
+#endif
+}
+
+DIFFSORT_HD inline void set_bits(std::uint32_t* word, std::uint32_t mask) {
+#ifdef __CUDA_ARCH__
+  atomicOr(word, mask);
+#else
+  __atomic_fetch_or(word, mask, __ATOMIC_RELAXED);
+#endif
+}
+
 DIFFSORT_HD inline void clear_bits(std::uint32_t* word, std::uint32_t mask) {
 #ifdef __CUDA_ARCH__
   atomicAnd(word, ~mask);
 #else
-  *word &= ~mask;
+  __atomic_fetch_and(word, ~mask, __ATOMIC_RELAXED);
 #endif
 }
 

@@ -1,0 +1,98 @@
+// A team of real threads that all run the whole program, as the threads of a CUDA block do.
+//
+// HostTeam has one thread, so what one call of a step leaves in a local variable is there for the
+// next step, and a branch can depend on it. On a device it is not there: SpmdTeam shows that, as
+// wrong results, a hang at a barrier that not all reach, or a race that ThreadSanitizer reports.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "diffsort/parallel_row/team.h"
+
+namespace diffsort {
+
+class Barrier {
+ public:
+  explicit Barrier(int threads) : threads_(threads) {}
+
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const std::uint64_t round = round_;
+    if (++waiting_ == threads_) {
+      waiting_ = 0;
+      ++round_;
+      all_here_.notify_all();
+    } else {
+      all_here_.wait(lock, [&] { return round_ != round; });
+    }
+  }
+
+ private:
+  const int threads_;
+  int waiting_ = 0;
+  std::uint64_t round_ = 0;
+  std::mutex mutex_;
+  std::condition_variable all_here_;
+};
+
+class SpmdTeam {
+ public:
+  SpmdTeam(int thread, int threads, Barrier* barrier, const void** slots)
+      : thread_(thread), threads_(threads), barrier_(barrier), slots_(slots) {}
+
+  template <class F>
+  void for_each(std::int64_t n, const F& f) {
+    for (std::int64_t i = thread_; i < n; i += threads_) f(i);
+    barrier_->wait();
+  }
+
+  template <class F>
+  void for_each_lanes(std::int64_t n, const F& f) {
+    for_each(n, [&](std::int64_t k) { f(SerialLanes{}, k); });
+  }
+
+  template <class V, class Map, class Combine>
+  V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
+    V mine = identity;
+    for (std::int64_t i = thread_; i < n; i += threads_) mine = combine(mine, map(i));
+    slots_[thread_] = &mine;
+    barrier_->wait();
+    V all = identity;
+    for (int t = 0; t < threads_; ++t) all = combine(all, *static_cast<const V*>(slots_[t]));
+    barrier_->wait();
+    return all;
+  }
+
+  template <class Key, class Index>
+  void sort(std::int64_t n, int bits, Key* keys, Index* index) {
+    barrier_->wait();
+    if (thread_ == 0) HostTeam().sort(n, bits, keys, index);
+    barrier_->wait();
+  }
+
+ private:
+  const int thread_, threads_;
+  Barrier* const barrier_;
+  const void** const slots_;
+};
+
+// program(team) on each of `threads` threads.
+template <class Program>
+void run_spmd(int threads, const Program& program) {
+  Barrier barrier(threads);
+  std::vector<const void*> slots(static_cast<std::size_t>(threads));
+  std::vector<std::thread> pool;
+  for (int t = 0; t < threads; ++t) {
+    pool.emplace_back([&, t] {
+      SpmdTeam team(t, threads, &barrier, slots.data());
+      program(team);
+    });
+  }
+  for (std::thread& thread : pool) thread.join();
+}
+
+}  // namespace diffsort
