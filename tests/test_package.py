@@ -252,7 +252,7 @@ def native_violations(path, source):
     """
     found = []
     for name in re.findall(r"^\s*#\s*include\s+(\S+)", source, re.MULTILINE):
-        standard = re.fullmatch(r"<[a-z_0-9]+>", name)
+        standard = re.fullmatch(r"<([a-z_0-9]+|std(def|int)\.h)>", name)
         own = re.fullmatch(r'"([\w/]+\.\w+)"', name)  # no ".."
         folders = {"include", path.parts[0]}
         if not standard and not (own and any((NATIVE / f / own[1]).is_file() for f in folders)):

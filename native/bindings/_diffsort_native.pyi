@@ -1,5 +1,6 @@
 """The native solver of diffsort. Private: use the functions of `diffsort`."""
 
+from collections.abc import Callable
 from typing import Any
 
 __version__: str
@@ -59,4 +60,61 @@ def project_jvp(
     strength_tangent: Any,
     out: Any,
     threads: int,
+) -> None: ...
+
+# The same on CUDA devices. Rows lie along the last axis and are dense; an operand may be one row
+# for all. `allocate(n)` returns an int32 array of n elements on the device of the arrays; `stream`
+# is a cudaStream_t. Errors of the library are RuntimeErrors.
+cuda_library: str | None  # its path, where this build has one; it is opened on first use
+
+def cuda_device_count() -> int: ...
+
+# Why the kernels cannot be used at all or, if a device is given, on that one; None: they can.
+def cuda_problem(device: int | None = None) -> str | None: ...
+def cuda_project(
+    z: Any,
+    w: Any,
+    strength: Any,
+    regularization: int,
+    z_sign: float,
+    w_sign: float,
+    result: Any,
+    block_z: Any,
+    block_w: Any,
+    allocate: Callable[[int], Any],
+    stream: int,
+) -> None: ...
+def cuda_project_vjp(
+    z: Any,
+    w: Any,
+    result: Any,
+    block_z: Any,
+    block_w: Any,
+    strength: Any,
+    regularization: int,
+    z_sign: float,
+    w_sign: float,
+    cotangent: Any,
+    z_cotangent: Any,
+    w_cotangent: Any,
+    strength_cotangent: Any,
+    allocate: Callable[[int], Any],
+    stream: int,
+) -> None: ...
+def cuda_project_jvp(
+    z: Any,
+    w: Any,
+    result: Any,
+    block_z: Any,
+    block_w: Any,
+    strength: Any,
+    regularization: int,
+    z_sign: float,
+    w_sign: float,
+    z_tangent: Any,
+    w_tangent: Any,
+    strength_tangent: Any,
+    out: Any,
+    allocate: Callable[[int], Any],
+    stream: int,
 ) -> None: ...

@@ -60,8 +60,11 @@ bool type_of_format(const char* format, Type* type) {
 
 }  // namespace
 
-Array::Array(nb::handle object, const char* name, Access access) : name_(name) {
-  if (!load_exchange_api(object) && !load_buffer(object, access)) load_capsule(object, access);
+Array::Array(nb::handle object, const char* name, Access access, Memory memory)
+    : name_(name), memory_(memory) {
+  const bool loaded =
+      load_exchange_api(object) || (memory == Memory::host && load_buffer(object, access));
+  if (!loaded) load_capsule(object, access);
   check_memory();
 }
 
@@ -97,17 +100,19 @@ bool Array::load_buffer(nb::handle object, Access access) {
 }
 
 void Array::load_capsule(nb::handle object, Access access) {
-  // Exporters older than DLPack 1.0 do not know max_version.
-  PyObject* capsule = nullptr;
   nb::object method = nb::getattr(object, "__dlpack__", nb::none());
   if (method.is_none()) type_error(name_, "supports neither DLPack nor the buffer protocol");
+  nb::dict options;
+  if (memory_ == Memory::cuda) options["stream"] = -1;  // no wait between streams
+  options["max_version"] = nb::make_tuple(dlpack::kMajorVersion, 0);
   try {
-    capsule_ = method(nb::arg("max_version") = nb::make_tuple(dlpack::kMajorVersion, 0));
-  } catch (nb::python_error& error) {
+    capsule_ = method(**options);
+  } catch (nb::python_error& error) {  // exporters older than DLPack 1.0 do not know max_version
     if (!error.matches(PyExc_TypeError)) throw;
-    capsule_ = method();
+    nb::del(options["max_version"]);
+    capsule_ = method(**options);
   }
-  capsule = capsule_.ptr();
+  PyObject* const capsule = capsule_.ptr();
   // The capsule keeps its name, and with it the duty to free the tensor when it is dropped.
   if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
     const auto* managed = static_cast<dlpack::ManagedTensorVersioned*>(
@@ -126,9 +131,18 @@ void Array::load_capsule(nb::handle object, Access access) {
   }
 }
 
+void Array::check_device(const dlpack::Tensor& tensor) const {
+  const int kind = tensor.device.device_type;
+  if (memory_ == Memory::host && kind != nb::device::cpu::value) {
+    type_error(name_, "must be on the CPU");
+  }
+  const bool cuda = kind == nb::device::cuda::value || kind == nb::device::cuda_managed::value;
+  if (memory_ == Memory::cuda && !cuda) type_error(name_, "must be on a CUDA device");
+}
+
 void Array::adopt(const dlpack::Tensor& tensor) {
-  constexpr int kCpu = nb::device::cpu::value;
-  if (tensor.device.device_type != kCpu) type_error(name_, "must be on the CPU");
+  check_device(tensor);
+  device_ = tensor.device.device_id;
   const auto code = static_cast<dlpack::TypeCode>(tensor.dtype.code);
   const int bits = tensor.dtype.lanes == 1 ? tensor.dtype.bits : 0;
   if (code == dlpack::TypeCode::Float && bits == 32) {

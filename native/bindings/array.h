@@ -12,15 +12,18 @@ namespace diffsort {
 
 enum class Type { float32, float64, int32 };
 
-// A CPU array on loan. Three roads, the fastest first: DLPack's C exchange API, the buffer protocol
-// (NumPy, read-only arrays included), `__dlpack__`. The Python object must outlive the loan.
+// An array on loan, in the memory of the host or of a CUDA device. Three roads, the fastest first:
+// DLPack's C exchange API, the buffer protocol (NumPy, read-only arrays included; on the host only),
+// `__dlpack__`, which is asked not to order streams: the caller names the one that it works on.
+// The Python object must outlive the loan.
 // Throws TypeError or BufferError for what the solver cannot read: another type or device, a tensor
 // without memory (fake, meta), memory that is not aligned to the type.
 class Array {
  public:
   enum class Access { read, write };
+  enum class Memory { host, cuda };
 
-  Array(nanobind::handle object, const char* name, Access access);
+  Array(nanobind::handle object, const char* name, Access access, Memory memory = Memory::host);
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 
@@ -29,6 +32,7 @@ class Array {
   std::int64_t shape(int d) const { return shape_[d]; }
   const char* name() const { return name_; }
   void* data() const { return data_; }
+  int device() const { return device_; }  // the ordinal of the CUDA device
 
   // Strides seen as rows along `axis` (negative, counted from the end) of `space`, to which the
   // array broadcasts; along the axis itself the length is 1 if `one_per_row`, n otherwise.
@@ -38,10 +42,13 @@ class Array {
   bool load_exchange_api(nanobind::handle object);
   bool load_buffer(nanobind::handle object, Access access);
   void load_capsule(nanobind::handle object, Access access);
+  void check_device(const dlpack::Tensor& tensor) const;
   void adopt(const dlpack::Tensor& tensor);
   void check_memory() const;
 
   const char* name_;
+  Memory memory_;
+  int device_ = 0;
   Type type_ = Type::float32;
   int ndim_ = 0;
   void* data_ = nullptr;

@@ -7,7 +7,8 @@
 
 #include <optional>
 
-#include "array.h"
+#include "arguments.h"
+#include "cuda.h"
 #include "diffsort/projection.h"
 #include "xla.h"
 
@@ -18,61 +19,6 @@ namespace diffsort {
 namespace {
 
 using Access = Array::Access;
-
-// An argument that may be None.
-class Optional {
- public:
-  Optional(nb::handle object, const char* name, Access access = Access::read) {
-    if (!object.is_none()) array_.emplace(object, name, access);
-  }
-  explicit operator bool() const { return array_.has_value(); }
-  const Array& operator*() const { return *array_; }
-
-  template <class T>
-  Rows<T> rows(const RowSpace& space, int axis, Type type) const {
-    if (!array_) return {};
-    if (array_->type() != type) {
-      throw nb::type_error((std::string(array_->name()) + " has an unexpected dtype").c_str());
-    }
-    return {static_cast<T*>(array_->data()), array_->strides(space, axis)};
-  }
-
- private:
-  std::optional<Array> array_;
-};
-
-// A Python number, or an array with one number per row.
-class PerRowArgument {
- public:
-  PerRowArgument(nb::handle object, const char* name) {
-    if (PyFloat_Check(object.ptr()) || PyLong_Check(object.ptr())) {
-      value_ = nb::cast<double>(object);
-    } else {
-      array_.emplace(object, name, Access::read);
-    }
-  }
-  PerRow per_row(const RowSpace& space, int axis) const {
-    PerRow result;
-    result.value = value_;
-    if (!array_) return result;
-    if (array_->type() == Type::int32) {
-      throw nb::type_error((std::string(array_->name()) + " must hold floats").c_str());
-    }
-    result.data = array_->data();
-    result.is_float32 = array_->type() == Type::float32;
-    result.strides = array_->strides(space, axis, /*one_per_row=*/true);
-    return result;
-  }
-
- private:
-  double value_ = 0.0;
-  std::optional<Array> array_;
-};
-
-Regularization regularization_of(int code) {
-  if (code < 0 || code > 2) throw nb::value_error("unknown regularization code");
-  return static_cast<Regularization>(code);
-}
 
 // Calls body with a null pointer of the C++ type that the floating type stands for.
 template <class Body>
@@ -243,6 +189,7 @@ NB_MODULE(_diffsort_native, m) {
         "block_w"_a.none(), "strength"_a, "axis"_a, "regularization"_a, "z_sign"_a, "w_sign"_a,
         "z_tangent"_a.none(), "w_tangent"_a.none(), "strength_tangent"_a.none(), "out"_a,
         "threads"_a);
+  bind_cuda(m);
 #ifdef DIFFSORT_XLA
   bind_xla(m);
 #else
