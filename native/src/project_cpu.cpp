@@ -15,7 +15,7 @@ namespace {
 // A sorted operand: its i-th largest value and where that came from.
 template <class T>
 struct Sorted {
-  const SortedRow<T>& row;
+  const SortedPairs<T>& row;
   double operator()(std::int64_t i) const { return static_cast<double>(row.value(i)); }
   std::int64_t index(std::int64_t i) const { return row.index(i); }
 };
@@ -30,7 +30,7 @@ struct Rho {
 // One thread's memory, kept from row to row.
 template <class T, Regularization R>
 struct Scratch {
-  SortedRow<T> z, w;
+  SortedPairs<T> z, w;
   Pooling<R> pooling;
 };
 

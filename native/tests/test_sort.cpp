@@ -14,7 +14,7 @@ namespace {
 
 template <class T>
 void check_sorts(const std::vector<T>& values, bool negate) {
-  SortedRow<T> sorted;
+  SortedPairs<T> sorted;
   const auto n = static_cast<std::int64_t>(values.size());
   REQUIRE(sorted.sort({values.data(), 1}, negate, n));
   testing::Vector keys;
@@ -58,7 +58,7 @@ TEST_CASE_TEMPLATE("NaN is reported, wherever it is and whatever its sign", T, f
   for (const std::size_t position : {std::size_t{0}, std::size_t{299}}) {
     std::vector<T> values(300, T(1));
     values[position] = std::numeric_limits<T>::quiet_NaN();
-    SortedRow<T> sorted;
+    SortedPairs<T> sorted;
     CHECK_FALSE(sorted.sort({values.data(), 1}, false, 300));
     values[position] = -values[position];
     CHECK_FALSE(sorted.sort({values.data(), 1}, true, 300));
@@ -66,7 +66,7 @@ TEST_CASE_TEMPLATE("NaN is reported, wherever it is and whatever its sign", T, f
 }
 
 TEST_CASE("memory of a longer row before does not show") {
-  SortedRow<float> sorted;
+  SortedPairs<float> sorted;
   const std::vector<float> longer(1000, 3.0f), shorter{1.0f, 2.0f};
   REQUIRE(sorted.sort({longer.data(), 1}, false, 1000));
   REQUIRE(sorted.sort({shorter.data(), 1}, false, 2));

@@ -36,4 +36,21 @@ DIFFSORT_HD inline void clear_bits(std::uint32_t* word, std::uint32_t mask) {
 #endif
 }
 
+// The number of the highest, and of the lowest, bit that is set; the word is not 0.
+DIFFSORT_HD inline int highest_bit(std::uint32_t word) {
+#ifdef __CUDA_ARCH__
+  return 31 - __clz(static_cast<int>(word));
+#else
+  return 31 - __builtin_clz(word);
+#endif
+}
+
+DIFFSORT_HD inline int lowest_bit(std::uint32_t word) {
+#ifdef __CUDA_ARCH__
+  return __ffs(static_cast<int>(word)) - 1;
+#else
+  return __builtin_ctz(word);
+#endif
+}
+
 }  // namespace diffsort

@@ -70,7 +70,7 @@ T from_descending_key(typename SortKey<T>::Bits key) {
 }
 
 template <class T>
-class SortedRow {
+class SortedPairs {
   using Key = SortKey<T>;
   using Bits = typename Key::Bits;
   using Pair = typename Key::Pair;

@@ -1,0 +1,71 @@
+// A partition of a row into blocks, and the sums of each block.
+//
+// Blocks of at least two elements keep their sums at half their start, where no other block of that
+// kind can; the sums of a single element are its own.
+// Scratch: n / 2 sums, the tree of runs and the bits of starts: for float32 about 6 bytes per
+// element in l2 and 12 in kl and log_kl.
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/block_sums.h"
+#include "diffsort/host_device.h"
+#include "diffsort/parallel_row/run_tree.h"
+#include "diffsort/parallel_row/sorted_row.h"
+#include "diffsort/parallel_row/start_bits.h"
+
+namespace diffsort {
+
+// One row's memory.
+template <Regularization R>
+struct PartitionMemory {
+  std::uint32_t* bits;   // StartBits::words(n)
+  BlockSums<R>* tree;    // RunTree<R>::nodes(n)
+  BlockSums<R>* blocks;  // n / 2
+};
+
+struct Block {
+  std::int32_t start, end;
+
+  DIFFSORT_HD std::int32_t size() const { return end - start; }
+};
+
+template <Regularization R, class Row>
+struct Partition {
+  const Row& row;
+  StartBits starts;
+  RunTree<R> tree;
+  BlockSums<R>* blocks;
+
+  DIFFSORT_HD Partition(const Row& row, const PartitionMemory<R>& memory)
+      : row(row), starts(memory.bits, row.n), tree(memory.tree), blocks(memory.blocks) {}
+
+  DIFFSORT_HD Block block_of(std::int32_t i) const {
+    return block_of(i, static_cast<std::int32_t>(row.n));
+  }
+
+  // The same in a part of the row that ends at `limit`.
+  DIFFSORT_HD Block block_of(std::int32_t i, std::int32_t limit) const {
+    return {starts.prev(i), starts.next(i + 1, limit)};
+  }
+
+  DIFFSORT_HD BlockSums<R> sums_of(Block block) const {
+    return block.size() == 1 ? row.singleton(block.start) : blocks[block.start / 2];
+  }
+
+  DIFFSORT_HD void keep(Block block, const BlockSums<R>& sums) const {
+    if (block.size() > 1) blocks[block.start / 2] = sums;
+  }
+
+  DIFFSORT_HD BlockSums<R> sums_of_run(Block run) const {
+    return tree.sums(row, run.start, run.end);
+  }
+
+  // v(left) <= v(right), of runs with these sums.
+  DIFFSORT_HD bool pools(Block left, const BlockSums<R>& left_sums, Block right,
+                         const BlockSums<R>& right_sums) const {
+    return row.pools(left.start, left_sums, left.size(), right.start, right_sums, right.size());
+  }
+};
+
+}  // namespace diffsort

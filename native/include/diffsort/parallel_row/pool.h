@@ -1,0 +1,124 @@
+// The partition of a row into blocks by a team: leaves of 32 elements, then joins of halves.
+//
+// A row's steps, each of independent calls; rows may be pooled one by one, or many step by step:
+//     leaf      one thread pools a word of start bits sequentially
+//     join      for halves of 32, 64, ... elements: one thread takes a short pair, a warp takes a few
+//               long ones
+// Cost: O(n log n) at worst, O(n) as a rule; 1 + log2(n / 32) steps.
+// Scratch: see partition.h.
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/host_device.h"
+#include "diffsort/parallel_row/bridge.h"
+#include "diffsort/parallel_row/partition.h"
+
+namespace diffsort {
+
+constexpr std::int32_t kLeafLength = 32;      // what one word of start bits covers
+constexpr std::int32_t kSeriallyJoined = 32;  // halves of at most so many elements
+
+DIFFSORT_HD inline std::int64_t leaves(std::int64_t n) {
+  return (n + kLeafLength - 1) / kLeafLength;
+}
+
+// How many pairs of halves of `width` elements there are; the last right half may be shorter.
+DIFFSORT_HD inline std::int64_t pairs(std::int64_t n, std::int64_t width) {
+  return n > width ? (n - width + 2 * width - 1) / (2 * width) : 0;
+}
+
+DIFFSORT_HD inline Halves halves_of_pair(std::int64_t n, std::int64_t width, std::int64_t k) {
+  const std::int64_t centre = 2 * width * k + width;
+  const std::int64_t last = centre + width < n ? centre + width : n;
+  return {static_cast<std::int32_t>(centre - width), static_cast<std::int32_t>(centre),
+          static_cast<std::int32_t>(last)};
+}
+
+// Leaf k < leaves(n): the blocks of its elements, and the nodes of the tree within it.
+template <Regularization R, class Row>
+DIFFSORT_HD void pool_leaf(const Row& row, const PartitionMemory<R>& memory, std::int64_t k) {
+  const Partition<R, Row> partition(row, memory);
+  const auto first = static_cast<std::int32_t>(kLeafLength * k);
+  const auto last = static_cast<std::int32_t>(
+      row.n - first < kLeafLength ? row.n : std::int64_t{first} + kLeafLength);
+  std::uint32_t starts = 0;  // of the blocks before the current one
+  Block block{first, first + 1};
+  auto sums = row.singleton(first);
+  for (std::int32_t i = first + 1; i < last; ++i) {
+    const Block next{i, i + 1};
+    const auto next_sums = row.singleton(i);
+    if (!partition.pools(block, sums, next, next_sums)) {
+      partition.keep(block, sums);
+      starts |= std::uint32_t{1} << (block.start - first);
+      block = next;
+      sums = next_sums;
+      continue;
+    }
+    sums.absorb(next_sums, 1, row.shift(block.start, i));
+    block.end = i + 1;
+    while (starts != 0) {
+      const Block left{first + highest_bit(starts), block.start};
+      auto left_sums = partition.sums_of(left);
+      if (!partition.pools(left, left_sums, block, sums)) break;
+      left_sums.absorb(sums, block.size(), row.shift(left.start, block.start));
+      sums = left_sums;
+      block.start = left.start;
+      starts ^= std::uint32_t{1} << (block.start - first);
+    }
+  }
+  partition.keep(block, sums);
+  partition.starts.set_word(static_cast<std::int32_t>(k),
+                            starts | std::uint32_t{1} << (block.start - first));
+
+  for (std::int32_t size = RunTree<R>::kLeaf; size <= kLeafLength; size *= 2) {
+    for (std::int32_t i = first; i + size <= last; i += size) partition.tree.build(row, i, size);
+  }
+}
+
+// Joins pair k < pairs(n, width) of halves of `width` elements, by one thread.
+template <Regularization R, class Row>
+DIFFSORT_HD void join_pair(const Row& row, const PartitionMemory<R>& memory, std::int64_t width,
+                           std::int64_t k) {
+  const Partition<R, Row> partition(row, memory);
+  const Halves halves = halves_of_pair(row.n, width, k);
+  partition.tree.build(row, halves.first, 2 * width);
+  if (need_bridge(partition, halves)) build_bridge_serially(partition, halves);
+}
+
+// Joins `count` <= 32 pairs from pair k on: each lane looks whether one needs a bridge, and all
+// build those that do, one after another.
+template <Regularization R, class Row, class Lanes>
+DIFFSORT_HD void join_pairs(const Lanes& lanes, const Row& row, const PartitionMemory<R>& memory,
+                            std::int64_t width, std::int64_t k, std::int64_t count) {
+  const Partition<R, Row> partition(row, memory);
+  std::uint32_t needed = lanes.ballot([&](int lane) {
+    if (lane >= count || k + lane >= pairs(row.n, width)) return false;
+    const Halves halves = halves_of_pair(row.n, width, k + lane);
+    partition.tree.build(row, halves.first, 2 * width);
+    return need_bridge(partition, halves);
+  });
+  for (; needed != 0; needed &= needed - 1) {
+    const std::int64_t pair = k + lowest_bit(needed);
+    build_bridge(lanes, partition, halves_of_pair(row.n, width, pair));
+  }
+}
+
+template <Regularization R, class Team, class Row>
+DIFFSORT_HD void pool(Team& team, const Row& row, const PartitionMemory<R>& memory) {
+  team.for_each(leaves(row.n), [&](std::int64_t k) { pool_leaf(row, memory, k); });
+  for (std::int64_t width = kLeafLength; width < row.n; width *= 2) {
+    const std::int64_t count = pairs(row.n, width);
+    if (width <= kSeriallyJoined) {
+      team.for_each(count, [&](std::int64_t k) { join_pair(row, memory, width, k); });
+      continue;
+    }
+    // A few pairs per warp as long as that leaves work for all warps.
+    const std::int64_t group = count < 16 ? 1 : count < 256 ? count / 8 : 32;
+    team.for_each_lanes((count + group - 1) / group, [&](const auto& lanes, std::int64_t g) {
+      join_pairs(lanes, row, memory, width, g * group, group);
+    });
+  }
+}
+
+}  // namespace diffsort

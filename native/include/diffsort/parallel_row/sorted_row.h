@@ -1,0 +1,50 @@
+// What the algorithms of a row read: two sorted operands, and the sums of a few of their elements.
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/block_sums.h"
+#include "diffsort/host_device.h"
+
+namespace diffsort {
+
+// The i-th largest value of an operand; one without values is rho = (n, n-1, ..., 1).
+template <class T>
+struct SortedOperand {
+  const T* values;
+  std::int64_t n;
+
+  DIFFSORT_HD double operator()(std::int64_t i) const {
+    return values != nullptr ? static_cast<double>(values[i]) : static_cast<double>(n - i);
+  }
+};
+
+// A row of n elements, n <= 2^31 - 3. z(i) and w(i): the i-th largest of each, as double.
+template <Regularization R, class Z, class W>
+struct SortedRow {
+  std::int64_t n;
+  double strength;
+  Units units;
+  Z z;
+  W w;
+
+  DIFFSORT_HD BlockSums<R> singleton(std::int64_t i) const {
+    return BlockSums<R>::singleton(R == Regularization::kl ? w(i) : 0.0);
+  }
+
+  // Brings sums of a run that starts at j to element i < j.
+  DIFFSORT_HD typename BlockSums<R>::Shift shift(std::int64_t i, std::int64_t j) const {
+    const double left = w(i), right = w(j);
+    return {units, z(i), z(j), left == right ? 0.0 : left - right};
+  }
+
+  // Whether the run that starts at i is worth no more than the one that starts at j > i, so that they
+  // pool. At strength 0 equal z pool, whatever w is, and nothing else.
+  DIFFSORT_HD bool pools(std::int64_t i, const BlockSums<R>& left, std::int64_t left_size,
+                         std::int64_t j, const BlockSums<R>& right, std::int64_t right_size) const {
+    if (!(strength > 0.0)) return z(i) == z(j);
+    return BlockSums<R>::violates(left, left_size, right, right_size, shift(i, j));
+  }
+};
+
+}  // namespace diffsort

@@ -1,0 +1,127 @@
+// The starts of a row's blocks: a bitmap, and above it bitmaps of the words that are not empty.
+//
+// Level 0 has a bit for every element, each level above a bit for every word of the one below, up
+// to a level of one word. A search visits at most two words per level, mostly one in all.
+// At first each word holds a start, its first bit: filling the upper levels needs no reading.
+// Scratch: about n / 31 words of 32 bits; see words().
+//
+// Several ranges of elements may be worked on at once, each of 2^k elements from a multiple of 2^k
+// on and each beginning with a start. They share words, but no bits: those are cleared atomically,
+// and what one range clears no search in another one depends on.
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/host_device.h"
+
+namespace diffsort {
+
+class StartBits {
+ public:
+  DIFFSORT_HD StartBits(std::uint32_t* words, std::int64_t n)
+      : words_(words), n_(static_cast<std::int32_t>(n)) {}
+
+  // How many words of memory all levels take together.
+  DIFFSORT_HD static std::int64_t words(std::int64_t n) {
+    std::int64_t count = 0;
+    do {
+      n = (n + 31) / 32;
+      count += n;
+    } while (n > 1);
+    return count;
+  }
+
+  // Sets word k of level 0, and those above of which it is the first. To be called for every k.
+  DIFFSORT_HD void set_word(std::int32_t k, std::uint32_t bits) const {
+    words_[k] = bits;
+    std::uint32_t* words = words_;
+    for (int level = 0; size(level) > 1 && k % 32 == 0; ++level) {
+      const std::int32_t below = size(level) - k;  // words from the k-th on
+      words += size(level);
+      k /= 32;
+      words[k] = below < 32 ? before(below) : ~std::uint32_t{0};
+    }
+  }
+
+  // The last start at or before i; there is one.
+  DIFFSORT_HD std::int32_t prev(std::int32_t i) const {
+    const std::uint32_t* words = words_;
+    int level = 0;
+    std::uint32_t found = words[i / 32] & ~after(i % 32);
+    while (found == 0) {
+      words += size(level++);
+      i /= 32;
+      found = words[i / 32] & before(i % 32);
+    }
+    for (;;) {
+      i = i / 32 * 32 + highest_bit(found);
+      if (level == 0) return i;
+      words -= size(--level);
+      found = words[i];
+      i *= 32;
+    }
+  }
+
+  // The first start at or after i and before `limit`; otherwise `limit`, which is at most n.
+  DIFFSORT_HD std::int32_t next(std::int32_t i, std::int32_t limit) const {
+    if (i >= limit) return limit;
+    const std::uint32_t* words = words_;
+    int level = 0;
+    std::uint32_t found = words[i / 32] & ~before(i % 32);
+    while (found == 0) {
+      words += size(level++);
+      i /= 32;
+      if (i >= bit_at(level, limit - 1)) return limit;
+      found = words[i / 32] & after(i % 32);
+    }
+    for (;;) {
+      i = i / 32 * 32 + lowest_bit(found);
+      if (i > bit_at(level, limit - 1)) return limit;
+      if (level == 0) return i;
+      words -= size(--level);
+      found = words[i];
+      i *= 32;
+    }
+  }
+
+  // One of `lanes` shares of clearing the starts between `first`, a start that stays, and `last`: a
+  // start, or the end of the range.
+  DIFFSORT_HD void clear_between(int lane, int lanes, std::int32_t first, std::int32_t last) const {
+    std::uint32_t* words = words_;
+    std::int32_t end = n_;  // of the level, in bits
+    for (int level = 0; last - first > 1; ++level) {
+      const std::int32_t first_word = first / 32, last_word = last / 32;
+      if (lane == 0 && first_word == last_word) {
+        clear_bits(words + first_word, after(first % 32) & before(last % 32));
+      } else if (lane == 0) {
+        clear_bits(words + first_word, after(first % 32));
+        if (last % 32 > 0) clear_bits(words + last_word, before(last % 32));
+      }
+      for (std::int32_t k = first_word + 1 + lane; k < last_word; k += lanes) words[k] = 0;
+      first = first_word;
+      last = last == end ? size(level) : last_word;
+      end = size(level);
+      words += end;
+    }
+  }
+
+ private:
+  // Bits of a word before and after a position in it.
+  DIFFSORT_HD static std::uint32_t before(std::int32_t bit) {
+    return (std::uint32_t{1} << bit) - 1;
+  }
+  DIFFSORT_HD static std::uint32_t after(std::int32_t bit) { return ~std::uint32_t{1} << bit; }
+
+  // The bit of a level that stands for element i; levels may be beyond the last.
+  DIFFSORT_HD static std::int32_t bit_at(int level, std::int32_t i) {
+    return static_cast<std::int32_t>(std::int64_t{i} >> (5 * level));
+  }
+
+  // The words of a level.
+  DIFFSORT_HD std::int32_t size(int level) const { return bit_at(level + 1, n_ - 1) + 1; }
+
+  std::uint32_t* words_;
+  std::int32_t n_;
+};
+
+}  // namespace diffsort
