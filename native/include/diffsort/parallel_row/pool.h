@@ -1,10 +1,11 @@
-// The partition of a row into blocks by a team: leaves of 32 elements, then joins of halves.
+// The partition of a row into blocks by a team: leaves of 8 elements, then joins of halves.
 //
 // A row's steps, each of independent calls; rows may be pooled one by one, or many step by step:
-//     leaf      one thread pools a word of start bits sequentially
-//     join      for halves of 32, 64, ... elements: one thread takes a short pair, a warp takes a few
-//               long ones
-// Cost: O(n log n) at worst, O(n) as a rule; 1 + log2(n / 32) steps.
+//     fill        one thread fills a word of the upper levels of start bits
+//     pool_leaf   one thread pools a leaf sequentially
+//     join_pair   one thread joins two halves of 8, 16 or 32 elements
+//     join_pairs  a warp joins a few pairs of longer halves
+// Cost: O(n log n) at worst, O(n) as a rule; 2 + log2(n / 8) steps.
 // Scratch: see partition.h.
 #pragma once
 
@@ -16,11 +17,11 @@
 
 namespace diffsort {
 
-constexpr std::int32_t kLeafLength = 32;      // what one word of start bits covers
+constexpr std::int32_t kLeaf = 8;
 constexpr std::int32_t kSeriallyJoined = 32;  // halves of at most so many elements
 
 DIFFSORT_HD inline std::int64_t leaves(std::int64_t n) {
-  return (n + kLeafLength - 1) / kLeafLength;
+  return (n + kLeaf - 1) / kLeaf;
 }
 
 // How many pairs of halves of `width` elements there are; the last right half may be shorter.
@@ -35,13 +36,18 @@ DIFFSORT_HD inline Halves halves_of_pair(std::int64_t n, std::int64_t width, std
           static_cast<std::int32_t>(last)};
 }
 
-// Leaf k < leaves(n): the blocks of its elements, and the nodes of the tree within it.
+// How many pairs a warp takes at a time: lanes look at theirs together, but build bridges one by one.
+DIFFSORT_HD inline std::int64_t pairs_per_warp(std::int64_t pairs) {
+  return pairs < 16 ? 1 : pairs < 256 ? pairs / 8 : 32;
+}
+
+// Leaf k < leaves(n): the blocks of its elements, and its node of the tree.
 template <Regularization R, class Row>
 DIFFSORT_HD void pool_leaf(const Row& row, const PartitionMemory<R>& memory, std::int64_t k) {
   const Partition<R, Row> partition(row, memory);
-  const auto first = static_cast<std::int32_t>(kLeafLength * k);
-  const auto last = static_cast<std::int32_t>(
-      row.n - first < kLeafLength ? row.n : std::int64_t{first} + kLeafLength);
+  const auto first = static_cast<std::int32_t>(kLeaf * k);
+  const auto last =
+      static_cast<std::int32_t>(row.n - first < kLeaf ? row.n : std::int64_t{first} + kLeaf);
   std::uint32_t starts = 0;  // of the blocks before the current one
   Block block{first, first + 1};
   auto sums = row.singleton(first);
@@ -68,12 +74,9 @@ DIFFSORT_HD void pool_leaf(const Row& row, const PartitionMemory<R>& memory, std
     }
   }
   partition.keep(block, sums);
-  partition.starts.set_word(static_cast<std::int32_t>(k),
-                            starts | std::uint32_t{1} << (block.start - first));
-
-  for (std::int32_t size = RunTree<R>::kLeaf; size <= kLeafLength; size *= 2) {
-    for (std::int32_t i = first; i + size <= last; i += size) partition.tree.build(row, i, size);
-  }
+  partition.starts.set(static_cast<std::int32_t>(k),
+                       starts | std::uint32_t{1} << (block.start - first));
+  partition.tree.build(row, first, kLeaf);
 }
 
 // Joins pair k < pairs(n, width) of halves of `width` elements, by one thread.
@@ -104,21 +107,34 @@ DIFFSORT_HD void join_pairs(const Lanes& lanes, const Row& row, const PartitionM
   }
 }
 
+// Pools one part of a row, `length` = 8 * 2^k elements from the `part`-th multiple of it on. Words of
+// start bits are filled before; the parts have to be joined after.
 template <Regularization R, class Team, class Row>
-DIFFSORT_HD void pool(Team& team, const Row& row, const PartitionMemory<R>& memory) {
-  team.for_each(leaves(row.n), [&](std::int64_t k) { pool_leaf(row, memory, k); });
-  for (std::int64_t width = kLeafLength; width < row.n; width *= 2) {
-    const std::int64_t count = pairs(row.n, width);
+DIFFSORT_HD void pool_part(Team& team, const Row& row, const PartitionMemory<R>& memory,
+                           std::int64_t part, std::int64_t length) {
+  const std::int64_t first = part * length;
+  const std::int64_t n = row.n - first < length ? row.n - first : length;
+  team.for_each(leaves(n), [&](std::int64_t k) { pool_leaf(row, memory, first / kLeaf + k); });
+  for (std::int64_t width = kLeaf; width < n; width *= 2) {
+    const std::int64_t count = pairs(n, width), first_pair = first / (2 * width);
     if (width <= kSeriallyJoined) {
-      team.for_each(count, [&](std::int64_t k) { join_pair(row, memory, width, k); });
+      team.for_each(count, [&](std::int64_t k) { join_pair(row, memory, width, first_pair + k); });
       continue;
     }
-    // A few pairs per warp as long as that leaves work for all warps.
-    const std::int64_t group = count < 16 ? 1 : count < 256 ? count / 8 : 32;
+    const std::int64_t group = pairs_per_warp(count);
     team.for_each_lanes((count + group - 1) / group, [&](const auto& lanes, std::int64_t g) {
-      join_pairs(lanes, row, memory, width, g * group, group);
+      join_pairs(lanes, row, memory, width, first_pair + g * group, group);
     });
   }
+}
+
+template <Regularization R, class Team, class Row>
+DIFFSORT_HD void pool(Team& team, const Row& row, const PartitionMemory<R>& memory) {
+  const StartBits starts(memory.bits, row.n);
+  team.for_each(StartBits::upper_words(row.n), [&](std::int64_t k) { starts.fill(k); });
+  std::int64_t length = kLeaf;
+  while (length < row.n) length *= 2;
+  pool_part(team, row, memory, 0, length);
 }
 
 }  // namespace diffsort

@@ -2,7 +2,7 @@
 //
 // Level 0 has a bit for every element, each level above a bit for every word of the one below, up
 // to a level of one word. A search visits at most two words per level, mostly one in all.
-// At first each word holds a start, its first bit: filling the upper levels needs no reading.
+// At first each word holds a start, its first bit, so the upper levels start full.
 // Scratch: about n / 31 words of 32 bits; see words().
 //
 // Several ranges of elements may be worked on at once, each of 2^k elements from a multiple of 2^k
@@ -21,7 +21,7 @@ class StartBits {
   DIFFSORT_HD StartBits(std::uint32_t* words, std::int64_t n)
       : words_(words), n_(static_cast<std::int32_t>(n)) {}
 
-  // How many words of memory all levels take together.
+  // How many words of memory all levels take together, and those above level 0.
   DIFFSORT_HD static std::int64_t words(std::int64_t n) {
     std::int64_t count = 0;
     do {
@@ -30,16 +30,27 @@ class StartBits {
     } while (n > 1);
     return count;
   }
+  DIFFSORT_HD static std::int64_t upper_words(std::int64_t n) { return words(n) - (n + 31) / 32; }
 
-  // Sets word k of level 0, and those above of which it is the first. To be called for every k.
-  DIFFSORT_HD void set_word(std::int32_t k, std::uint32_t bits) const {
-    words_[k] = bits;
-    std::uint32_t* words = words_;
-    for (int level = 0; size(level) > 1 && k % 32 == 0; ++level) {
-      const std::int32_t below = size(level) - k;  // words from the k-th on
-      words += size(level);
-      k /= 32;
-      words[k] = below < 32 ? before(below) : ~std::uint32_t{0};
+  // Fills the k-th word above level 0. To be called for every k < upper_words(n), and before any
+  // start is cleared.
+  DIFFSORT_HD void fill(std::int64_t k) const {
+    std::uint32_t* const word = words_ + size(0) + k;
+    int level = 1;
+    for (; k >= size(level); ++level) k -= size(level);
+    const std::int64_t bits = size(level - 1) - 32 * k;
+    *word = bits < 32 ? before(static_cast<std::int32_t>(bits)) : ~std::uint32_t{0};
+  }
+
+  // Sets the starts among the 8 elements from the 8k-th on by the lowest bits of `starts`; that
+  // element is one. To be called for every k.
+  DIFFSORT_HD void set(std::int32_t k, std::uint32_t starts) const {
+    const std::int32_t bytes = (n_ + 7) / 8;
+    auto* const byte =
+        reinterpret_cast<unsigned char*>(words_);  // the lowest of a word comes first
+    byte[k] = static_cast<unsigned char>(starts);
+    if (k == bytes - 1) {
+      for (std::int32_t rest = bytes; rest % 4 != 0; ++rest) byte[rest] = 0;
     }
   }
 
@@ -47,17 +58,17 @@ class StartBits {
   DIFFSORT_HD std::int32_t prev(std::int32_t i) const {
     const std::uint32_t* words = words_;
     int level = 0;
-    std::uint32_t found = words[i / 32] & ~after(i % 32);
+    std::uint32_t found = load_bits(words + i / 32) & ~after(i % 32);
     while (found == 0) {
       words += size(level++);
       i /= 32;
-      found = words[i / 32] & before(i % 32);
+      found = load_bits(words + i / 32) & before(i % 32);
     }
     for (;;) {
       i = i / 32 * 32 + highest_bit(found);
       if (level == 0) return i;
       words -= size(--level);
-      found = words[i];
+      found = load_bits(words + i);
       i *= 32;
     }
   }
@@ -67,19 +78,19 @@ class StartBits {
     if (i >= limit) return limit;
     const std::uint32_t* words = words_;
     int level = 0;
-    std::uint32_t found = words[i / 32] & ~before(i % 32);
+    std::uint32_t found = load_bits(words + i / 32) & ~before(i % 32);
     while (found == 0) {
       words += size(level++);
       i /= 32;
       if (i >= bit_at(level, limit - 1)) return limit;
-      found = words[i / 32] & after(i % 32);
+      found = load_bits(words + i / 32) & after(i % 32);
     }
     for (;;) {
       i = i / 32 * 32 + lowest_bit(found);
       if (i > bit_at(level, limit - 1)) return limit;
       if (level == 0) return i;
       words -= size(--level);
-      found = words[i];
+      found = load_bits(words + i);
       i *= 32;
     }
   }
