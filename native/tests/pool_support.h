@@ -1,49 +1,84 @@
-// Sorted rows to pool with, and what the parallel and the sequential partition of one may differ in.
+// Rows pooled by teams, and by how much their partition may differ from the sequential one.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <limits>
-#include <random>
-#include <string>
+#include <type_traits>
 #include <vector>
 
 #include "diffsort/isotonic.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/team.h"
+#include "pool_cases.h"
 
 namespace diffsort::testing {
 
-// Both operands sorted, in descending order.
-struct SortedCase {
-  std::string name;
-  std::vector<double> z, w;
-  double strength = 1.0;
+// f(r) for every regularization, as decltype(r)::value.
+template <class F>
+void for_each_regularization(const F& f) {
+  f(std::integral_constant<Regularization, Regularization::l2>{});
+  f(std::integral_constant<Regularization, Regularization::kl>{});
+  f(std::integral_constant<Regularization, Regularization::log_kl>{});
+}
 
-  std::int64_t n() const { return static_cast<std::int64_t>(z.size()); }
-};
-
-// Operands that know how often they were read, and that nobody reads beyond them.
+// Reading beyond its ends throws. May count how often it is read.
 struct CheckedOperand {
   const std::vector<double>* values;
-  std::int64_t* reads;
+  std::int64_t* reads = nullptr;
 
   double operator()(std::int64_t i) const {
-    ++*reads;
+    if (reads != nullptr) ++*reads;
     return values->at(static_cast<std::size_t>(i));
   }
 };
 
+template <Regularization R, class Operand>
+SortedRow<R, Operand, Operand> row_of(const SortedCase& c, const Operand& z, const Operand& w) {
+  return {c.n(), c.strength, Units(c.n(), c.strength, z, w), z, w};
+}
+
+// Memory of exactly the sizes that the headers ask for, holding what must not be relied on.
+template <Regularization R>
+struct RowMemory {
+  std::vector<std::uint32_t> bits;
+  std::vector<BlockSums<R>> tree, blocks;
+
+  explicit RowMemory(std::int64_t n)
+      : bits(static_cast<std::size_t>(StartBits::words(n)), 0xdeadbeef),
+        tree(static_cast<std::size_t>(RunTree<R>::nodes(n))),
+        blocks(static_cast<std::size_t>(n / 2)) {}
+
+  PartitionMemory<R> get() { return {bits.data(), tree.data(), blocks.data()}; }
+};
+
 using Starts = std::vector<std::int32_t>;
+
+template <Regularization R, class Row>
+Starts starts_of(const Partition<R, Row>& partition) {
+  Starts starts;
+  for (std::int32_t i = 0; i < partition.row.n; i = partition.block_of(i).end) starts.push_back(i);
+  return starts;
+}
+
+// The starts that pool_row(row, memory) leaves.
+template <Regularization R, class PoolRow>
+Starts starts_after(const SortedCase& c, const PoolRow& pool_row) {
+  const auto row = row_of<R>(c, CheckedOperand{&c.z}, CheckedOperand{&c.w});
+  RowMemory<R> memory(c.n());
+  pool_row(row, memory.get());
+  return starts_of(Partition<R, std::decay_t<decltype(row)>>(row, memory.get()));
+}
+
+template <Regularization R, class Team>
+Starts pooled_starts(const SortedCase& c, Team& team) {
+  return starts_after<R>(c, [&](const auto& row, const auto& memory) { pool(team, row, memory); });
+}
 
 template <Regularization R>
 Starts sequential_starts(const SortedCase& c) {
-  const auto z = [&](std::int64_t i) { return c.z[static_cast<std::size_t>(i)]; };
-  const auto w = [&](std::int64_t i) { return c.w[static_cast<std::size_t>(i)]; };
   Pooling<R> pooling;
-  pooling.run(c.n(), c.strength, z, w);
+  pooling.run(c.n(), c.strength, CheckedOperand{&c.z}, CheckedOperand{&c.w});
   Starts starts;
   for (std::size_t b = 0; b < pooling.blocks(); ++b) {
     starts.push_back(static_cast<std::int32_t>(pooling.start(b)));
@@ -51,99 +86,82 @@ Starts sequential_starts(const SortedCase& c) {
   return starts;
 }
 
-// A row pooled by a team, in memory of exactly the sizes that the headers ask for.
-template <Regularization R>
-struct Pooled {
-  using Row = SortedRow<R, CheckedOperand, CheckedOperand>;
-
-  template <class Team>
-  Pooled(const SortedCase& c, Team& team)
-      : row{c.n(),
-            c.strength,
-            Units(c.n(), c.strength, CheckedOperand{&c.z, &reads}, CheckedOperand{&c.w, &reads}),
-            {&c.z, &reads},
-            {&c.w, &reads}},
-        bits(static_cast<std::size_t>(StartBits::words(c.n())), 0xdeadbeef),
-        tree(static_cast<std::size_t>(RunTree<R>::nodes(c.n()))),
-        blocks(static_cast<std::size_t>(c.n() / 2)) {
-    reads = 0;
-    pool(team, row, memory());
+// Whether doubles hold all that l2 computes: products of a difference of integers with two sizes.
+inline bool is_exact(const SortedCase& c) {
+  if (c.n() == 0) return true;
+  double range = 0.0;
+  for (const std::vector<double>* values : {&c.z, &c.w}) {
+    for (const double value : *values) {
+      if (std::isfinite(value) && 4.0 * value != std::floor(4.0 * value)) return false;
+      if (std::isfinite(value)) range = std::max(range, 4.0 * std::abs(value));
+    }
   }
+  int exponent;
+  if (c.strength > 0.0 && std::frexp(c.strength, &exponent) != 0.5) return false;
+  const auto size = static_cast<double>(c.n());
+  return range * (4.0 + 4.0 * c.strength) * size * size < 9e15;
+}
 
-  PartitionMemory<R> memory() { return {bits.data(), tree.data(), blocks.data()}; }
-  Partition<R, Row> partition() { return {row, memory()}; }
+// s_i - s_j of the operand as the solver means it.
+inline long double distance(const SortedCase& c, std::size_t i, std::size_t j) {
+  if (c.z[i] == c.z[j]) return 0.0L;
+  return (static_cast<long double>(c.z[i]) - c.z[j]) / c.strength;
+}
 
-  Starts starts() {
-    Starts found;
-    for (std::int32_t i = 0; i < row.n; i = partition().block_of(i).end) found.push_back(i);
-    return found;
-  }
-
-  std::int64_t reads = 0;  // of operands while pooling
-  Row row;
-  std::vector<std::uint32_t> bits;
-  std::vector<BlockSums<R>> tree, blocks;
-};
-
-// The value of the block [a, b), less s of its first element, which is infinite for infinite z.
+// The value of the block [a, b), less s_a.
 template <Regularization R>
 long double block_value(const SortedCase& c, std::size_t a, std::size_t b) {
   long double s_sum = 0.0L, w_sum = 0.0L;
   for (std::size_t i = a; i < b; ++i) {
-    const long double s =
-        c.z[i] == c.z[a] ? 0.0L : (static_cast<long double>(c.z[i]) - c.z[a]) / c.strength;
-    const long double w = c.w[i];
+    const long double s = distance(c, i, a), w = c.w[i];
     s_sum += R == Regularization::l2 ? s : std::exp(s);
     w_sum += R == Regularization::log_kl ? std::exp(w - c.w[a]) : w;
   }
-  const auto size = static_cast<long double>(b - a);
-  if (R == Regularization::l2) return (s_sum - w_sum) / size;
-  return std::log(s_sum) - std::log(w_sum) - (R == Regularization::log_kl ? c.w[a] : 0.0L);
+  if (R == Regularization::l2) return (s_sum - w_sum) / static_cast<long double>(b - a);
+  return std::log(s_sum) - std::log(w_sum) - (R == Regularization::log_kl ? c.w[a] : 0.0);
 }
 
-// How many near ties two partitions differ in; fails if they differ in more.
+// Whether two partitions differ in nothing but near ties.
 //
-// Between two starts that both have, one may have cut where the other has not: then the values must
-// agree within what rounding does to them. A comparison of blocks in a stretch of m elements, over
-// which s and w together range over D, rounds at most m times on the way to a sum of at most m terms
-// of at most D. In l2 this puts the mean off by m D epsilon, in kl the logarithm of a sum of
-// positive terms by m epsilon and the difference of s by D epsilon. Each join that this allows or
-// prevents may move the value by as much again, log2(m) times one into another: 4 covers both
-// partitions, both sides of a comparison; 64 the levels.
+// Between two starts that both have, all values that either has must then agree up to rounding. Let
+// these be m elements, over which s and w together range over D. A value of l2 is a mean: a sum of
+// at most m terms of at most D, which rounds at most m times to D m epsilon each, by m. In kl and
+// log_kl it is the logarithm of sums of at most m positive terms, each to (m + 2) epsilon, and a
+// difference of s and w, to D epsilon. A comparison errs by two such values; a wrong one moves the
+// value of a block by no more than that, and the next one starts from there, over log2(m) + 1 levels
+// in both partitions.
 template <Regularization R>
-bool agree_up_to_near_ties(const SortedCase& c, const Starts& a, const Starts& b) {
-  const long double epsilon = std::numeric_limits<double>::epsilon();
-  const auto n = static_cast<std::size_t>(c.n());
+bool differ_in_near_ties_only(const SortedCase& c, const Starts& a, const Starts& b) {
+  const auto n = static_cast<std::int32_t>(c.n());
   std::size_t i = 0, j = 0;
-  const auto at = [&](const Starts& starts, std::size_t k) {
-    return k < starts.size() ? static_cast<std::size_t>(starts[k]) : n;
+  const auto next = [&](const Starts& starts, std::size_t& k) {
+    return ++k < starts.size() ? starts[k] : n;
   };
   while (i < a.size() && j < b.size()) {
-    const std::size_t first = at(a, i);  // common to both
-    std::vector<std::size_t> cuts{first};
-    std::size_t p = at(a, ++i), q = at(b, ++j);
+    Starts cuts{a[i]};  // of either, from one that is common to the next
+    std::int32_t p = next(a, i), q = next(b, j);
     while (p != q) {
+      cuts.push_back(std::min(p, q));
       if (p < q) {
-        cuts.push_back(p);
-        p = at(a, ++i);
+        p = next(a, i);
       } else {
-        cuts.push_back(q);
-        q = at(b, ++j);
+        q = next(b, j);
       }
     }
-    const std::size_t last = p;
     if (cuts.size() == 1) continue;
-    const long double range = (static_cast<long double>(c.z[first]) - c.z[last - 1]) / c.strength +
-                              c.w[first] - c.w[last - 1];
-    if (!std::isfinite(static_cast<double>(range))) return false;
+    cuts.push_back(p);
+    const auto first = static_cast<std::size_t>(cuts.front()), last = static_cast<std::size_t>(p);
+    const long double range = distance(c, first, last - 1) + c.w[first] - c.w[last - 1];
     const auto m = static_cast<long double>(last - first);
-    const long double slack = 64 * 4 * epsilon * (R == Regularization::l2 ? m * range : m + range);
+    const long double rounding = std::numeric_limits<double>::epsilon() *
+                                 (R == Regularization::l2 ? m * range : m + 2 + range);
+    const long double slack = 2 * 2 * (std::log2(m) + 1) * rounding;
     const long double whole = block_value<R>(c, first, last);
-    cuts.push_back(last);
     for (std::size_t k = 0; k + 1 < cuts.size(); ++k) {
-      const long double shift = (static_cast<long double>(c.z[cuts[k]]) - c.z[first]) / c.strength;
-      const long double part = block_value<R>(c, cuts[k], cuts[k + 1]) + shift;
-      if (!(std::abs(part - whole) <= slack)) return false;
+      const auto start = static_cast<std::size_t>(cuts[k]);
+      const auto end = static_cast<std::size_t>(cuts[k + 1]);
+      const long double value = block_value<R>(c, start, end) + distance(c, start, first);
+      if (!(std::abs(value - whole) <= slack)) return false;
     }
   }
   return true;
