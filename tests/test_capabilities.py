@@ -2,6 +2,8 @@
 
 import contextlib
 
+import _diffsort_native as native
+import gpu
 import numpy as np
 import pytest
 from backends import JAX
@@ -29,6 +31,8 @@ def array(backend, dtype):
     if backend == "jax":
         jax = pytest.importorskip("jax", minversion="0.4.31")
         return jax.numpy.array([3, 1, 2]).astype(dtype)
+    if backend == "cupy":
+        return gpu.cupy().array([3, 1, 2]).astype(dtype)
     torch = pytest.importorskip("torch", minversion="2.6")
     return torch.tensor([3, 1, 2]).to(getattr(torch, dtype))
 
@@ -43,8 +47,10 @@ def dtypes_of(row):
 
 
 def solver_of(row):
-    """The choice that takes a row's path; for torch's other devices, on the CPU."""
-    return "fallback" if row.path.startswith("fallback") or row.device != "cpu" else "native"
+    """The choice that takes a row's path; other devices of torch and JAX are stood for by the CPU,
+    and tests/gpu is about those with a kernel."""
+    elsewhere = row.device != "cpu" and row.backend != "cupy"
+    return "fallback" if row.path.startswith("fallback") or elsewhere else "native"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,12 @@ def test_every_backend_has_its_rows_and_devices():
     listed = {row.backend for row in capabilities.TABLE}
     assert listed == {*capabilities.PACKAGES, *capabilities.STANDARD}
     for backend in capabilities.PACKAGES:
-        assert {dtype for row in rows(backend) for dtype in dtypes_of(row)} == {*FLOATS, *INTEGERS}
-        assert capabilities.devices(backend) == ("cpu",)
+        dtypes = {dtype for row in rows(backend) for dtype in dtypes_of(row)}
+        missing = {"bfloat16"} if backend == "cupy" else set()  # which it does not know
+        assert dtypes == {*FLOATS, *INTEGERS} - missing
+    cuda = () if native.cuda_library is None else ("cuda",)
+    assert capabilities.devices("numpy") == ("cpu",)
+    assert capabilities.devices("torch") == capabilities.devices("jax") == ("cpu", *cuda)
+    assert capabilities.devices("cupy") == cuda
     for backend in capabilities.STANDARD:
         assert capabilities.devices(backend) == ()

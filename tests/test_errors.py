@@ -1,5 +1,7 @@
 """Bad input: the right error, with the function, the argument and what came in its message."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,6 @@ BAD_OPTIONS = {
     "regularization type": ("regularization", 2, ValueError, ['"l2"', '"kl"', "2"]),
     "backend name": ("backend", "tensorflow", ValueError, ['"numpy"', '"torch"', "'tensorflow'"]),
     "backend type": ("backend", np, ValueError, ['"numpy"', '"torch"', "module"]),
-    "backend to come": ("backend", "cupy", errors.MissingBackendError, ['"cupy"']),
     "axis too large": ("axis", 2, ValueError, ["2 dimensions", "2."]),
     "axis too small": ("axis", -3, ValueError, ["2 dimensions", "-3"]),
     "axis a float": ("axis", 1.0, TypeError, ["integer", "1.0"]),
@@ -251,6 +252,16 @@ def test_unknown_solver(choice):
     with pytest.raises(ValueError, match="set_solver: solver must be one of") as raised:
         diffsort.set_solver(choice)
     check_message(raised, '"auto"', '"native"', '"fallback"', repr(choice))
+
+
+@ops
+def test_backend_that_is_not_installed(op, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # what it takes to make an import fail
+    monkeypatch.delitem(sys.modules, "diffsort.backends.cupy", raising=False)
+    monkeypatch.delattr("diffsort.backends.cupy", raising=False)
+    with pytest.raises(errors.MissingBackendError) as raised:
+        call(op, backend="cupy")
+    check_message(raised, f'{op}: backend "cupy" needs the package cupy', "[cupy]")
 
 
 def test_unknown_show_config_mode():

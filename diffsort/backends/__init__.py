@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from diffsort.backends.capabilities import PACKAGES, PLANNED
+from diffsort.backends.capabilities import PACKAGES
 from diffsort.core.spec import Spec
 from diffsort.errors import BackendMismatchError, MissingBackendError
 
@@ -60,8 +60,8 @@ def _owner_of(function: str, argument: str, array_type: type, backend: str | Non
     framework = _framework_of(array_type)
     if framework == "unknown":
         raise TypeError(
-            f"{function}: {argument} must be an array of NumPy, torch or JAX, a sequence or a "
-            f"number, got {_name(array_type)}. Convert it first, for example with numpy.asarray."
+            f"{function}: {argument} must be an array of NumPy, torch, JAX or CuPy, a sequence or "
+            f"a number, got {_name(array_type)}. Convert it first, for example with numpy.asarray."
         )
     if backend is not None:
         owner = load(function, backend)
@@ -78,14 +78,9 @@ def _owner_of(function: str, argument: str, array_type: type, backend: str | Non
 
 def load(function: str, name: str) -> Backend:
     """The backend module of that name."""
-    if not isinstance(name, str) or name not in (*PACKAGES, *PLANNED):
+    if not isinstance(name, str) or name not in PACKAGES:
         known = ", ".join(f'"{key}"' for key in PACKAGES)
         raise ValueError(f"{function}: backend must be None or one of {known}, got {name!r}.")
-    if name in PLANNED:
-        raise MissingBackendError(
-            f'{function}: backend "{name}" is not part of this version, which has '
-            f"{' and '.join(PACKAGES)}. Convert the array to one of these."
-        )
     try:
         return _module(name)
     except ImportError as error:
@@ -106,6 +101,10 @@ def _module(name: str) -> Backend:
         from diffsort.backends import jax
 
         return jax
+    if name == "cupy":
+        from diffsort.backends import cupy
+
+        return cupy
     if name == "array_api":
         from diffsort.backends import array_api
 

@@ -24,6 +24,26 @@ def _cpu(backend: str, promoted: str) -> tuple[Capability, ...]:
     )
 
 
+def _cuda(backend: str, promoted: str, *halves: str) -> tuple[Capability, ...]:
+    """With the CUDA library in the build. Which devices it has kernels for, it says itself."""
+    if native.cuda_library is None:
+        return ()
+    return (
+        Capability(backend, "cuda", "float64", "native"),
+        Capability(backend, "cuda", "float32", "native, sums in float64"),
+        *(Capability(backend, "cuda", half, "native in float32") for half in halves),
+        Capability(backend, "cuda", "integers, bool", f"promoted to {promoted}"),
+    )
+
+
+def _cupy(promoted: str) -> tuple[Capability, ...]:
+    """CuPy has no bfloat16."""
+    return _cuda("cupy", promoted, "float16") or (
+        *_fallback("cupy", "cuda", promoted),
+        Capability("cupy", "cuda", "float16", "fallback in float32"),
+    )
+
+
 def _fallback(backend: str, device: str, promoted: str) -> tuple[Capability, ...]:
     return (
         Capability(backend, device, "float64", "fallback"),
@@ -41,24 +61,34 @@ def _fallback_of_halves(backend: str, device: str) -> tuple[Capability, ...]:
 
 def _jax(promoted: str) -> tuple[Capability, ...]:
     """A build without the headers of XLA's FFI has no kernel for JAX."""
-    kernels, others = (_cpu("jax", promoted), "others") if native.xla_handlers else ((), "any")
-    return (*kernels, *_fallback("jax", others, promoted), *_fallback_of_halves("jax", others))
+    if not native.xla_handlers:
+        return (*_fallback("jax", "any", promoted), *_fallback_of_halves("jax", "any"))
+    return (
+        *_cpu("jax", promoted),
+        *_cuda("jax", promoted, *_HALVES),
+        *_fallback("jax", "others", promoted),
+        *_fallback_of_halves("jax", "others"),
+    )
+
+
+_HALVES = ("float16", "bfloat16")
 
 
 # Every operator runs on every row of this table; diffsort.set_solver can force the fallback.
 TABLE: tuple[Capability, ...] = (
     *_cpu("numpy", "float64"),
     *_cpu("torch", "torch.get_default_dtype()"),
+    *_cuda("torch", "torch.get_default_dtype()", *_HALVES),
     *_fallback("torch", "others", "torch.get_default_dtype()"),
     *_fallback_of_halves("torch", "others"),
     *_jax("float32, or float64 with x64"),
+    *_cupy("float64"),
     # Arrays of any other library with the array API standard.
     *_fallback("array_api", "any", "the default of the library"),
 )
 
 # Backends that can be named, with the package that each needs.
-PACKAGES = {"numpy": "numpy", "torch": "torch", "jax": "jax"}
-PLANNED = ("cupy",)
+PACKAGES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "cupy": "cupy"}
 
 # The package with which arrays of libraries without a backend of their own are served.
 STANDARD = {"array_api": "array_api_compat"}

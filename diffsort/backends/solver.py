@@ -18,15 +18,24 @@ _warned: set[tuple[str, str]] = set()
 
 
 def use_native(
-    function: str, argument: str, backend: str, device: str, what: str, has_kernel: bool
+    function: str,
+    argument: str,
+    backend: str,
+    device: str,
+    what: str,
+    has_kernel: bool,
+    reason: str | None = None,
 ) -> bool:
-    """Whether the native solver is to be used; `what` describes the array, for messages.
+    """Whether the native solver is to be used; `what` describes the array, and `reason` says why
+    there is no kernel for it, for messages.
 
     Where there is no kernel, "auto" warns once per backend and device, and "native" raises.
     """
     if requested == "fallback" or has_kernel:
         return requested != "fallback"
     kernels = ", ".join(capabilities.devices(backend)) or "no device"
+    if reason is not None:
+        kernels += f" ({reason})"
     if requested == "native":
         raise MissingKernelError(
             f"{function}: {argument} is {what}, but this build has kernels for: {kernels}. Allow "

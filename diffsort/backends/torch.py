@@ -15,11 +15,10 @@ these are formulas again: `diffsort.core.isotonic.vjp`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-import _diffsort_native as native
 import numpy as np
 import torch
 from array_api_compat import torch as xp
@@ -28,6 +27,7 @@ from torch.autograd import forward_ad
 
 from diffsort.backends import check_framework, solver, threads
 from diffsort.backends import numpy as numpy_backend
+from diffsort.backends.kernels import Cpu, Cuda, Point, cuda_problem
 from diffsort.core import fallback, isotonic
 from diffsort.core.blocks import SegmentBlocks
 from diffsort.core.spec import (
@@ -96,7 +96,7 @@ def project(spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any) -> Te
     z, w, dtype = _operands(spec, z, w)
     values = _present(z, w)
     strength = _strength(spec, strength, values)
-    if solver.requested != "fallback" and _is_plain(z, w, strength):
+    if solver.requested != "fallback" and _is_plain(z, w, strength) and _has_kernel(values):
         result = _project_fast(spec, z, w, strength)
     else:
         result = _project_reference(spec, z, w, strength)
@@ -253,9 +253,11 @@ def _is_plain(*tensors: Tensor | float | None) -> bool:
 
 
 def _is_readable(tensor: Tensor) -> bool:
-    """Whether its numbers can be looked at."""
-    return not _is_transformed() and (
-        _is_plain_tensor(tensor) or (isinstance(tensor, torch.nn.Parameter) and tensor.is_cpu)
+    """Whether its numbers can be looked at, without a wait for another device."""
+    return (
+        tensor.is_cpu
+        and not _is_transformed()
+        and (_is_plain_tensor(tensor) or isinstance(tensor, torch.nn.Parameter))
     )
 
 
@@ -272,7 +274,7 @@ def _is_transformed() -> bool:
 def _is_plain_tensor(tensor: Tensor) -> bool:
     return (
         type(tensor) in _PLAIN_TYPES
-        and tensor.is_cpu
+        and (tensor.is_cpu or tensor.is_cuda)
         and torch._C._has_storage(tensor)  # not so in the autograd engine's own batching
         and not tensor._is_zerotensor()  # autograd's zeros, which take no memory
     )
@@ -357,13 +359,30 @@ def _project_reference(
 
 
 def _use_native(spec: Spec, values: Tensor) -> bool:
-    if values.device.type in _WITH_KERNEL:
+    missing = _missing_kernel(values)
+    if missing is None:
         return solver.requested != "fallback"
     what = f"{values.dtype} on {values.device}"
-    return solver.use_native(spec.function, spec.argument, NAME, values.device.type, what, False)
+    return solver.use_native(
+        spec.function, spec.argument, NAME, values.device.type, what, False, missing
+    )
 
 
-_WITH_KERNEL = ("cpu", "meta")
+def _has_kernel(values: Tensor) -> bool:
+    return _missing_kernel(values) is None
+
+
+def _missing_kernel(values: Tensor) -> str | None:
+    """Why there is no kernel for the device of a tensor; None: there is one."""
+    device = values.device
+    if device.type in _ALWAYS_WITH_KERNEL:
+        return None
+    if device.type == "cuda" and torch.version.hip is None:
+        return cuda_problem(device.index or 0)
+    return f"there are none for {device.type}"
+
+
+_ALWAYS_WITH_KERNEL = ("cpu", "meta")
 
 
 def _strength_rows(strength: float | Tensor, values: Tensor) -> Tensor:
@@ -394,7 +413,7 @@ for _name in ("blocks", "fallback_blocks"):
     )
 
 
-def _blocks_cpu(
+def _blocks_native(
     z: Tensor | None,
     w: Tensor | None,
     strength: Tensor,
@@ -403,21 +422,12 @@ def _blocks_cpu(
     z_sign: float,
     w_sign: float,
 ) -> tuple[Tensor, Tensor]:
-    block_z, block_w = _blocks_fake(z, w, strength)
-    native.project(
-        _native(z),
-        _native(w),
-        _native(strength),
-        axis,
-        regularization,
-        z_sign,
-        w_sign,
-        None,
-        block_z,
-        block_w,
-        _threads(),
-    )
-    return block_z, block_w
+    spec = Spec("", "", axis, regularization, z_sign, w_sign)
+    kernels = _kernels(_present(z, w))
+    _, block_z, block_w = kernels.project(spec, z, w, strength, False, True, True)
+    assert block_z is not None
+    assert block_w is not None
+    return block_z.contiguous(), block_w.contiguous()
 
 
 def _blocks_anywhere(
@@ -467,7 +477,8 @@ def _blocks_vmap(
     return operator(*operands, *args[3:]), (0, 0)
 
 
-_library.impl("blocks", _blocks_cpu, "CPU")
+for _device in ("CPU", "CUDA"):
+    _library.impl("blocks", _blocks_native, _device)
 _library.impl("fallback_blocks", _blocks_anywhere, "CompositeExplicitAutograd")
 for _operator in (torch.ops.diffsort.blocks, torch.ops.diffsort.fallback_blocks):
     _qualified = _operator._qualified_op_name
@@ -478,8 +489,59 @@ for _operator in (torch.ops.diffsort.blocks, torch.ops.diffsort.fallback_blocks)
 # --- the fast road --------------------------------------------------------------------------------
 
 
-def _threads() -> int:
-    return threads.requested or torch.get_num_threads()
+class _Memory:
+    """Tensors as the native module has them: see `kernels.CudaMemory`."""
+
+    int32, float64 = torch.int32, torch.float64
+
+    @staticmethod
+    def empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=like.device)
+
+    @staticmethod
+    def zeros(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=like.device)
+
+    @staticmethod
+    def lend(tensor: Any) -> Any:
+        """As DLPack exports it, which knows neither gradients nor the lazy negative bit."""
+        if not isinstance(tensor, Tensor):
+            return tensor
+        if tensor.requires_grad:
+            tensor = tensor.detach()
+        return tensor.resolve_neg() if tensor.is_neg() else tensor
+
+    @staticmethod
+    def moveaxis(tensor: Tensor, source: int, destination: int) -> Tensor:
+        return tensor.movedim(source, destination)
+
+    @staticmethod
+    def broadcast(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return tensor.expand(shape)
+
+    @staticmethod
+    def dense(tensor: Tensor) -> Tensor:
+        return tensor.contiguous()
+
+    @staticmethod
+    def strides(tensor: Tensor) -> tuple[int, ...]:
+        return tensor.stride()
+
+    @staticmethod
+    def stream(like: Tensor) -> int:
+        return int(torch.cuda.current_stream(like.device).cuda_stream)
+
+    @staticmethod
+    def on_device(like: Tensor) -> AbstractContextManager[Any]:
+        return nullcontext()  # `empty` says the device
+
+
+_cpu = Cpu(_Memory(), lambda: threads.requested or torch.get_num_threads())
+_cuda = Cuda(_Memory())
+
+
+def _kernels(values: Tensor) -> Cpu | Cuda:
+    return _cuda if values.is_cuda else _cpu
 
 
 def _project_fast(
@@ -492,43 +554,13 @@ def _project_fast(
     ):
         result: Tensor = _Projection.apply(z, w, strength, spec)
         return result
-    return _solve(spec, z, w, strength, None, None)
+    solved = _kernels(_present(z, w)).project(spec, z, w, _in_double(strength))[0]
+    assert solved is not None
+    return solved
 
 
-def _solve(
-    spec: Spec,
-    z: Tensor | None,
-    w: Tensor | None,
-    strength: float | Tensor,
-    block_z: Tensor | None,
-    block_w: Tensor | None,
-) -> Tensor:
-    values = _present(z, w)
-    result = torch.empty_like(values, memory_format=torch.contiguous_format)
-    native.project(
-        _native(z),
-        _native(w),
-        _native_strength(strength),
-        *spec[2:],
-        result,
-        block_z,
-        block_w,
-        _threads(),
-    )
-    return result
-
-
-def _native(tensor: Tensor | None) -> Tensor | None:
-    """As DLPack exports it, which knows neither gradients nor the lazy negative bit."""
-    if tensor is None:
-        return None
-    if tensor.requires_grad:
-        tensor = tensor.detach()
-    return tensor.resolve_neg() if tensor.is_neg() else tensor
-
-
-def _native_strength(strength: float | Tensor) -> float | Tensor | None:
-    return _native(strength.to(torch.float64)) if isinstance(strength, Tensor) else strength
+def _in_double(strength: float | Tensor) -> float | Tensor:
+    return strength.to(torch.float64) if isinstance(strength, Tensor) else strength
 
 
 class _Projection(torch.autograd.Function):
@@ -538,11 +570,11 @@ class _Projection(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor | None, w: Tensor | None, strength: float | Tensor, spec: Spec
     ) -> Tensor:
-        values = _present(z, w)
         _, needs_w, needs_strength, _ = ctx.needs_input_grad
-        block_z = torch.empty(values.shape, dtype=torch.int32)
-        block_w = torch.empty_like(block_z) if needs_w else None
-        result = _solve(spec, z, w, strength, block_z, block_w)
+        result, block_z, block_w = _kernels(_present(z, w)).project(
+            spec, z, w, _in_double(strength), True, True, needs_w
+        )
+        assert result is not None
         # No more is kept than the derivatives read.
         ctx.save_for_backward(
             z if needs_strength or (needs_w and spec.regularization == KL) else None,
@@ -583,27 +615,9 @@ def _vjp_native(
     block_z: Tensor,
     block_w: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    shape = cotangent.shape
-    z_cotangent = torch.empty(shape, dtype=cotangent.dtype) if needs[0] else None
-    w_cotangent = torch.empty(shape, dtype=cotangent.dtype) if needs[1] else None
-    strength_cotangent = None
-    if needs[2]:
-        rows = list(shape)
-        rows[spec.axis] = 1
-        strength_cotangent = torch.empty(rows, dtype=torch.float64)
-    native.project_vjp(
-        _native(z),
-        _native(w),
-        _native(result),
-        block_z,
-        block_w,
-        _native_strength(strength),
-        *spec[2:],
-        _native(cotangent),
-        z_cotangent,
-        w_cotangent,
-        strength_cotangent,
-        _threads(),
+    at = Point(z, w, result, block_z, block_w, _in_double(strength))
+    z_cotangent, w_cotangent, strength_cotangent = _kernels(cotangent).vjp(
+        spec, at, cotangent, *needs[:3]
     )
     if strength_cotangent is not None:
         strength_cotangent = _like_strength(strength_cotangent, strength)

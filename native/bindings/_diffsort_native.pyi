@@ -7,6 +7,7 @@ __version__: str
 cuda: str
 # Handlers of XLA's FFI by target name, and the FFI's version; empty and None if built without them.
 xla_handlers: dict[str, Any]
+xla_cuda_handlers: dict[str, Any]  # of the platform CUDA; they call the CUDA library
 xla_ffi_version: tuple[int, int] | None
 
 def set_xla_threads(threads: int) -> None: ...  # 0: as many as the machine runs at once

@@ -194,6 +194,7 @@ NB_MODULE(_diffsort_native, m) {
   bind_xla(m);
 #else
   m.attr("xla_handlers") = nb::dict();
+  m.attr("xla_cuda_handlers") = nb::dict();
   m.attr("xla_ffi_version") = nb::none();
   m.def("set_xla_threads", [](int) {}, "threads"_a);
 #endif

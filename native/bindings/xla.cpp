@@ -1,8 +1,4 @@
 // Handlers for XLA's typed FFI on the CPU: the three functions of projection.h as custom calls.
-//
-// Operands and results are dense, row-major, of one shape; the strength has length 1 along the
-// axis. Which of them are there is told by the attributes `operands` and `results`, whose bits
-// follow the order in which the handlers below read them. An absent z or w stands for rho.
 #include "xla.h"
 
 #include <atomic>
@@ -16,7 +12,7 @@
 #include <vector>
 
 #include "diffsort/projection.h"
-#include "xla/ffi/api/ffi.h"
+#include "xla_call.h"
 
 namespace nb = nanobind;
 namespace ffi = xla::ffi;
@@ -73,34 +69,6 @@ struct xla::ffi::CtxDecoding<diffsort::XlaPool> {
 namespace diffsort {
 namespace {
 
-// The array arguments of a call, read one after the other: each bit of `present` is one of them.
-template <class Source>
-class Reader {
- public:
-  Reader(const Source& source, std::int64_t present) : source_(source), present_(present) {}
-
-  std::optional<ffi::AnyBuffer> next() {
-    const bool present = (present_ & 1) != 0;
-    present_ >>= 1;
-    if (!present) return std::nullopt;
-    return get(source_, index_++);
-  }
-
- private:
-  static ffi::AnyBuffer get(const ffi::RemainingArgs& source, std::size_t index) {
-    return source.get<ffi::AnyBuffer>(index).value();
-  }
-  static ffi::AnyBuffer get(const ffi::RemainingRets& source, std::size_t index) {
-    return *source.get<ffi::AnyBuffer>(index).value();
-  }
-
-  const Source& source_;
-  std::int64_t present_;
-  std::size_t index_ = 0;
-};
-
-using Buffer = std::optional<ffi::AnyBuffer>;
-
 // The rows of an array of the common shape; axis is negative.
 RowSpace row_space(const ffi::AnyBuffer& array, std::int64_t axis) {
   const auto dims = array.dimensions();
@@ -146,13 +114,6 @@ PerRow per_row(const ffi::AnyBuffer& array, std::int64_t axis) {
   return result;
 }
 
-// Attributes that every call has.
-struct Options {
-  std::int64_t axis, regularization;
-  double z_sign, w_sign;
-  std::int64_t operands, results;
-};
-
 Problem problem_of(const Options& options, const ffi::AnyBuffer& shaped, const Buffer& strength) {
   if (!strength) throw std::invalid_argument("the strength is missing");
   const auto ndim = static_cast<std::int64_t>(shaped.dimensions().size());
@@ -174,7 +135,7 @@ Problem problem_of(const Options& options, const ffi::AnyBuffer& shaped, const B
 // Calls body with a null pointer of the floating type of `array`; exceptions become XLA errors.
 template <class Body>
 ffi::Error with_float_type(const ffi::AnyBuffer& array, const Body& body) {
-  try {
+  return guarded([&] {
     switch (array.element_type()) {
       case ffi::DataType::F32:
         body(static_cast<float*>(nullptr));
@@ -185,11 +146,7 @@ ffi::Error with_float_type(const ffi::AnyBuffer& array, const Body& body) {
       default:
         return ffi::Error::InvalidArgument("diffsort: arrays must hold float32 or float64");
     }
-  } catch (const std::bad_alloc&) {
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "diffsort: no memory for the scratch");
-  } catch (const std::exception& error) {
-    return ffi::Error::Internal(std::string("diffsort: ") + error.what());
-  }
+  });
 }
 
 ffi::Error project_handler(const Workers& workers, ffi::RemainingArgs args, ffi::RemainingRets rets,
@@ -213,27 +170,19 @@ ffi::Error project_handler(const Workers& workers, ffi::RemainingArgs args, ffi:
   });
 }
 
-// Where the linear maps are taken: the operands that follow the directions of jvp and vjp.
-struct Point {
-  Buffer z, w, result, block_z, block_w, strength;
-
-  explicit Point(Reader<ffi::RemainingArgs>& in) {
-    for (Buffer* operand : {&z, &w, &result, &block_z, &block_w, &strength}) *operand = in.next();
-  }
-
-  template <class T>
-  Linearization<T> at(std::int64_t axis) const {
-    return {rows<const T>(z, axis), rows<const T>(w, axis), rows<const T>(result, axis),
-            rows<const std::int32_t>(block_z, axis), rows<const std::int32_t>(block_w, axis)};
-  }
-};
+template <class T>
+Linearization<T> linearization(const XlaPoint& point, std::int64_t axis) {
+  return {rows<const T>(point.z, axis), rows<const T>(point.w, axis),
+          rows<const T>(point.result, axis), rows<const std::int32_t>(point.block_z, axis),
+          rows<const std::int32_t>(point.block_w, axis)};
+}
 
 ffi::Error jvp_handler(const Workers& workers, ffi::RemainingArgs args, ffi::RemainingRets rets,
                        Options options) {
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer dz = in.next(), dw = in.next(), dstrength = in.next();
-  const Point point(in);
+  const XlaPoint point(in);
   const Buffer tangent = out.next();
   return with_float_type(tangent.value(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
@@ -245,7 +194,7 @@ ffi::Error jvp_handler(const Workers& workers, ffi::RemainingArgs args, ffi::Rem
     tangents.has_strength = dstrength.has_value();
     if (dstrength) tangents.strength = per_row(*dstrength, axis);
     tangents.out = rows<T>(tangent, axis);
-    project_jvp(problem, point.at<T>(axis), tangents, workers);
+    project_jvp(problem, linearization<T>(point, axis), tangents, workers);
   });
 }
 
@@ -278,7 +227,7 @@ ffi::Error vjp_handler(const Workers& workers, ffi::RemainingArgs args, ffi::Rem
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer cotangent = in.next();
-  const Point point(in);
+  const XlaPoint point(in);
   const Buffer z = out.next(), w = out.next(), strength = out.next();
   return with_float_type(cotangent.value(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
@@ -290,7 +239,7 @@ ffi::Error vjp_handler(const Workers& workers, ffi::RemainingArgs args, ffi::Rem
     cotangents.z = rows<T>(z, axis);
     cotangents.w = rows<T>(w, axis);
     cotangents.strength = per_row_result.rows_to_write();
-    project_vjp(problem, point.at<T>(axis), cotangents, workers);
+    project_vjp(problem, linearization<T>(point, axis), cotangents, workers);
     per_row_result.finish();
   });
 }
@@ -301,16 +250,7 @@ using Implementation = ffi::Error (*)(const Workers&, ffi::RemainingArgs, ffi::R
 template <Implementation implementation>
 XLA_FFI_Error* handle(XLA_FFI_CallFrame* frame) {
   static auto* const handler =
-      ffi::Ffi::Bind()
-          .Ctx<XlaPool>()
-          .RemainingArgs()
-          .RemainingRets()
-          .Attr<std::int64_t>("axis")
-          .Attr<std::int64_t>("regularization")
-          .Attr<double>("z_sign")
-          .Attr<double>("w_sign")
-          .Attr<std::int64_t>("operands")
-          .Attr<std::int64_t>("results")
+      with_arguments(ffi::Ffi::Bind().Ctx<XlaPool>())
           .To([](const Workers& workers, ffi::RemainingArgs args, ffi::RemainingRets rets,
                  std::int64_t axis, std::int64_t regularization, double z_sign, double w_sign,
                  std::int64_t operands, std::int64_t results) {
@@ -321,18 +261,15 @@ XLA_FFI_Error* handle(XLA_FFI_CallFrame* frame) {
   return handler->Call(frame);
 }
 
-nb::capsule capsule(XLA_FFI_Error* (*handler)(XLA_FFI_CallFrame*)) {
-  return nb::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
-}
-
 }  // namespace
 
 void bind_xla(nb::module_& m) {
   nb::dict handlers;
-  handlers["diffsort_project"] = capsule(handle<project_handler>);
-  handlers["diffsort_jvp"] = capsule(handle<jvp_handler>);
-  handlers["diffsort_vjp"] = capsule(handle<vjp_handler>);
+  handlers["diffsort_project"] = xla_capsule(handle<project_handler>);
+  handlers["diffsort_jvp"] = xla_capsule(handle<jvp_handler>);
+  handlers["diffsort_vjp"] = xla_capsule(handle<vjp_handler>);
   m.attr("xla_handlers") = handlers;
+  m.attr("xla_cuda_handlers") = xla_cuda_handlers();
   m.attr("xla_ffi_version") = nb::make_tuple(XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR);
   m.def("set_xla_threads", [](int threads) { max_threads = threads; }, nb::arg("threads"));
 }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import diffsort
-from diffsort.backends import torch as backend
+from diffsort.backends import kernels
 
 from .helpers import torch  # skips where torch is missing
 
@@ -42,9 +42,9 @@ def capsules_only(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return call
 
-    native = backend.native
+    native = kernels.native
     functions = {name: wrapped(getattr(native, name)) for name in ("project", "project_vjp")}
-    monkeypatch.setattr(backend, "native", SimpleNamespace(**functions))
+    monkeypatch.setattr(kernels, "native", SimpleNamespace(**functions))
     return count
 
 

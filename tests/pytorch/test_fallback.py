@@ -98,7 +98,7 @@ def test_gradgradcheck(case, monkeypatch):
 
 def test_the_choice_is_taken(monkeypatch):
     """With the native module gone, the fallback works and nothing else does."""
-    monkeypatch.setattr("diffsort.backends.torch.native", None)
+    monkeypatch.setattr("diffsort.backends.kernels.native", None)
     x = point()
     with pytest.raises(AttributeError):
         diffsort.soft_rank(x)
@@ -114,13 +114,13 @@ def test_a_compiled_function_notices_another_choice(monkeypatch):
     x = point(grad=False)
     expected = compiled(x)
     monkeypatch.setattr(solver, "requested", "fallback")
-    monkeypatch.setattr("diffsort.backends.torch.native", None)
+    monkeypatch.setattr("diffsort.backends.kernels.native", None)
     torch.testing.assert_close(compiled(x), expected, rtol=EXACT, atol=EXACT)
 
 
 def test_a_compiled_call_on_a_device_without_a_kernel_warns(monkeypatch):
     """The CPU in the place of such a device: Dynamo neither breaks the graph nor fails."""
-    monkeypatch.setattr("diffsort.backends.torch._WITH_KERNEL", ())
+    monkeypatch.setattr("diffsort.backends.torch._ALWAYS_WITH_KERNEL", ())
     monkeypatch.setattr("diffsort.backends.torch._is_plain", lambda *tensors: False)
     monkeypatch.setattr(solver, "_warned", set())
     torch.compiler.reset()

@@ -10,8 +10,9 @@ from typing import Any
 import _diffsort_native as native
 import jax
 import jaxlib
-from jax.interpreters import ad
+from jax.interpreters import ad, mlir
 from jaxlib.mlir import ir
+from jaxlib.mlir.dialects import stablehlo
 
 try:
     from jax.extend.core import Primitive
@@ -66,11 +67,22 @@ def misfit(built: tuple[int, int] | None) -> str | None:
 
 
 def register_targets() -> None:
+    if native.cuda_library is not None:
+        for name, handler in native.xla_cuda_handlers.items():
+            ffi.register_ffi_target(name, handler, platform="CUDA")
     for name, handler in native.xla_handlers.items():
         ffi.register_ffi_target(name, handler, platform="cpu")
         # Lets XLA's older partitioner (GSPMD) split the batch axes of a call.
         if hasattr(ffi, "register_ffi_target_as_batch_partitionable"):
             ffi.register_ffi_target_as_batch_partitionable(name)
+
+
+def converted(value: Any, aval: Any) -> Any:
+    """An operation that gives a value of the program the dtype of `aval`."""
+    shape = ir.RankedTensorType(value.type).shape
+    return stablehlo.convert(
+        ir.RankedTensorType.get(shape, mlir.dtype_to_ir_type(aval.dtype)), value
+    )
 
 
 def platform(ctx: Any) -> str:

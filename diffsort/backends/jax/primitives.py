@@ -10,9 +10,9 @@ results may be absent: the parameters `operands` and `results` name those that a
 The first one's JVP rule binds the second, for the directions that are not symbolically zero, with
 the part of the point that these read.
 
-On a CPU they are custom calls of the native module, elsewhere the operations of `formulas`. The
-linear ones are each other's transposes, and are differentiated with respect to the point by the
-same formulas.
+On a CPU and on CUDA devices they are custom calls of the native module, elsewhere, and in a build
+without CUDA kernels, the operations of `formulas`. The linear ones are each other's transposes, and
+are differentiated with respect to the point by the same formulas.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import _diffsort_native as native
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,8 +118,44 @@ def _lower_native(
         return by_formula(ctx, *arrays, static=static, operands=operands, results=results)
     if static.spec.axis != -1 and compat.is_partitioned(ctx):
         # The partitioners split leading axes only: the sorted one goes last.
-        at_last = mlir.lower_fun(partial(_bind_with_axis_last, primitive), multiple_results=True)
-        return at_last(ctx, *arrays, static=static, operands=operands, results=results)
+        return _lower_with_axis_last(
+            primitive, ctx, *arrays, static=static, operands=operands, results=results
+        )
+    return _lower_call(primitive, ctx, *arrays, static=static, operands=operands, results=results)
+
+
+def _lower_cuda(
+    primitive: Any,
+    by_formula: Any,
+    ctx: Any,
+    *arrays: Any,
+    static: Static,
+    operands: Any,
+    results: Any,
+) -> Any:
+    params = {"static": static, "operands": operands, "results": results}
+    if static.solver == "fallback" or any(0 in aval.shape for aval in ctx.avals_in):
+        return by_formula(ctx, *arrays, **params)
+    if native.cuda_problem() is not None:
+        return _lower_without_kernel(by_formula, ctx, *arrays, **params)
+    if static.spec.axis != -1:  # where the kernels have it
+        return _lower_with_axis_last(primitive, ctx, *arrays, **params)
+    # The kernels write the strength's cotangent in float64, whatever JAX calls it.
+    wide = [
+        aval.update(dtype=np.dtype(np.float64)) if name == "strength" else aval
+        for name, aval in zip(results, ctx.avals_out, strict=True)
+    ]
+    found = _lower_call(primitive, ctx.replace(avals_out=wide), *arrays, **params)
+    return [
+        compat.converted(value, aval) if name == "strength" else value
+        for name, value, aval in zip(results, found, ctx.avals_out, strict=True)
+    ]
+
+
+def _lower_call(
+    primitive: Any, ctx: Any, *arrays: Any, static: Static, operands: Any, results: Any
+) -> Any:
+    """As a custom call of the native module."""
     map_ = _maps[primitive]
     rule = compat.ffi.ffi_lowering(
         map_.target, extra_attributes=compat.sharding_attributes(ctx, static.spec.axis)
@@ -135,6 +172,11 @@ def _lower_native(
     )
 
 
+def _lower_with_axis_last(primitive: Any, ctx: Any, *arrays: Any, **params: Any) -> Any:
+    at_last = mlir.lower_fun(partial(_bind_with_axis_last, primitive), multiple_results=True)
+    return at_last(ctx, *arrays, **params)
+
+
 def _lower_without_kernel(by_formula: Any, ctx: Any, *arrays: Any, **params: Any) -> Any:
     """On a platform that the native module does not serve."""
     static = params["static"]
@@ -147,6 +189,9 @@ def _lower_without_kernel(by_formula: Any, ctx: Any, *arrays: Any, **params: Any
             platform,
             f"an array on {platform}",
             has_kernel=False,
+            reason=native.cuda_problem()
+            if platform == "cuda"
+            else f"there are none for {platform}",
         )
     return by_formula(ctx, *arrays, **params)
 
@@ -189,7 +234,8 @@ def _primitive(name: str, map_: _Map) -> Any:
     batching.primitive_batchers[primitive] = partial(_batch, primitive)
     by_formula = mlir.lower_fun(partial(_by_formula, map_.formula), multiple_results=True)
     mlir.register_lowering(primitive, partial(_lower_without_kernel, by_formula))
-    mlir.register_lowering(primitive, partial(_lower_native, primitive, by_formula), platform="cpu")
+    for platform, lower in (("cpu", _lower_native), ("cuda", _lower_cuda)):
+        mlir.register_lowering(primitive, partial(lower, primitive, by_formula), platform=platform)
     compat.register_replication_rule(primitive)
     return primitive
 

@@ -1,0 +1,139 @@
+"""CuPy: as NumPy, on CUDA devices. Nothing is copied to the host, and nothing waits for a device.
+
+So the numbers of a strength in an array are not looked at: rows with an invalid one come out as
+NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import array_api_compat.cupy as xp
+import cupy
+import numpy as np
+
+from diffsort.backends import numpy as numpy_backend
+from diffsort.backends import solver
+from diffsort.backends.adapter import Adapter
+from diffsort.backends.kernels import Cuda, cuda_problem
+from diffsort.core.spec import Spec, dtype_error
+from diffsort.core.tools import Tools
+
+NAME = "cupy"
+
+Array = Any
+
+
+def asarray(function: str, argument: str, values: Any, like: Array | None = None) -> Array:
+    if isinstance(values, cupy.ndarray):
+        return values
+    # By way of NumPy: one conversion of Python data, with one set of messages.
+    array = numpy_backend.asarray(function, argument, values, like)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise dtype_error(function, argument, f"dtype {array.dtype}")
+    return cupy.asarray(array)
+
+
+class _Memory:
+    """CuPy's arrays as the native module has them: see `kernels.CudaMemory`."""
+
+    int32, float64 = np.dtype(np.int32), np.dtype(np.float64)
+    moveaxis = staticmethod(cupy.moveaxis)
+    broadcast = staticmethod(cupy.broadcast_to)
+    dense = staticmethod(cupy.ascontiguousarray)
+
+    @staticmethod
+    def empty(shape: tuple[int, ...], dtype: np.dtype[Any], like: Array) -> Array:
+        return cupy.empty(shape, dtype)
+
+    @staticmethod
+    def zeros(shape: tuple[int, ...], dtype: np.dtype[Any], like: Array) -> Array:
+        return cupy.zeros(shape, dtype)
+
+    @staticmethod
+    def lend(array: Array) -> Array:
+        return array
+
+    @staticmethod
+    def strides(array: Array) -> tuple[int, ...]:
+        strides: tuple[int, ...] = array.strides
+        return strides
+
+    @staticmethod
+    def stream(like: Array) -> int:
+        return int(cupy.cuda.get_current_stream().ptr)
+
+    @staticmethod
+    def on_device(like: Array) -> AbstractContextManager[Any]:
+        device: AbstractContextManager[Any] = like.device
+        return device
+
+
+class _CuPy(Adapter):
+    name, xp, array_type, readable = NAME, cupy, cupy.ndarray, False
+
+    _cuda = Cuda(_Memory())
+
+    def asarray(
+        self, function: str, argument: str, values: Any, like: Array | None = None
+    ) -> Array:
+        return asarray(function, argument, values, like)
+
+    def as_type(self, values: Array, dtype: np.dtype[Any]) -> Array:
+        return values.astype(dtype, copy=False)
+
+    def kernels(self, spec: Spec, values: Array) -> Cuda | None:
+        if solver.requested == "fallback":
+            return None
+        device = values.device.id
+        hip = cupy.cuda.runtime.is_hip
+        missing = "there are none for ROCm" if hip else cuda_problem(device)
+        if missing is None:
+            return self._cuda
+        what = f"{values.dtype} on cuda:{device}"
+        solver.use_native(spec.function, spec.argument, NAME, "cuda", what, False, missing)
+        return None
+
+    def tools(self, values: Array) -> Tools:
+        return Tools(xp, values.device, np.dtype(np.float64))
+
+    # CuPy works on its current device, which is made that of the values.
+
+    def project(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
+        with _device(z, w):
+            return super().project(spec, z, w, strength)
+
+    def vjp(
+        self, spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
+    ) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
+        device = _device(z, w)
+        with device:
+            result, pull_back = super().vjp(spec, z, w, strength, wrt)
+
+        def there(cotangent: Any) -> tuple[Array, ...]:
+            with device:
+                return pull_back(cotangent)
+
+        return result, there
+
+    def jvp(
+        self,
+        spec: Spec,
+        z: Array | None,
+        w: Array | None,
+        strength: Any,
+        tangents: dict[str, Any],
+    ) -> tuple[Array, Array]:
+        with _device(z, w):
+            return super().jvp(spec, z, w, strength, tangents)
+
+
+def _device(z: Array | None, w: Array | None) -> AbstractContextManager[Any]:
+    device: AbstractContextManager[Any] = (w if z is None else z).device  # type: ignore[union-attr]
+    return device
+
+
+_adapter = _CuPy()
+project, vjp, jvp = _adapter.project, _adapter.vjp, _adapter.jvp

@@ -1,0 +1,294 @@
+"""The native solver on arrays of a framework: in the memory of the CPU, and of CUDA devices.
+
+`Cpu` and `Cuda` have the same three methods, over `Memory`, which says how a framework allocates
+arrays and hands them out. The values of a call are in the type that is solved in, and have the
+result's shape; a strength is a float or an array that broadcasts against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import _diffsort_native as native
+
+from diffsort.core.spec import Spec
+
+Array = Any
+_Three = tuple[Array | None, Array | None, Array | None]
+
+
+class Point(NamedTuple):
+    """Where the linear maps are taken; absent are operands that stand for ρ or are not read."""
+
+    z: Array | None
+    w: Array | None
+    result: Array | None
+    block_z: Array
+    block_w: Array | None
+    strength: float | Array
+
+
+class Memory(Protocol):
+    """What `Cpu` asks of a framework."""
+
+    int32: Any
+    float64: Any
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+        """A dense array on the device of `like`."""
+
+    def lend(self, array: Array) -> Array:
+        """What the native module borrows of an array, a float or None."""
+
+
+class CudaMemory(Memory, Protocol):
+    """What `Cuda` asks of a framework. Nothing here may wait for the device."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array: ...
+    def moveaxis(self, array: Array, source: int, destination: int) -> Array: ...
+    def broadcast(self, array: Array, shape: tuple[int, ...]) -> Array: ...
+    def dense(self, array: Array) -> Array:
+        """The array, or a copy of it that is dense in C order."""
+
+    def strides(self, array: Array) -> tuple[int, ...]: ...
+    def stream(self, like: Array) -> int:
+        """The framework's current stream on the device of `like`."""
+
+    def on_device(self, like: Array) -> AbstractContextManager[Any]:
+        """Within it, arrays are allocated on the device of `like`."""
+
+
+class Cpu:
+    """Arrays of any strides, read and written in place."""
+
+    def __init__(self, memory: Memory, threads: Callable[[], int]) -> None:
+        self.memory, self.threads = memory, threads
+
+    def project(
+        self,
+        spec: Spec,
+        z: Array | None,
+        w: Array | None,
+        strength: float | Array,
+        result: bool = True,
+        block_z: bool = False,
+        block_w: bool = False,
+    ) -> _Three:
+        """The outputs that are asked for; the others are None."""
+        memory, like = self.memory, w if z is None else z
+        assert like is not None
+        shape, lend = like.shape, memory.lend
+        out = (
+            memory.empty(shape, like.dtype, like) if result else None,
+            memory.empty(shape, memory.int32, like) if block_z else None,
+            memory.empty(shape, memory.int32, like) if block_w else None,
+        )
+        native.project(lend(z), lend(w), lend(strength), *spec[2:], *out, self.threads())
+        return out
+
+    def vjp(
+        self, spec: Spec, at: Point, cotangent: Array, z: bool, w: bool, strength: bool
+    ) -> _Three:
+        """The cotangents that are asked for; that of the strength is float64, one per row."""
+        memory, shape = self.memory, cotangent.shape
+        out = (
+            memory.empty(shape, cotangent.dtype, cotangent) if z else None,
+            memory.empty(shape, cotangent.dtype, cotangent) if w else None,
+            memory.empty(_one_per_row(shape, spec.axis), memory.float64, cotangent)
+            if strength
+            else None,
+        )
+        native.project_vjp(*self._lent(at), *spec[2:], memory.lend(cotangent), *out, self.threads())
+        return out
+
+    def jvp(
+        self,
+        spec: Spec,
+        at: Point,
+        like: Array,
+        z: Array | None,
+        w: Array | None,
+        strength: float | Array | None,
+    ) -> Array:
+        """The tangent of the result, of the type of `like`; absent tangents are zero."""
+        memory = self.memory
+        out = memory.empty(at.block_z.shape, like.dtype, like)
+        native.project_jvp(
+            *self._lent(at),
+            *spec[2:],
+            memory.lend(z),
+            memory.lend(w),
+            memory.lend(strength),
+            out,
+            self.threads(),
+        )
+        return out
+
+    def _lent(self, at: Point) -> Point:
+        return Point._make(map(self.memory.lend, at))
+
+
+class Cuda:
+    """Rows along the last axis: the axis is moved there, and what is not dense is copied, unless it
+    is one row for all. Kernels run on the framework's current stream, with scratch memory of the
+    framework, and nothing waits for them. Floating results are dense; blocks keep the order in
+    which they were written, which derivatives read them in."""
+
+    def __init__(self, memory: CudaMemory) -> None:
+        self.memory = memory
+
+    def project(
+        self,
+        spec: Spec,
+        z: Array | None,
+        w: Array | None,
+        strength: float | Array,
+        result: bool = True,
+        block_z: bool = False,
+        block_w: bool = False,
+    ) -> _Three:
+        memory, like = self.memory, w if z is None else z
+        assert like is not None
+        with memory.on_device(like):
+            out = (
+                self._output(like, like.dtype, spec.axis) if result else None,
+                self._output(like, memory.int32, spec.axis) if block_z else None,
+                self._output(like, memory.int32, spec.axis) if block_w else None,
+            )
+            native.cuda_project(
+                self._rows(z, spec.axis),
+                self._rows(w, spec.axis),
+                self._per_row(strength, like, spec.axis),
+                *spec[3:],
+                *self._lent(out),
+                *self._resources(like),
+            )
+            return (
+                self._dense_result(out[0], spec.axis),
+                self._result(out[1], spec.axis),
+                self._result(out[2], spec.axis),
+            )
+
+    def vjp(
+        self, spec: Spec, at: Point, cotangent: Array, z: bool, w: bool, strength: bool
+    ) -> _Three:
+        memory = self.memory
+        with memory.on_device(cotangent):
+            out = (
+                self._output(cotangent, cotangent.dtype, spec.axis) if z else None,
+                self._output(cotangent, cotangent.dtype, spec.axis) if w else None,
+                self._strength_output(cotangent, spec.axis) if strength else None,
+            )
+            native.cuda_project_vjp(
+                *self._point(at, spec.axis),
+                *spec[3:],
+                self._rows(cotangent, spec.axis),
+                *self._lent(out),
+                *self._resources(cotangent),
+            )
+            return (
+                self._dense_result(out[0], spec.axis),
+                self._dense_result(out[1], spec.axis),
+                self._result(out[2], spec.axis),
+            )
+
+    def jvp(
+        self,
+        spec: Spec,
+        at: Point,
+        like: Array,
+        z: Array | None,
+        w: Array | None,
+        strength: float | Array | None,
+    ) -> Array:
+        with self.memory.on_device(like):
+            out = self._output(at.block_z, like.dtype, spec.axis)
+            native.cuda_project_jvp(
+                *self._point(at, spec.axis),
+                *spec[3:],
+                self._rows(z, spec.axis),
+                self._rows(w, spec.axis),
+                self._per_row(strength, at.block_z, spec.axis),
+                self.memory.lend(out),
+                *self._resources(like),
+            )
+            return self._dense_result(out, spec.axis)
+
+    def _output(self, like: Array, dtype: Any, axis: int) -> Array:
+        """Memory for rows of the shape of `like`, the axis last."""
+        return self.memory.empty(_axis_last(like.shape, axis), dtype, like)
+
+    def _strength_output(self, like: Array, axis: int) -> Array:
+        """Of empty rows, which no kernel visits, the derivative is zero."""
+        allocate = self.memory.empty if 0 not in like.shape else self.memory.zeros
+        shape = _axis_last(_one_per_row(like.shape, axis), axis)
+        return allocate(shape, self.memory.float64, like)
+
+    def _result(self, rows: Array | None, axis: int) -> Array | None:
+        return rows if rows is None or axis == -1 else self.memory.moveaxis(rows, -1, axis)
+
+    def _dense_result(self, rows: Array | None, axis: int) -> Array | None:
+        found = self._result(rows, axis)
+        return found if axis == -1 or found is None else self.memory.dense(found)
+
+    def _lent(self, out: _Three) -> _Three:
+        first, second, third = map(self.memory.lend, out)
+        return first, second, third
+
+    def _rows(self, array: Array | None, axis: int) -> Array | None:
+        if array is None:
+            return None
+        memory = self.memory
+        if axis != -1:
+            array = memory.moveaxis(array, axis, -1)
+        steps = zip(array.shape[:-1], memory.strides(array)[:-1], strict=True)
+        if array.ndim > 1 and 0 not in array.shape and not any(s for n, s in steps if n > 1):
+            array = array[(0,) * (array.ndim - 1)]  # one row for all
+        return memory.lend(memory.dense(array))
+
+    def _per_row(self, strength: float | Array | None, like: Array, axis: int) -> Any:
+        if strength is None or isinstance(strength, float):
+            return strength
+        rows = self.memory.broadcast(strength, _one_per_row(like.shape, axis))
+        return self._rows(rows, axis)
+
+    def _point(self, at: Point, axis: int) -> Point:
+        rows = [self._rows(array, axis) for array in at[:5]]
+        return Point._make([*rows, self._per_row(at.strength, at.block_z, axis)])
+
+    def _resources(self, like: Array) -> tuple[Callable[[int], Array], int]:
+        """How to allocate scratch memory, and the stream."""
+        memory = self.memory
+
+        def allocate(words: int) -> Array:
+            return memory.lend(memory.empty((words,), memory.int32, like))
+
+        return allocate, memory.stream(like)
+
+
+_problems: dict[int, str | None] = {}
+
+
+def cuda_problem(device: int) -> str | None:
+    """Why the kernels of this build cannot run on a CUDA device; None: they can."""
+    if device not in _problems:
+        _problems[device] = native.cuda_problem(device)
+    return _problems[device]
+
+
+# Dynamo evaluates this instead of tracing it: the answer stays the same.
+cuda_problem._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _axis_last(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    moved = list(shape)
+    moved.append(moved.pop(axis))
+    return tuple(moved)
+
+
+def _one_per_row(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    rows = list(shape)
+    rows[axis] = 1
+    return tuple(rows)

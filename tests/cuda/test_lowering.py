@@ -1,0 +1,177 @@
+"""What JAX makes of the operators for CUDA devices, in a build with the library and without."""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import diffsort
+from diffsort import errors
+from diffsort.backends import solver
+
+jax = pytest.importorskip("jax", minversion="0.4.31")
+primitives = pytest.importorskip("diffsort.backends.jax.primitives")
+
+X = np.array([[2.9, 0.1, 1.2, 1.3], [0.3, 0.1, 0.2, 0.9]], np.float32)
+# names of the operands and results as bits, in the order of the handlers
+Z, W, STRENGTH = 1, 2, 4
+
+
+@pytest.fixture
+def _with_library(monkeypatch):
+    monkeypatch.setattr(primitives.native, "cuda_problem", lambda device=None: None)
+    monkeypatch.setattr(solver, "_warned", set())
+    monkeypatch.setattr(solver, "requested", "auto")
+
+
+def lowered(function, *arguments, platforms=("cuda",), warn=False):
+    traced = jax.jit(lambda *arguments: function(*arguments))  # not traced before
+    if not hasattr(traced, "trace"):
+        pytest.skip("this JAX lowers for its own platform only")
+    with warnings.catch_warnings():
+        if not warn:
+            warnings.simplefilter("error")
+        return traced.trace(*arguments).lower(lowering_platforms=platforms).as_text()
+
+
+def calls(text):
+    """(target, attributes, types of operands and results) of every custom call of ours."""
+    found = []
+    for line in text.splitlines():
+        match = re.search(r"custom_call @(diffsort_\w+)\(.*?\) \{(.*)\} : \((.*)\) -> (.*)$", line)
+        if match:
+            attributes = dict(re.findall(r"(\w+) = (-?[\d.e+]+) : [if]64", match[2]))
+            attributes = {name: float(value) for name, value in attributes.items()}
+            types = [re.findall(r"tensor<([^>]*)>", match[group]) for group in (3, 4)]
+            found.append((match[1], attributes, *types))
+    return found
+
+
+@pytest.mark.usefixtures("_with_library")
+class TestWithTheLibrary:
+    def test_an_operator_is_one_call(self):
+        def ranks(x):
+            return diffsort.soft_rank(x, direction="descending", regularization_strength=0.5)
+
+        text = lowered(ranks, X)
+        assert "callback" not in text
+        ((target, attributes, operands, results),) = calls(text)
+        assert target == "diffsort_project"
+        assert operands == ["2x4xf32", "2x1xf32"]
+        assert results[0] == "2x4xf32"
+        assert attributes["axis"] == -1
+        assert attributes["regularization"] == 0
+        assert (attributes["z_sign"], attributes["w_sign"]) == (-1.0, 1.0)
+        assert attributes["operands"] == Z + STRENGTH
+
+    def test_the_axis_goes_last(self):
+        text = lowered(lambda x: diffsort.soft_sort(x, axis=0, regularization="kl"), X.T)
+        ((_, attributes, operands, _),) = calls(text)
+        assert operands[0] == "2x4xf32"
+        assert attributes["axis"] == -1
+        assert attributes["operands"] == W + STRENGTH
+        assert text.count("stablehlo.transpose") == 3  # values, strength, result
+
+    def test_a_gradient_is_two_calls(self):
+        def loss(x, strength):
+            ranks = diffsort.soft_rank(x, axis=0, regularization_strength=strength)
+            return (ranks**2).sum()
+
+        for arguments, wide in (((0,), False), ((0, 1), True)):
+            text = lowered(jax.grad(loss, arguments), X.T, np.float32(0.7))
+            forward, backward = calls(text)
+            assert (forward[0], backward[0]) == ("diffsort_project", "diffsort_vjp")
+            assert forward[1]["axis"] == backward[1]["axis"] == -1
+            # The strength's cotangent comes in float64, also where JAX has none.
+            assert ("2x1xf64" in backward[3]) == wide
+            assert bool(re.search(r"convert .*2x1xf64>\) -> tensor<2x1xf32>", text)) == wide
+
+    def test_a_tangent_is_two_calls(self):
+        def push(x, dx):
+            return jax.jvp(lambda x: diffsort.soft_rank(x, regularization="kl"), (x,), (dx,))
+
+        assert [call[0] for call in calls(lowered(push, X, X))] == [
+            "diffsort_project",
+            "diffsort_jvp",
+        ]
+
+    def test_vmap_is_one_call(self):
+        text = lowered(jax.vmap(diffsort.soft_rank, in_axes=1), X.T)
+        ((_, _, operands, _),) = calls(text)
+        assert operands[0] == "2x4xf32"
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_half_precision_is_solved_in_float32(self, dtype):
+        text = lowered(diffsort.soft_rank, jax.numpy.asarray(X, dtype))
+        assert calls(text)[0][2] == ["2x4xf32", "2x1xf32"]
+
+    def test_rows_are_independent_for_the_partitioner(self):
+        text = lowered(diffsort.soft_rank, X)
+        assert 'num_batch_dims = "1"' in text
+
+    def test_empty_arrays_are_not_worth_a_call(self):
+        assert not calls(lowered(diffsort.soft_rank, np.zeros((2, 0), np.float32)))
+        assert not calls(lowered(diffsort.soft_rank, np.zeros((0, 3), np.float32)))
+
+    def test_a_program_for_two_platforms_has_both(self):
+        text = lowered(diffsort.soft_rank, X, platforms=("cpu", "cuda"))
+        assert {call[0] for call in calls(text)} == {"diffsort_project"}
+
+    def test_the_fallback_is_there_on_request(self, monkeypatch):
+        monkeypatch.setattr(solver, "requested", "fallback")
+        assert not calls(lowered(diffsort.soft_rank, X))
+
+
+def test_without_the_library_the_reason_is_told(monkeypatch):
+    monkeypatch.setattr(primitives.native, "cuda_problem", lambda device=None: "of no library")
+    monkeypatch.setattr(solver, "_warned", set())
+    monkeypatch.setattr(solver, "requested", "auto")
+    with pytest.warns(errors.FallbackWarning, match=r"kernels for: cpu.* \(of no library\)"):
+        assert not calls(lowered(diffsort.soft_rank, X, warn=True))
+    monkeypatch.setattr(solver, "requested", "native")
+    with pytest.raises(errors.MissingKernelError, match=r"\(of no library\)"):
+        lowered(diffsort.soft_rank, X)
+
+
+SCRIPT = """
+import jax, numpy as np
+import diffsort
+from diffsort.backends import capabilities
+
+x = np.array([[2.0, 1.0, 3.0]], np.float32)
+print(capabilities.devices("jax"), capabilities.devices("torch"), capabilities.devices("cupy"))
+traced = jax.jit(diffsort.soft_rank)
+print(jax.jit(diffsort.soft_rank)(x).tolist())
+if hasattr(traced, "trace"):
+    text = traced.trace(x).lower(lowering_platforms=("cuda",)).as_text()
+    assert "custom_call @diffsort_project" in text, text
+try:
+    import torch
+    print(diffsort.soft_rank(torch.tensor(x)).tolist())
+except ImportError:
+    pass
+"""
+
+
+def test_a_build_with_the_library_on_a_machine_without_a_device(tmp_path):
+    """The handlers are registered for both platforms, and the CPU is none the worse for it."""
+    from .emulation import library
+
+    library(tmp_path, "DEVICES=0")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert lines[0] == "('cpu', 'cuda') ('cpu', 'cuda') ('cuda',)"
+    assert set(lines[1:]) == {"[[2.0, 1.0, 3.0]]"}
