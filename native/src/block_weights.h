@@ -9,6 +9,7 @@
 #include <limits>
 #include <vector>
 
+#include "diffsort/derivative_formulas.h"
 #include "diffsort/projection.h"
 
 namespace diffsort {
@@ -39,19 +40,9 @@ struct Scratch {
   std::vector<T> z_softmax, w_softmax;
 };
 
-// x / strength as a scale of derivatives: zero in the hard limit, where ranks are constant.
-inline double over_strength(double x, double strength) {
-  return strength > 0.0 ? x / strength : 0.0;
-}
-
-// Block ids come from outside; an id that cannot be one makes the row NaN, never a wild access.
 inline bool valid_ids(Row<const std::int32_t> ids, std::int64_t n) {
   bool valid = true;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t id = ids[i];
-    const std::int64_t start = id <= -2 ? -2 - id : id;
-    valid &= start >= 0 && start < n;
-  }
+  for (std::int64_t i = 0; i < n; ++i) valid &= is_valid_id(ids[i], n);
   return valid;
 }
 
@@ -80,8 +71,7 @@ struct RowProblem {
   double outer(std::int64_t i) const { return R == Regularization::kl ? result(i) : 1.0; }
 };
 
-// softmax_B(scale x) into out. x(i) is a double that V holds exactly. An infinite x is let through:
-// at strength 0 it is alone in its block.
+// softmax_B(scale x) into out. x(i) is a double that V holds exactly.
 template <class T, class V, class X, class Out>
 void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, double scale,
                    PerBlock<V>& max, PerBlock<>& total, const Out& out) {
@@ -91,8 +81,7 @@ void block_softmax(std::int64_t n, Row<const std::int32_t> block, const X& x, do
   }
   total.reset(n);
   for (std::int64_t i = 0; i < n; ++i) {
-    const double largest = static_cast<double>(max[block[i]]);
-    const double share = x(i) == largest ? 1.0 : std::exp(scale * (x(i) - largest));
+    const double share = softmax_part(x(i), static_cast<double>(max[block[i]]), scale);
     total[block[i]] += share;
     out(i) = static_cast<T>(share);
   }

@@ -13,6 +13,7 @@ struct DenseRows {
   T* data = nullptr;
   std::int64_t stride = 0;  // in elements
 
+  DIFFSORT_HD explicit operator bool() const { return data != nullptr; }
   DIFFSORT_HD T* row(std::int64_t r) const { return data == nullptr ? nullptr : data + r * stride; }
   DIFFSORT_HD DenseRows from(std::int64_t r) const { return {row(r), stride}; }
 };
@@ -23,6 +24,12 @@ struct DensePerRow {
   std::int64_t stride = 0;
   bool is_float32 = false;
   double value = 0.0;
+
+  DIFFSORT_HD DensePerRow from(std::int64_t r) const {
+    const std::int64_t bytes = r * stride * (is_float32 ? 4 : 8);
+    return {data == nullptr ? nullptr : static_cast<const char*>(data) + bytes, stride, is_float32,
+            value};
+  }
 
   DIFFSORT_HD double row(std::int64_t r) const {
     if (data == nullptr) return value;

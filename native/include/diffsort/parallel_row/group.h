@@ -1,0 +1,154 @@
+// Elements grouped by block.
+//
+// An id is the sorted position at which its block starts, so that in a list of the elements by
+// ascending id the blocks lie where they lie in the sorted row: the element at position p of the
+// list belongs to the block of the last start at or before p. Ids of which that does not hold were
+// never left by a projection, and make their row invalid.
+//
+// Many rows may be grouped at once. They stand one after the other: element e of them is element
+// e % n of row e / n, and starts count from the first row's first element.
+//
+// Cost: one sort by as many bits as a start takes, none where a team finds the ids in order already
+// (one block, or rho), and a constant number of steps. Memory: a key and an index per element, and
+// about 1/31 of a word of starts; the keys are free again afterwards.
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/derivative_formulas.h"
+#include "diffsort/host_device.h"
+#include "diffsort/parallel_row/dense_rows.h"
+#include "diffsort/parallel_row/start_bits.h"
+
+namespace diffsort {
+
+// Rows side by side.
+struct RowSet {
+  std::int64_t rows = 1, n = 0;
+
+  DIFFSORT_HD std::int64_t count() const { return rows * n; }
+  DIFFSORT_HD std::int64_t row(std::int64_t e) const {
+    if (rows == 1) return 0;
+    return static_cast<std::uint32_t>(e) / static_cast<std::uint32_t>(n);
+  }
+  template <class V>
+  DIFFSORT_HD V read(const DenseRows<const V>& from, std::int64_t e) const {
+    const std::int64_t r = row(e);
+    return from.data[r * from.stride + (e - r * n)];
+  }
+  // The start of an element's block; of an id that cannot be one, a start within the same row.
+  DIFFSORT_HD std::int64_t start(const DenseRows<const std::int32_t>& ids, std::int64_t e) const {
+    const std::int32_t id = read(ids, e);
+    return row(e) * n + (is_valid_id(id, n) ? block_start(id) : 0);
+  }
+};
+
+template <class Index>
+struct Groups {
+  std::int64_t count = 0;
+  const Index* index = nullptr;  // position in the list -> element
+  const std::uint32_t* words = nullptr;
+
+  DIFFSORT_HD bool is_start(std::int64_t p) const { return (words[p / 32] >> (p % 32) & 1) != 0; }
+  DIFFSORT_HD bool alone(std::int64_t start) const {
+    return is_start(start) && (start + 1 == count || is_start(start + 1));
+  }
+  DIFFSORT_HD std::int64_t end(std::int64_t start) const {
+    const StartBits starts(const_cast<std::uint32_t*>(words), count);
+    return starts.next(static_cast<std::int32_t>(start + 1), static_cast<std::int32_t>(count));
+  }
+};
+
+// Bits of level 0 of StartBits.
+template <class Index>
+struct SetStarts {
+  std::int64_t count;
+  const Index* keys;
+  std::uint32_t* words;
+
+  template <class Lanes>
+  DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
+    words[k] = lanes.ballot([&](int lane) {
+      const std::int64_t p = 32 * k + lane;
+      return p < count && (p == 0 || keys[p] != keys[p - 1]);
+    });
+  }
+};
+
+// Bits of a level above: which words of the one below are not empty.
+struct SetUpperLevel {
+  std::int64_t count;
+  const std::uint32_t* below;
+  std::uint32_t* words;
+
+  template <class Lanes>
+  DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
+    words[k] = lanes.ballot([&](int lane) {
+      const std::int64_t p = 32 * k + lane;
+      return p < count && below[p] != 0;
+    });
+  }
+};
+
+template <class Steps, class Index>
+DIFFSORT_HD void set_starts(Steps& steps, std::int64_t count, const Index* keys,
+                            std::uint32_t* words) {
+  std::int64_t size = (count + 31) / 32;
+  steps.for_each_lanes(size, SetStarts<Index>{count, keys, words});
+  while (size > 1) {
+    const std::int64_t upper = (size + 31) / 32;
+    steps.for_each_lanes(upper, SetUpperLevel{size, words, words + size});
+    words += size;
+    size = upper;
+  }
+}
+
+DIFFSORT_HD inline int bits_below(std::int64_t count) {
+  int bits = 0;
+  while (bits < 63 && (std::int64_t{1} << bits) < count) ++bits;
+  return bits;
+}
+
+// Rows found invalid.
+struct InvalidRows {
+  std::uint32_t* words;  // one per row
+
+  DIFFSORT_HD bool operator[](std::int64_t row) const { return load_bits(words + row) != 0; }
+  DIFFSORT_HD void mark(std::int64_t row) const {
+    if (!(*this)[row]) set_bits(words + row, 1);
+  }
+};
+
+// Groups by one operand's ids. With `has_starts` the blocks of the other operand are known already:
+// these have to be the same.
+template <class Steps, class Memory>
+DIFFSORT_HD Groups<typename Memory::Index> group(Steps& steps, Memory& memory, const RowSet& set,
+                                                 const DenseRows<const std::int32_t>& ids,
+                                                 bool has_starts) {
+  using Index = typename Memory::Index;
+  const std::int64_t count = set.count();
+  const InvalidRows invalid = memory.invalid;
+  memory.begin_grouping();
+  {
+    Index* const keys = memory.keys();
+    Index* const index = memory.index();
+    steps.for_each(count, [=] DIFFSORT_HD(std::int64_t e) {
+      keys[e] = static_cast<Index>(set.start(ids, e));
+      index[e] = static_cast<Index>(e);
+      if (!is_valid_id(set.read(ids, e), set.n)) invalid.mark(set.row(e));
+    });
+  }
+  memory.sort(steps, count, bits_below(count));
+  const Index* const keys = memory.keys();
+  const Groups<Index> groups{count, memory.index(), memory.starts};
+  if (!has_starts) set_starts(steps, count, keys, memory.starts);
+  steps.for_each(count, [=] DIFFSORT_HD(std::int64_t p) {
+    const bool starts = p == 0 || keys[p] != keys[p - 1];
+    if (starts != groups.is_start(p) || (starts && static_cast<std::int64_t>(keys[p]) != p)) {
+      invalid.mark(set.row(p));
+    }
+  });
+  return groups;
+}
+
+}  // namespace diffsort

@@ -1,0 +1,543 @@
+// The linear maps as kernels take them, run on the CPU against the sequential ones.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "diffsort/parallel_row/long_derivatives.h"
+#include "diffsort/parallel_row/team.h"
+#include "loop_executor.h"
+#include "spmd_team.h"
+#include "support.h"
+
+using namespace diffsort;
+using namespace diffsort::testing;
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+// The operands of a case: a rank has no w, a sort has no z.
+enum class Operands { z, w, both, one_w_for_all };
+
+// Rows of one shape with everything that derivatives read, and directions to take them along.
+template <class T>
+struct Case {
+  std::int64_t rows, n;
+  Regularization regularization;
+  double z_sign = 1.0, w_sign = 1.0;
+  std::vector<T> strength;
+  std::vector<T> z, w;  // empty: rho
+  bool one_w = false;   // serves all rows
+  Solved<T> solved;
+  std::vector<T> g, dz, dw;
+  double dstrength = 0.3;
+
+  std::size_t size() const { return static_cast<std::size_t>(rows * n); }
+  Rows<const T> w_rows() const {
+    Rows<const T> view;
+    if (w.empty()) return view;
+    view = contiguous_rows<const T>(w.data(), n);
+    if (one_w) view.strides.batch[0] = 0;
+    return view;
+  }
+  Problem problem() const {
+    Problem problem = problem_of(rows, n, regularization, 0.0);
+    problem.z_sign = z_sign;
+    problem.w_sign = w_sign;
+    problem.strength.data = strength.data();
+    problem.strength.is_float32 = std::is_same_v<T, float>;
+    problem.strength.strides.batch[0] = 1;
+    return problem;
+  }
+};
+
+template <class T>
+Rows<const T> view(const std::vector<T>& values, std::int64_t n) {
+  return values.empty() ? Rows<const T>{} : contiguous_rows<const T>(values.data(), n);
+}
+
+template <class T>
+DenseRows<const T> dense(const std::vector<T>& values, std::int64_t n) {
+  return {values.empty() ? nullptr : values.data(), n};
+}
+
+template <class T>
+std::vector<T> random_values(std::size_t size, std::mt19937_64& random) {
+  std::normal_distribution<double> normal;
+  std::vector<T> values(size);
+  for (T& value : values) value = static_cast<T>(normal(random));
+  return values;
+}
+
+// Every family of rows at several strengths; some with infinite values, one with a NaN, one with an
+// invalid strength.
+template <class T>
+Case<T> random_case(std::int64_t n, Regularization regularization, Operands operands,
+                    std::mt19937_64& random) {
+  Case<T> c;
+  c.n = n;
+  c.regularization = regularization;
+  std::vector<T> values;
+  for (const Vector& family : families(n, random)) {
+    for (const double strength : {0.0, 0.03, 1.0, 20.0}) {
+      values.insert(values.end(), family.begin(), family.end());
+      c.strength.push_back(static_cast<T>(strength));
+    }
+  }
+  c.rows = static_cast<std::int64_t>(c.strength.size());
+  c.strength[5] = T(-1);
+  const auto element = [&](std::int64_t r, std::int64_t i) -> T& {
+    return values[static_cast<std::size_t>(r * n + i % n)];
+  };
+  if (n > 0) {
+    element(2, 1) = static_cast<T>(std::nan(""));
+    if (operands == Operands::z || operands == Operands::both) {
+      for (const std::int64_t r : {0, 1, 6, 9}) {
+        element(r, 0) = static_cast<T>(kInf);
+        element(r, n / 2) = static_cast<T>(-kInf);
+        element(r, n / 3) = static_cast<T>(kInf);
+      }
+    }
+  }
+  if (operands == Operands::z || operands == Operands::both) c.z = values;
+  if (operands != Operands::z) {
+    c.w = operands == Operands::both ? random_values<T>(values.size(), random) : values;
+    c.one_w = operands == Operands::one_w_for_all;
+    if (c.one_w) c.w.resize(static_cast<std::size_t>(n));
+    // kl: not negative, and some rows with elements that weigh nothing.
+    for (std::size_t i = 0; regularization == Regularization::kl && i < c.w.size(); ++i) {
+      const bool weightless = i % 5 < 2 || i < c.w.size() / 3;
+      c.w[i] = weightless && i % 11 < 9 ? T(0) : std::abs(c.w[i]);
+    }
+  }
+  c.z_sign = random() % 2 == 0 ? 1.0 : -1.0;
+  c.w_sign = regularization != Regularization::kl && random() % 2 == 0 ? -1.0 : 1.0;
+
+  c.solved = {std::vector<T>(c.size()), std::vector<std::int32_t>(c.size()),
+              std::vector<std::int32_t>(c.size())};
+  project<T>(
+      c.problem(),
+      {view(c.z, n), c.w_rows(), contiguous_rows(c.solved.result.data(), n),
+       contiguous_rows(c.solved.block_z.data(), n), contiguous_rows(c.solved.block_w.data(), n)},
+      1);
+  c.g = random_values<T>(c.size(), random);
+  c.dz = random_values<T>(c.size(), random);
+  c.dw = random_values<T>(c.size(), random);
+  return c;
+}
+
+// What is differentiated.
+struct Asked {
+  bool z, w, strength;
+};
+
+constexpr Asked kAsked[] = {{true, true, true},   {true, false, false}, {false, true, false},
+                            {false, false, true}, {true, true, false},  {false, false, false}};
+
+template <class T>
+struct Answer {
+  std::vector<T> z, w, tangent;
+  std::vector<double> strength;
+
+  explicit Answer(const Case<T>& c)
+      : z(c.size(), T(-7)),
+        w(c.size(), T(-7)),
+        tangent(c.size(), T(-7)),
+        strength(static_cast<std::size_t>(c.rows), -7.0) {}
+};
+
+template <class T>
+Answer<T> sequential(const Case<T>& c, const Asked& asked) {
+  Answer<T> answer(c);
+  const Linearization<T> at{view(c.z, c.n), c.w_rows(), view(c.solved.result, c.n),
+                            view(c.solved.block_z, c.n), view(c.solved.block_w, c.n)};
+  Cotangents<T> cotangents;
+  cotangents.g = view(c.g, c.n);
+  if (asked.z) cotangents.z = contiguous_rows(answer.z.data(), c.n);
+  if (asked.w) cotangents.w = contiguous_rows(answer.w.data(), c.n);
+  if (asked.strength) cotangents.strength = contiguous_rows(answer.strength.data(), 1);
+  project_vjp(c.problem(), at, cotangents, 1);
+
+  Tangents<T> tangents;
+  if (asked.z) tangents.z = view(c.dz, c.n);
+  if (asked.w) tangents.w = view(c.dw, c.n);
+  tangents.has_strength = asked.strength;
+  tangents.strength.value = c.dstrength;
+  tangents.out = contiguous_rows(answer.tangent.data(), c.n);
+  project_jvp(c.problem(), at, tangents, 1);
+  return answer;
+}
+
+template <Regularization R, class T>
+LinearizedRows<T, R> linearized(const Case<T>& c) {
+  LinearizedRows<T, R> at;
+  at.set = {c.rows, c.n};
+  at.z_sign = c.z_sign;
+  at.w_sign = c.w_sign;
+  at.strength = {c.strength.data(), 1, std::is_same_v<T, float>, 0.0};
+  at.z = dense(c.z, c.n);
+  at.w = dense(c.w, c.one_w ? 0 : c.n);
+  at.result = dense(c.solved.result, c.n);
+  at.block_z = dense(c.solved.block_z, c.n);
+  at.block_w = dense(c.solved.block_w, c.n);
+  return at;
+}
+
+// run(program) for vjp and jvp.
+template <Regularization R, class T, class Run>
+Answer<T> parallel_with(const Case<T>& c, const Asked& asked, const Run& run) {
+  Answer<T> answer(c);
+  RowCotangents<T> cotangents;
+  cotangents.g = dense(c.g, c.n);
+  if (asked.z) cotangents.z = {answer.z.data(), c.n};
+  if (asked.w) cotangents.w = {answer.w.data(), c.n};
+  if (asked.strength) cotangents.strength = {answer.strength.data(), 1};
+  run(VjpProgram<T, R>{linearized<R>(c), cotangents});
+
+  RowTangents<T> tangents;
+  if (asked.z) tangents.z = dense(c.dz, c.n);
+  if (asked.w) tangents.w = dense(c.dw, c.n);
+  tangents.has_strength = asked.strength;
+  tangents.strength.value = c.dstrength;
+  tangents.out = {answer.tangent.data(), c.n};
+  run(JvpProgram<T, R>{linearized<R>(c), tangents});
+  return answer;
+}
+
+template <class T, class Run>
+Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
+  switch (c.regularization) {
+    case Regularization::l2:
+      return parallel_with<Regularization::l2>(c, asked, run);
+    case Regularization::kl:
+      return parallel_with<Regularization::kl>(c, asked, run);
+    default:
+      return parallel_with<Regularization::log_kl>(c, asked, run);
+  }
+}
+
+// With memory of exactly the size that is asked for, full of rubbish.
+struct OnExecutor {
+  mutable LoopExecutor executor;
+
+  template <class Program>
+  void operator()(const Program& program) const {
+    std::vector<unsigned char> workspace(derivative_workspace(executor, program), kRubbish);
+    run_derivative(executor, "derivative", program, workspace.data());
+  }
+};
+
+OnExecutor teams(HostTeam::Order order) {
+  OnExecutor run;
+  run.executor.order = order;
+  return run;
+}
+
+OnExecutor long_rows(HostTeam::Order order, std::int64_t chunk = std::int64_t{1} << 27) {
+  OnExecutor run = teams(order);
+  run.executor.team_capacity = -1;
+  run.executor.chunk = chunk;
+  return run;
+}
+
+struct OnThreads {
+  int threads;
+
+  template <class Program>
+  void operator()(const Program& program) const {
+    for (std::int64_t r = 0; r < program.at.set.rows; ++r) {
+      std::vector<unsigned char> memory(program.bytes(0), kRubbish);
+      run_spmd(threads, [&](SpmdTeam& team) { program(team, r, memory.data(), 0); });
+    }
+  }
+};
+
+template <class V>
+bool same_bits(const std::vector<V>& a, const std::vector<V>& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(V)) == 0);
+}
+
+template <class T>
+bool same_bits(const Answer<T>& a, const Answer<T>& b) {
+  return same_bits(a.z, b.z) && same_bits(a.w, b.w) && same_bits(a.tangent, b.tangent) &&
+         same_bits(a.strength, b.strength);
+}
+
+double largest_finite(const double* begin, const double* end) {
+  double largest = 0.0;
+  for (const double* x = begin; x != end; ++x) {
+    if (std::isfinite(*x)) largest = std::max(largest, std::abs(*x));
+  }
+  return largest;
+}
+
+template <class T>
+double largest_in_row(const std::vector<T>& values, std::int64_t r, std::int64_t n) {
+  if (values.empty()) return static_cast<double>(n);  // rho
+  const auto begin = values.begin() + r * n;
+  const Vector row(begin, begin + n);
+  return largest_finite(row.data(), row.data() + n);
+}
+
+// Within the rounding of sums of n terms in double, and of numbers that are kept as T: results, and
+// on the CPU the weights of softmax.
+bool near(double actual, double expected, double scale, std::int64_t n, double t_epsilon) {
+  if (!std::isfinite(expected)) {
+    return std::isnan(expected) ? std::isnan(actual) : actual == expected;
+  }
+  const double double_epsilon = std::numeric_limits<double>::epsilon();
+  const double tolerance = (static_cast<double>(n) + 20.0) * double_epsilon + 4.0 * t_epsilon;
+  return std::abs(actual - expected) <= tolerance * scale;
+}
+
+// An upper bound of the terms that are added up for a row.
+struct Scales {
+  double z, w, strength, tangent;
+};
+
+template <class T>
+Scales scales(const Case<T>& c, std::int64_t r) {
+  const double n = static_cast<double>(c.n),
+               strength = static_cast<double>(c.strength[std::size_t(r)]);
+  const bool kl = c.regularization == Regularization::kl;
+  const double g = largest_in_row(c.g, r, c.n), dz = largest_in_row(c.dz, r, c.n),
+               dw = largest_in_row(c.dw, r, c.n), range = 2.0 * largest_in_row(c.z, r, c.n),
+               outer = kl ? largest_in_row(c.solved.result, r, c.n) : 1.0;
+  if (!(strength > 0.0)) return {0.0, g, 0.0, dw};
+  const double z = 2.0 * outer * g / strength;
+  const double ds = (dz + range / strength * c.dstrength) / strength;
+  return {z, n * g, n * z * range / strength, 2.0 * outer * ds + n * dw};
+}
+
+template <class T>
+std::string mismatch(const Case<T>& c, const Answer<T>& actual, const Answer<T>& expected) {
+  const double epsilon = std::numeric_limits<T>::epsilon();
+  for (std::int64_t r = 0; r < c.rows; ++r) {
+    const Scales scale = scales(c, r);
+    const auto differs = [&](const char* what, auto x, auto y, double s) {
+      return near(double(x), double(y), s, c.n, epsilon)
+                 ? std::string()
+                 : std::string(what) + " of row " + std::to_string(r) + ": " + std::to_string(x) +
+                       ", not " + std::to_string(y);
+    };
+    std::string found = differs("strength", actual.strength[std::size_t(r)],
+                                expected.strength[std::size_t(r)], scale.strength);
+    for (std::size_t i = std::size_t(r * c.n); found.empty() && i < std::size_t((r + 1) * c.n);
+         ++i) {
+      found = differs("z", actual.z[i], expected.z[i], scale.z);
+      if (found.empty()) found = differs("w", actual.w[i], expected.w[i], scale.w);
+      if (found.empty())
+        found = differs("tangent", actual.tangent[i], expected.tangent[i], scale.tangent);
+    }
+    if (!found.empty()) return found;
+  }
+  return {};
+}
+
+constexpr HostTeam::Order kOrders[] = {HostTeam::Order::forward, HostTeam::Order::backward,
+                                       HostTeam::Order::shuffled};
+
+// All ways agree with each other to the bit, and with the sequential maps to rounding.
+template <class T>
+void check(const Case<T>& c, const Asked& asked) {
+  CAPTURE(c.n);
+  CAPTURE(static_cast<int>(c.regularization));
+  CAPTURE(asked.z);
+  CAPTURE(asked.w);
+  CAPTURE(asked.strength);
+  const Answer<T> answer = parallel(c, asked, teams(HostTeam::Order::forward));
+  CHECK(mismatch(c, answer, sequential(c, asked)) == "");
+  for (const HostTeam::Order order : kOrders) {
+    CHECK(same_bits(answer, parallel(c, asked, teams(order))));
+  }
+}
+
+// As check, for rows that no team holds. Rows start elsewhere in their tree, so sums may round
+// differently.
+template <class T>
+void check_long(const Case<T>& c, const Asked& asked) {
+  CAPTURE(c.n);
+  CAPTURE(static_cast<int>(c.regularization));
+  const Answer<T> expected = sequential(c, asked);
+  for (const std::int64_t chunk : {std::int64_t{1}, 5 * c.n, std::int64_t{1} << 27}) {
+    const Answer<T> answer = parallel(c, asked, long_rows(HostTeam::Order::forward, chunk));
+    CHECK(mismatch(c, answer, expected) == "");
+    for (const HostTeam::Order order : kOrders) {
+      CHECK(same_bits(answer, parallel(c, asked, long_rows(order, chunk))));
+    }
+  }
+}
+
+constexpr Operands kOperands[] = {Operands::z, Operands::w, Operands::both,
+                                  Operands::one_w_for_all};
+
+template <class T, class Check>
+void for_all_lengths(std::uint64_t seed, const Check& check) {
+  std::mt19937_64 random(seed);
+  int turn = 0;
+  const auto one = [&](std::int64_t n, Regularization regularization) {
+    const Operands operands = kOperands[turn % 4];
+    check(random_case<T>(n, regularization, operands, random), kAsked[turn++ % 5]);
+  };
+  for (const Regularization regularization : kRegularizations) {
+    for (std::int64_t n = 0; n <= 70; ++n) one(n, regularization);
+    for (const std::int64_t n : {127, 256, 511, 513}) one(n, regularization);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("parallel derivatives agree with the sequential ones: float64") {
+  for_all_lengths<double>(21, [](const auto& c, const Asked& asked) { check(c, asked); });
+}
+
+TEST_CASE("parallel derivatives agree with the sequential ones: float32") {
+  for_all_lengths<float>(22, [](const auto& c, const Asked& asked) { check(c, asked); });
+}
+
+TEST_CASE("parallel derivatives: everything that can be asked for") {
+  std::mt19937_64 random(23);
+  for (const Regularization regularization : kRegularizations) {
+    for (const Operands operands : kOperands) {
+      const auto c = random_case<double>(37, regularization, operands, random);
+      for (const Asked& asked : kAsked) check(c, asked);
+    }
+  }
+}
+
+TEST_CASE("parallel derivatives: rows that no team holds") {
+  for_all_lengths<double>(24, [](const auto& c, const Asked& asked) {
+    if (c.n > 0 && c.n % 3 == 0) check_long(c, asked);
+  });
+  for_all_lengths<float>(25, [](const auto& c, const Asked& asked) {
+    if (c.n > 70 || c.n % 16 == 1) check_long(c, asked);
+  });
+}
+
+TEST_CASE("parallel derivatives: long rows") {
+  std::mt19937_64 random(26);
+  for (const Regularization regularization : kRegularizations) {
+    for (const std::int64_t n : {1024, 2047, 4097}) {
+      for (const Operands operands : {Operands::both, Operands::z}) {
+        const auto c = random_case<float>(n, regularization, operands, random);
+        const Asked asked{true, operands == Operands::both, true};
+        const Answer<float> expected = sequential(c, asked);
+        CHECK(mismatch(c, parallel(c, asked, teams(HostTeam::Order::forward)), expected) == "");
+        CHECK(mismatch(c, parallel(c, asked, long_rows(HostTeam::Order::shuffled)), expected) ==
+              "");
+      }
+    }
+  }
+}
+
+TEST_CASE("parallel derivatives: one thread of a step does not see what another keeps") {
+  std::mt19937_64 random(27);
+  for (const Regularization regularization : kRegularizations) {
+    for (const std::int64_t n : {1, 8, 45, 300}) {
+      auto c = random_case<double>(n, regularization, Operands::both, random);
+      c.rows = 9;
+      const Asked asked{true, true, true};
+      const Answer<double> expected = parallel(c, asked, teams(HostTeam::Order::forward));
+      for (const int threads : {4, 7}) {
+        CHECK(same_bits(expected, parallel(c, asked, OnThreads{threads})));
+      }
+    }
+  }
+}
+
+TEST_CASE("parallel derivatives: NaN and infinite directions stay in their block") {
+  std::mt19937_64 random(28);
+  for (const Regularization regularization : kRegularizations) {
+    for (const std::int64_t n : {2, 9, 33, 100}) {
+      auto c = random_case<double>(n, regularization, Operands::both, random);
+      for (std::size_t i = 0; i < c.size(); i += 7) {
+        const double special[] = {std::nan(""), kInf, -kInf};
+        c.g[i] = special[i % 3];
+        c.dz[(i + 3) % c.size()] = special[(i + 1) % 3];
+        c.dw[(i + 5) % c.size()] = special[(i + 2) % 3];
+      }
+      for (const Asked& asked : kAsked) {
+        check(c, asked);
+        check_long(c, asked);
+      }
+    }
+  }
+}
+
+TEST_CASE("parallel derivatives: forged block ids make their row NaN and no other") {
+  std::mt19937_64 random(29);
+  const std::int64_t n = 41, row = 7;
+  const Asked asked{true, true, true};
+  for (const Regularization regularization : kRegularizations) {
+    const auto genuine = random_case<double>(n, regularization, Operands::both, random);
+    const Answer<double> expected = parallel(genuine, asked, teams(HostTeam::Order::forward));
+    const auto check_forged = [&](const auto& forge) {
+      auto c = genuine;
+      forge(&c.solved.block_z[row * n], &c.solved.block_w[row * n]);
+      for (const OnExecutor& run :
+           {teams(HostTeam::Order::shuffled), long_rows(HostTeam::Order::shuffled)}) {
+        Answer<double> answer = parallel(c, asked, run);
+        for (std::int64_t i = row * n; i < (row + 1) * n; ++i) {
+          CHECK(std::isnan(answer.z[std::size_t(i)]));
+          CHECK(std::isnan(answer.w[std::size_t(i)]));
+          CHECK(std::isnan(answer.tangent[std::size_t(i)]));
+        }
+        CHECK(std::isnan(answer.strength[std::size_t(row)]));
+        const auto restore = [&](auto& values, const auto& from, std::int64_t begin,
+                                 std::int64_t end) {
+          std::copy(from.begin() + begin, from.begin() + end, values.begin() + begin);
+        };
+        restore(answer.z, expected.z, row * n, (row + 1) * n);
+        restore(answer.w, expected.w, row * n, (row + 1) * n);
+        restore(answer.tangent, expected.tangent, row * n, (row + 1) * n);
+        restore(answer.strength, expected.strength, row, row + 1);
+        CHECK(mismatch(c, answer, expected) == "");
+      }
+    };
+    for (const std::int32_t id : {41, 1000000, -1, -43, -1000000, INT32_MIN, INT32_MAX}) {
+      check_forged([&](std::int32_t* z, std::int32_t*) { z[3] = id; });
+      check_forged([&](std::int32_t*, std::int32_t* w) { w[40] = id; });
+    }
+    check_forged([&](std::int32_t* z, std::int32_t*) { std::fill(z, z + n, 1); });
+    check_forged([&](std::int32_t* z, std::int32_t*) { std::fill(z, z + n, 40); });
+    check_forged([&](std::int32_t* z, std::int32_t*) {
+      for (int i = 0; i < n; ++i) z[i] = std::int32_t(random() % n);
+    });
+    check_forged([&](std::int32_t* z, std::int32_t* w) {
+      for (int i = 0; i < n; ++i) {
+        z[i] = i;
+        w[i] = 0;
+      }
+      z[5] = 4;
+      w[7] = 5;
+    });
+  }
+}
+
+TEST_CASE("parallel derivatives: an element alone in its block has derivative 0, exactly") {
+  for (const Regularization regularization : kRegularizations) {
+    Case<double> c;
+    c.rows = 1;
+    c.n = 40;
+    c.regularization = regularization;
+    c.strength = {1e-3};
+    std::mt19937_64 random(30);
+    c.z = random_values<double>(40, random);
+    for (std::size_t i = 0; i < 40; ++i) c.z[i] = 0.1 * double(i * 7 % 40);
+    c.g = c.dz = c.dw = random_values<double>(40, random);
+    const auto solved = solve<double>(c.problem(), c.z, {});
+    c.solved = solved;
+    const Answer<double> answer = parallel(c, {true, true, true}, teams(HostTeam::Order::forward));
+    CHECK(answer.z == Vector(40, 0.0));
+    CHECK(answer.strength == Vector(1, 0.0));
+  }
+}
