@@ -3,7 +3,7 @@
 import contextlib
 
 import _diffsort_native as native
-import gpu
+import devices
 import numpy as np
 import pytest
 from backends import JAX
@@ -32,7 +32,7 @@ def array(backend, dtype):
         jax = pytest.importorskip("jax", minversion="0.4.31")
         return jax.numpy.array([3, 1, 2]).astype(dtype)
     if backend == "cupy":
-        return gpu.cupy().array([3, 1, 2]).astype(dtype)
+        return devices.cupy().array([3, 1, 2]).astype(dtype)
     torch = pytest.importorskip("torch", minversion="2.6")
     return torch.tensor([3, 1, 2]).to(getattr(torch, dtype))
 

@@ -11,7 +11,7 @@ import pytest
 
 
 @functools.cache
-def driver_devices():
+def of_the_driver():
     """The number of CUDA devices, by the driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -25,7 +25,7 @@ def driver_devices():
 
 def require(devices=1):
     """Skips the test where there are fewer devices."""
-    found = driver_devices()
+    found = of_the_driver()
     if found < devices:
         what = "no CUDA device" if found == 0 else f"{found} CUDA device, {devices} wanted"
         pytest.skip(f"{what} (asked of the driver)")

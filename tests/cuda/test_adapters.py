@@ -1,0 +1,195 @@
+"""The road of CUDA arrays through the backends, on the emulated device: NumPy stands for CuPy, with
+which it shares the adapter, and tensors of the CPU for those of a device."""
+
+import _diffsort_native as native
+import backends
+import numpy as np
+import pytest
+import test_conformance as conformance
+from problem import operators, regularizations
+
+import diffsort
+from diffsort.backends import kernels
+from diffsort.backends import numpy as numpy_backend
+
+from .emulation import STREAM, DeviceArray, Emulation, _memory, library
+
+
+class _NumPyMemory(numpy_backend._Memory):
+    zeros = staticmethod(lambda shape, dtype, like: np.zeros(shape, dtype))
+    moveaxis = staticmethod(np.moveaxis)
+    broadcast = staticmethod(np.broadcast_to)
+    dense = staticmethod(np.ascontiguousarray)
+    strides = staticmethod(lambda array: array.strides)
+    stream = staticmethod(lambda like: STREAM)
+
+    @staticmethod
+    def on_device(like):
+        return np.errstate()
+
+    @staticmethod
+    def lend(array):
+        if not isinstance(array, np.ndarray):
+            return array
+        lent = DeviceArray(array)
+        if array.size:  # the same memory without the mark of a read-only array, unknown to DLPack
+            lent.kept, lent.array = array, _memory(array.ctypes.data, array.shape, array.dtype)
+        return lent
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    return Emulation(library(tmp_path_factory.mktemp("library")))
+
+
+@pytest.fixture(autouse=True)
+def _all_errors_are_told(device):
+    device.calls.clear()
+    yield
+    assert device.calls, "the road did not lead over the device"
+
+
+@pytest.fixture
+def numpy(device, monkeypatch):
+    cuda = kernels.Cuda(_NumPyMemory())
+    monkeypatch.setattr(kernels, "native", device.module)
+    monkeypatch.setattr(numpy_backend._NumPy, "kernels", lambda *arguments: cuda)
+    return backends.NumPy()
+
+
+@pytest.fixture
+def torch_module(device, monkeypatch):
+    torch = pytest.importorskip("torch", minversion="2.6")
+    from diffsort.backends import torch as backend
+
+    class Memory(backend._Memory):
+        @staticmethod
+        def lend(tensor):
+            lent = backend._Memory.lend(tensor)
+            return DeviceArray(lent) if isinstance(lent, torch.Tensor) else lent
+
+        @staticmethod
+        def stream(like):
+            return STREAM
+
+    cuda = kernels.Cuda(Memory())
+    monkeypatch.setattr(kernels, "native", device.module)
+    monkeypatch.setattr(backend, "_kernels", lambda values: cuda)
+    return torch
+
+
+@pytest.fixture(params=["numpy", "torch", "torch-reference"])
+def adapter(request):
+    if request.param == "numpy":
+        return request.getfixturevalue("numpy")
+    request.getfixturevalue("torch_module")
+    return backends.BACKENDS[request.param]()
+
+
+@operators
+def test_conformance(adapter, op, options):
+    for dtype in ("float64", "float32"):
+        example = conformance.example(op, dtype, options)
+        example.check_values(adapter)
+        example.check(adapter)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2])
+@operators
+def test_conformance_along_axis(adapter, op, options, axis):
+    example = conformance.example(op, "float64", options, axis=axis)
+    example.check_values(adapter)
+    example.check(adapter)
+
+
+@operators
+def test_conformance_with_a_number_as_strength(adapter, op, options):
+    conformance.example(op, "float64", options, strength="number").check(adapter)
+
+
+@pytest.mark.parametrize("shapes", conformance.BROADCASTS.values(), ids=conformance.BROADCASTS)
+@regularizations
+def test_conformance_of_broadcasts(adapter, regularization, shapes):
+    options = {"regularization": regularization}
+    conformance.example("project", "float64", options, shapes=shapes).check(adapter)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@operators
+def test_conformance_of_halves(adapter, op, options, dtype):
+    conformance.example(op, dtype, options).check(adapter)
+
+
+def test_a_row_for_all_is_not_copied(numpy, device, monkeypatch):
+    """`project` of many rows onto one w: the library is given the row, and stride 0."""
+    lent = []
+    lend = _NumPyMemory.lend
+    monkeypatch.setattr(
+        _NumPyMemory,
+        "lend",
+        staticmethod(lambda array: lent.append(np.shape(array)) or lend(array)),
+    )
+    z, w = np.random.default_rng(0).normal(size=(2, 30, 5))
+    diffsort.project(z, w[0], regularization_strength=np.full((30, 1), 0.3))
+    shapes = [shape for shape in lent if shape != ()]  # without what is absent
+    assert sorted(shapes) == sorted([(30, 5), (5,), (30, 1), (30, 5), (13,)])
+
+
+def test_results_are_dense(adapter, torch_module):
+    for axis in (0, 1, 2):
+        x = np.random.default_rng(1).normal(size=(3, 4, 5))
+        assert diffsort.soft_rank(torch_module.tensor(x), axis=axis).is_contiguous()
+
+
+class TestTorch:
+    X = ((2.9, 0.1, 1.2, 1.3), (0.3, 0.1, 0.2, 0.9))
+
+    def test_gradients_of_any_layout(self, torch_module):
+        """An expanded cotangent, a strength per row, a transposed input: as on the CPU."""
+        x = torch_module.tensor(self.X, dtype=torch_module.float64)
+        found = []
+        for layout in (lambda t: t, lambda t: t.T.contiguous().T):
+            leaf = layout(x).detach().requires_grad_()
+            strength = torch_module.tensor([[0.5], [0.7]], requires_grad=True)
+            diffsort.soft_sort(
+                leaf, regularization="kl", regularization_strength=strength
+            ).sum().backward()
+            found.append((leaf.grad, strength.grad))
+        for one, other in zip(*found, strict=True):
+            assert torch_module.equal(one, other)
+
+    def test_empty_rows_have_zero_gradients(self, torch_module, device):
+        x = torch_module.zeros((3, 0), requires_grad=True)
+        strength = torch_module.ones((3, 1), requires_grad=True)
+        diffsort.soft_rank(x, regularization_strength=strength).sum().backward()
+        assert strength.grad.tolist() == [[0.0], [0.0], [0.0]]
+        device.calls.append("none is needed")
+
+    @pytest.mark.parametrize(
+        "transformation",
+        [
+            lambda torch, f: torch.func.grad(f),
+            lambda torch, f: torch.func.hessian(f),
+            lambda torch, f: torch.func.jacfwd(torch.func.jacrev(f)),
+            lambda torch, f: torch.compile(f, fullgraph=True, backend="aot_eager"),
+        ],
+        ids=["grad", "hessian", "jacfwd of jacrev", "compile"],
+    )
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+    def test_transformations(self, torch_module, transformation, monkeypatch):
+        def loss(x):
+            ranks = diffsort.soft_rank(x, regularization="kl", axis=0, regularization_strength=0.9)
+            return ranks.square().sin().sum()
+
+        x = torch_module.tensor(self.X, dtype=torch_module.float64).T
+        torch_module.compiler.reset()
+        found = transformation(torch_module, loss)(x)
+        with monkeypatch.context() as undone:
+            from diffsort.backends import torch as backend
+
+            undone.setattr(kernels, "native", native)
+            undone.setattr(backend, "_kernels", lambda values: backend._cpu)
+            torch_module.compiler.reset()
+            expected = transformation(torch_module, loss)(x)
+        assert expected.abs().max() > 0
+        assert torch_module.equal(found, expected)
