@@ -97,7 +97,7 @@ class _CuPy(Adapter):
         return None
 
     def tools(self, values: Array) -> Tools:
-        return Tools(xp, values.device, np.dtype(np.float64))
+        return Tools(xp, None, np.dtype(np.float64))  # on the current device
 
     # CuPy works on its current device, which is made that of the values.
 
