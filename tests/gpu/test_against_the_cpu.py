@@ -1,0 +1,129 @@
+"""Every length, shape and kind of row against the solver of the CPU: the same blocks, the same
+results up to rounding."""
+
+import devices
+import numpy as np
+import pytest
+
+import diffsort
+
+from .helpers import PROBLEM
+
+torch = devices.torch()
+assert PROBLEM is None
+
+# Around every length at which the kernels change what they do, and around powers of two.
+LENGTHS = [
+    *range(71),
+    *(n + d for k in range(7, 15) for n in [2**k] for d in (-1, 0, 1)),
+    *(1000, 20_000, 100_003, 1_000_000),
+]
+CODES = {"soft_rank-l2": 0, "soft_rank-kl": 1, "soft_sort-l2": 0, "soft_sort-kl": 2}
+
+
+def families(n, rng):
+    """name -> rows that pool in very different ways."""
+    steps = np.arange(n, dtype=float)
+    yield "normal", rng.normal(size=n)
+    yield "ties", rng.integers(-2, 3, size=n).astype(float)
+    yield "constant", np.zeros(n)
+    yield "sorted", steps / max(n, 1)
+    yield "reversed", -steps
+    yield "alternating", (-1.0) ** steps
+    yield "huge range", rng.normal(size=n) * 10.0 ** rng.integers(-15, 15, size=n)
+    yield "walk", np.cumsum(rng.normal(size=n))
+    yield "spikes", np.where(rng.random(n) < 0.01, 1e6, rng.normal(size=n))
+
+
+def blocks(x, strength, case):
+    """Of the custom operator, on the device of x."""
+    operands = (x, None) if case.startswith("soft_rank") else (None, x)
+    return torch.ops.diffsort.blocks(*operands, strength, -1, CODES[case], 1.0, 1.0)
+
+
+def both(x, strength, case):
+    """Results and gradients on the two devices, as NumPy arrays."""
+    op, regularization = case.split("-")
+    for device in ("cuda", "cpu"):
+        leaf = x.to(device, copy=True).requires_grad_()
+        result = getattr(diffsort, op)(
+            leaf, regularization=regularization, regularization_strength=strength.to(device)
+        )
+        result.backward(torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype).to(device).expand_as(x))
+        yield result.detach().cpu().numpy(), leaf.grad.cpu().numpy()
+
+
+@pytest.mark.parametrize("case", CODES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_rows_of_every_length(n, dtype, case):
+    rng = np.random.default_rng(n)
+    rows = dict(families(n, rng)) if n <= 20_000 else {"normal": rng.normal(size=n)}
+    x = torch.tensor(np.array([*rows.values()]), dtype=dtype)
+    for scale in (0.0, 1e-2, 1.0, 30.0):
+        strength = torch.full(
+            (len(x), 1), scale * (n if case.startswith("soft_sort") else 1 / (n + 1))
+        )
+        strength = strength.double()
+        for one, other in zip(*both(x, strength, case), strict=True):
+            # Both take sums in float64 and round once; kl goes through exponentials, whose last
+            # digits differ between the libraries.
+            unit = torch.finfo(dtype).eps
+            size = np.abs(other).max(initial=1.0)
+            near = (4 if dtype is torch.float32 else 64 * max(n, 1) ** 0.5) * unit * size
+            np.testing.assert_allclose(one, other, rtol=0, atol=near, equal_nan=True)
+        if case.endswith("l2"):  # comparisons of the same numbers by the same code
+            found = blocks(x.cuda(), strength.cuda(), case)
+            for one, other in zip(found, blocks(x, strength, case), strict=True):
+                assert torch.equal(one.cpu(), other)
+
+
+@pytest.mark.parametrize("rows", [65_535, 65_536, 200_001])
+@pytest.mark.parametrize("n", [3, 16, 40])
+def test_many_rows(rows, n):
+    generator = torch.Generator().manual_seed(rows)
+    x = torch.randn(rows, n, generator=generator)
+    strength = torch.rand(rows, 1, generator=generator).double()
+    for one, other in zip(*both(x, strength, "soft_rank-l2"), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=8 * n * 2.0**-24)
+
+
+def test_more_than_two_to_the_31_elements():
+    rows, n = 2**27 + 3, 16
+    if torch.cuda.mem_get_info()[0] < 16 * 4 * rows * n // 4:
+        pytest.skip("not enough memory on the device")
+    x = torch.arange(n, 0, -1, dtype=torch.float32, device="cuda").expand(rows, n).contiguous()
+    with torch.no_grad():
+        ranks = diffsort.soft_rank(x, regularization_strength=0.0)
+    assert torch.equal(ranks[-1], x[-1])
+    assert torch.equal(ranks[:: 2**20], x[:: 2**20])
+
+
+@pytest.mark.parametrize("n", [5, 33, 1000, 50_000])
+def test_special_rows_stay_alone(n):
+    """NaN, infinities and strengths that are none, each in its own row."""
+    x = torch.randn(6, n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    x[1, n // 2], x[2, 0], x[3, :3] = float("nan"), float("inf"), float("-inf")
+    strength = torch.tensor([[0.1], [0.1], [0.1], [0.1], [0.0], [0.1]], dtype=torch.float64)
+    for case in CODES:
+        for one, other in zip(*both(x, strength, case), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * n, equal_nan=True)
+    strength[5] = -1.0
+    ranks = diffsort.soft_rank(x.cuda(), regularization_strength=strength.cuda())
+    assert ranks[5].isnan().all()
+    assert ranks[0].isfinite().all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_axes_and_strides(axis):
+    x = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(1))
+    for view in (
+        lambda t: t,
+        lambda t: t.transpose(0, 2),
+        lambda t: t[:, ::2],
+        lambda t: t[:1].expand(4, 6, 7),
+    ):
+        on_cpu, on_gpu = view(x), view(x.cuda())
+        torch.testing.assert_close(
+            diffsort.soft_rank(on_gpu, axis=axis).cpu(), diffsort.soft_rank(on_cpu, axis=axis)
+        )

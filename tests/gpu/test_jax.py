@@ -1,0 +1,83 @@
+"""JAX on a CUDA device: conformance, transformations, and what XLA is given."""
+
+import numpy as np
+import pytest
+import test_conformance as conformance
+from problem import operators, regularizations
+
+import diffsort
+
+from .helpers import JAX
+
+
+@pytest.fixture(scope="module")
+def backend():
+    return JAX()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@operators
+def test_conformance(backend, op, options, dtype):
+    example = conformance.example(op, dtype, options)
+    example.check_values(backend)
+    example.check(backend)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@operators
+def test_conformance_along_axis(backend, op, options, axis):
+    conformance.example(op, "float64", options, axis=axis).check(backend)
+
+
+@pytest.mark.parametrize("shapes", conformance.BROADCASTS.values(), ids=conformance.BROADCASTS)
+@regularizations
+def test_conformance_of_broadcasts(backend, regularization, shapes):
+    options = {"regularization": regularization}
+    conformance.example("project", "float64", options, shapes=shapes).check(backend)
+
+
+@pytest.mark.parametrize("x64", ["float32", "float64"])
+def test_transformations_agree_with_the_cpu(backend, x64):
+    """jit of value and gradient, vmap, jvp, hessian, and a strength with its gradient."""
+    jax, jnp = backend.jax, backend.jax.numpy
+    x = np.random.default_rng(5).normal(size=(3, 7)).astype(x64)
+
+    def loss(x, strength):
+        ranks = diffsort.soft_rank(x, regularization="kl", regularization_strength=strength)
+        return jnp.sum(jnp.sin(ranks))
+
+    functions = [
+        jax.jit(jax.value_and_grad(loss, (0, 1))),
+        jax.vmap(jax.grad(loss), (0, None)),
+        lambda x, s: jax.jvp(loss, (x, s), (jnp.cos(x), s)),
+        jax.hessian(loss),
+    ]
+    with backend.x64(x64):
+        for function in functions:
+            found = []
+            for device in (backend.device, jax.devices("cpu")[0]):
+                with jax.default_device(device):
+                    arguments = jax.device_put((x, np.asarray(0.7, x64)), device)
+                    found.append(jax.tree_util.tree_leaves(function(*arguments)))
+            for one, other in zip(*found, strict=True):
+                assert one.devices() == {backend.device}
+                # Sums of some tens of terms of order 1 to 10, twice over.
+                close = 1e-4 if x64 == "float32" else 1e-11
+                np.testing.assert_allclose(one, other, rtol=close, atol=close)
+
+
+def test_the_kernels_are_called_and_the_host_is_not(backend):
+    x = backend.asarray(np.arange(12.0).reshape(3, 4), "float32")
+    program = backend.jax.jit(backend.jax.grad(lambda x: diffsort.soft_sort(x)[..., 0].sum()))
+    text = program.lower(x).compile().as_text()
+    assert "diffsort_project" in text
+    assert "diffsort_vjp" in text
+    assert "callback" not in text
+
+
+def test_a_hundred_runs_are_equal(backend):
+    x = backend.asarray(np.random.default_rng(6).normal(size=(64, 999)), "float32")
+    run = backend.jax.jit(backend.jax.value_and_grad(lambda x: (diffsort.soft_rank(x) ** 3).sum()))
+    first = [np.asarray(a).tobytes() for a in run(x)]
+    for _ in range(100):
+        assert [np.asarray(a).tobytes() for a in run(x)] == first

@@ -1,0 +1,161 @@
+"""Streams, graphs, devices, determinism and errors on the device."""
+
+import devices
+import numpy as np
+import pytest
+
+import diffsort
+
+from .helpers import PROBLEM
+
+torch = devices.torch()
+assert PROBLEM is None
+
+SHAPES = [(300, 20), (40, 700), (8, 5000), (2, 60_000)]
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+options = pytest.mark.parametrize("regularization", ["l2", "kl"])
+
+
+def make(shape, seed=0):
+    generator = torch.Generator("cuda").manual_seed(seed)
+    return torch.randn(shape, generator=generator, device="cuda")
+
+
+def step(x, regularization="l2"):
+    """Result and gradient."""
+    leaf = x.detach().requires_grad_()
+    result = diffsort.soft_rank(leaf, regularization=regularization, regularization_strength=0.1)
+    (gradient,) = torch.autograd.grad(result, leaf, torch.ones_like(result) * x)
+    return result.detach(), gradient
+
+
+def assert_equal(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+@shapes
+@options
+def test_a_hundred_runs_are_equal(shape, regularization):
+    x = make(shape)
+    expected = step(x, regularization)
+    for _ in range(100):
+        assert_equal(step(x, regularization), expected)
+
+
+@shapes
+def test_a_side_stream_is_the_stream_that_is_used(shape):
+    """The input is written on the stream behind a long wait: another stream would read zeros."""
+    expected = step(make(shape))
+    source, x = make(shape), torch.zeros(shape, device="cuda")
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)
+        x.copy_(source)
+        found = step(x)
+    stream.synchronize()
+    assert_equal(found, expected)
+
+
+@shapes
+@options
+def test_nothing_waits_for_the_device(shape, regularization):
+    x, strength = make(shape), torch.full((shape[0], 1), 0.1, device="cuda")
+    step(x)  # what is set up once
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(x, regularization)
+        diffsort.soft_sort(x, regularization=regularization, regularization_strength=strength)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@shapes
+@options
+def test_capture_and_replay(shape, regularization):
+    x = make(shape)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step(x, regularization)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = step(x, regularization)
+    for seed in (1, 2):
+        x.copy_(make(shape, seed))
+        graph.replay()
+        assert_equal(found, step(make(shape, seed), regularization))
+
+
+def test_another_device_than_the_current_one():
+    devices.torch(2)
+    with torch.cuda.device(0):
+        x = make(SHAPES[1])
+        found = step(x.to("cuda:1"))
+        assert torch.cuda.current_device() == 0
+    assert_equal([array.to("cuda:0") for array in found], step(x))
+    with pytest.raises(ValueError, match="z and w must be on one device"):
+        diffsort.project(x, x.to("cuda:1"))
+
+
+def test_running_out_of_memory_leaves_no_error_behind():
+    x = make((1, 20_000_000))
+    expected = step(make(SHAPES[1]))
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(1.2 * torch.cuda.memory_allocated() / total)
+    try:
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            step(x)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.synchronize()
+    assert_equal(step(make(SHAPES[1])), expected)
+
+
+def test_the_workspace_is_at_most_16_bytes_per_element():
+    x = make((1, 4_000_000))
+    with torch.no_grad():
+        diffsort.soft_rank(x, regularization_strength=0.1)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        result = diffsort.soft_rank(x, regularization_strength=0.1)
+        peak = torch.cuda.max_memory_allocated() - before - result.nbytes
+    assert peak <= 16.5 * x.numel()  # the allocator rounds up
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_autocast_leaves_the_operators_alone(dtype):
+    x = make(SHAPES[0])
+    expected = step(x)
+    with torch.autocast("cuda", dtype):
+        assert_equal(step(x), expected)
+
+
+@options
+def test_compiled(regularization):
+    def loss(x):
+        ranks = diffsort.soft_rank(x, regularization=regularization, regularization_strength=0.1)
+        return (ranks * torch.cos(x)).sum()
+
+    x = make(SHAPES[0]).double()
+    expected = torch.func.grad(loss)(x)
+    leaf = x.clone().requires_grad_()
+    torch.compile(loss, fullgraph=True, backend="aot_eager")(leaf).backward()
+    torch.testing.assert_close(leaf.grad, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_stream_of_cupy():
+    cupy = devices.cupy()
+    x = cupy.random.default_rng(0).normal(size=(300, 700))
+    expected = diffsort.soft_rank(x, regularization_strength=0.1)
+    cupy.cuda.Device().synchronize()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        y = x * 1
+        found = diffsort.soft_rank(y, regularization_strength=0.1)
+        stream.synchronize()
+    assert np.array_equal(found.get(), expected.get())
