@@ -143,7 +143,12 @@ def _collect() -> dict[str, Any]:
         "version": native.__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "native": {"module": native.__file__, "cuda": native.cuda},
+        "native": {
+            "module": native.__file__,
+            "cuda": native.cuda,
+            "cuda_devices": native.cuda_device_count(),
+            "cuda_problem": native.cuda_problem(0),
+        },
         "solver": get_solver(),
         "threads": get_num_threads(),
         "backends": {name: _backend(name, package) for name, package in packages.items()},
@@ -178,6 +183,8 @@ def _installed_version(package: str) -> str:
 def _print(config: dict[str, Any]) -> None:
     print(f"diffsort {config['version']}  (Python {config['python']}, {config['platform']})")
     print(f"  native solver   CPU; CUDA: {config['native']['cuda']}")
+    kernels = config["native"]["cuda_problem"] or f"{config['native']['cuda_devices']} device(s)"
+    print(f"  CUDA kernels    {kernels}")
     print(f"  solver          {config['solver']}")
     print(f"  threads         {config['threads']}")
     for name, backend in config["backends"].items():

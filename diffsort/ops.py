@@ -30,7 +30,7 @@ def soft_sort(
     Parameters
     ----------
     values : array of shape (..., n, ...)
-        NumPy array, torch tensor, JAX array, or a sequence of numbers (read as NumPy). float64,
+        NumPy array, torch tensor, JAX or CuPy array, or a sequence (read as NumPy). float64,
         float32, float16, bfloat16; integers and bools become the framework's default float.
     axis : int, default -1
         The axis that is sorted; all others are batch axes.
@@ -41,7 +41,7 @@ def soft_sort(
     regularization_strength : float or array, default 1.0
         ε ≥ 0, in units of 1 / values. An array broadcasts against `values` with length 1 along
         `axis` (one strength per row) and is differentiated like `values`.
-    backend : {"numpy", "torch", "jax"}, optional
+    backend : {"numpy", "torch", "jax", "cupy"}, optional
         By default the framework of `values`. A name converts a sequence or a NumPy array first.
 
     Returns
@@ -113,7 +113,7 @@ def soft_rank(
     Parameters
     ----------
     values : array of shape (..., n, ...)
-        NumPy array, torch tensor, JAX array, or a sequence of numbers (read as NumPy). float64,
+        NumPy array, torch tensor, JAX or CuPy array, or a sequence (read as NumPy). float64,
         float32, float16, bfloat16; integers and bools become the framework's default float.
     axis : int, default -1
         The axis along which to rank; all others are batch axes.
@@ -125,7 +125,7 @@ def soft_rank(
     regularization_strength : float or array, default 1.0
         ε ≥ 0, in the units of `values`. An array broadcasts against `values` with length 1 along
         `axis` (one strength per row) and is differentiated like `values`.
-    backend : {"numpy", "torch", "jax"}, optional
+    backend : {"numpy", "torch", "jax", "cupy"}, optional
         By default the framework of `values`. A name converts a sequence or a NumPy array first.
 
     Returns
@@ -208,7 +208,7 @@ def project(
     regularization_strength : float or array, default 1.0
         ε ≥ 0, in the units of `z`; shapes as for `soft_rank`. At ε = 0, elements of w go to z's in
         the order of z, and ties of z share their mean.
-    backend : {"numpy", "torch", "jax"}, optional
+    backend : {"numpy", "torch", "jax", "cupy"}, optional
         By default the framework of the arrays.
 
     Returns

@@ -119,7 +119,7 @@ class TestShowConfig:
         assert capsys.readouterr().out == ""
         assert config["version"] == diffsort.__version__
         assert config["threads"] == diffsort.get_num_threads()
-        assert "cuda" in config["native"]
+        assert {"cuda", "cuda_devices", "cuda_problem"} <= set(config["native"])
         assert config["backends"]["numpy"]["version"] == importlib.metadata.version("numpy")
 
     def test_print(self, capsys):
