@@ -24,17 +24,16 @@ STREAM, MISUSE = 0xCAFE, -1
 
 def library(folder, *definitions):
     """A native module that finds a stub of the CUDA library beside itself."""
-    compiler = shutil.which("cc") or pytest.skip("no C compiler")
-    subprocess.run(
-        [
-            *(compiler, "-shared", "-fPIC", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"),
-            *(f"-I{ROOT / 'native' / 'include'}", HERE / "stub.c"),
-            *(f"-D{definition}" for definition in definitions),
-            *("-o", folder / "libdiffsort_cuda.so"),
-        ],
-        check=True,
-    )
+    options = "-std=c99", "-pedantic", f"-I{ROOT / 'native' / 'include'}"
+    defined = (f"-D{definition}" for definition in definitions)
+    shared_object(HERE / "stub.c", folder / "libdiffsort_cuda.so", *options, *defined)
     return copy_of_the_module(folder)
+
+
+def shared_object(source, target, *options):
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    always = "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"
+    subprocess.run([compiler, *always, *options, source, "-o", target], check=True)
 
 
 def copy_of_the_module(folder):
@@ -244,7 +243,8 @@ class Emulation:
     ASKED = 52  # bytes of scratch that every call wants
 
     def __init__(self, module):
-        self.module, self.fail, self.stream, self.calls = module, None, STREAM, []
+        self.module, self.fail, self.calls = module, None, []
+        self.device, self.stream = 0, STREAM  # that calls are to name
         self.stub = ctypes.CDLL(module.cuda_library)
         type_ = ctypes.CFUNCTYPE(ctypes.c_int, *itertools.repeat(ctypes.c_void_p, 5))
         self.hooks = {name: type_(self._hook(name)) for name in _TYPES}
@@ -262,7 +262,7 @@ class Emulation:
                 if bytes_:
                     ctypes.c_size_t.from_address(bytes_).value = self.ASKED
                     return 0
-                assert call.device == 0
+                assert call.device == self.device
                 assert call.stream == self.stream
                 assert call.workspace_bytes == self.ASKED
                 assert call.workspace % 4 == 0

@@ -13,6 +13,8 @@ import diffsort
 from diffsort import errors
 from diffsort.backends import solver
 
+from .emulation import HERE, library, shared_object
+
 jax = pytest.importorskip("jax", minversion="0.4.31")
 primitives = pytest.importorskip("diffsort.backends.jax.primitives")
 
@@ -137,6 +139,26 @@ def test_without_the_library_the_reason_is_told(monkeypatch):
         lowered(diffsort.soft_rank, X)
 
 
+def test_the_handlers_compute_what_they_are_asked_for(tmp_path):
+    """The handlers of the CUDA platform themselves, on the emulated device."""
+    include = primitives.compat.ffi.include_dir()
+    if not os.path.exists(os.path.join(include, "xla", "ffi", "api", "c_api.h")):
+        pytest.skip("this jaxlib carries no headers of XLA's FFI")
+    library(tmp_path)
+    options = "-std=c11", f"-isystem{include}"
+    shared_object(HERE / "xla_shim.c", tmp_path / "xla_shim.so", *options)
+    run = subprocess.run(
+        [sys.executable, HERE / "xla_on_host.py", tmp_path],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 100
+
+
 SCRIPT = """
 import jax, numpy as np
 import diffsort
@@ -159,8 +181,6 @@ except ImportError:
 
 def test_a_build_with_the_library_on_a_machine_without_a_device(tmp_path):
     """The handlers are registered for both platforms, and the CPU is none the worse for it."""
-    from .emulation import library
-
     library(tmp_path, "DEVICES=0")
     (tmp_path / "script.py").write_text(SCRIPT)
     run = subprocess.run(
