@@ -31,7 +31,8 @@ def library(folder, *definitions):
 
 
 def shared_object(source, target, *options):
-    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    name = "cc" if source.suffix == ".c" else "c++"
+    compiler = shutil.which(name) or pytest.skip(f"no compiler {name}")
     always = "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"
     subprocess.run([compiler, *always, *options, source, "-o", target], check=True)
 

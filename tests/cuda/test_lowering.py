@@ -145,8 +145,8 @@ def test_the_handlers_compute_what_they_are_asked_for(tmp_path):
     if not os.path.exists(os.path.join(include, "xla", "ffi", "api", "c_api.h")):
         pytest.skip("this jaxlib carries no headers of XLA's FFI")
     library(tmp_path)
-    options = "-std=c11", f"-isystem{include}"
-    shared_object(HERE / "xla_shim.c", tmp_path / "xla_shim.so", *options)
+    options = "-std=c++17", f"-isystem{include}"
+    shared_object(HERE / "xla_shim.cpp", tmp_path / "xla_shim.so", *options)
     run = subprocess.run(
         [sys.executable, HERE / "xla_on_host.py", tmp_path],
         cwd=tmp_path,

@@ -3,7 +3,7 @@
     python xla_on_host.py FOLDER
 
 in which there are the stub of the library and the native module beside it, first on the path, and
-the compiled xla_shim.c. XLA believes that it calls handlers of its CPU platform.
+the compiled xla_shim.cpp. XLA believes that it calls handlers of its CPU platform.
 """
 
 import ctypes
