@@ -1,27 +1,47 @@
-# Finds a CUDA compiler as DIFFSORT_CUDA asks and says what was found in DIFFSORT_CUDA_STATE.
+# Finds a CUDA compiler as DIFFSORT_CUDA asks, chooses the architectures, and says what was found in
+# DIFFSORT_CUDA_STATE. With a compiler CUDA is enabled and DIFFSORT_CUDA_LIBRARY is true.
 if(NOT DIFFSORT_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "DIFFSORT_CUDA must be AUTO, ON or OFF, got '${DIFFSORT_CUDA}'.")
 endif()
 
+# Machine code for every generation from Turing on that this nvcc knows, and the newest one's PTX for
+# those to come.
+function(diffsort_default_architectures result)
+  execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch
+    OUTPUT_VARIABLE known ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+  set(chosen "")
+  foreach(architecture 75 80 86 89 90 100 120)
+    if(known MATCHES "compute_${architecture}(\n|$)")
+      list(APPEND chosen ${architecture}-real)
+    endif()
+  endforeach()
+  if(NOT chosen)
+    message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of the architectures that diffsort is "
+      "built for by default. Set CMAKE_CUDA_ARCHITECTURES.")
+  endif()
+  list(POP_BACK chosen newest)
+  string(REPLACE "-real" "" newest "${newest}")
+  set(${result} ${chosen} ${newest} PARENT_SCOPE)
+endfunction()
+
+set(DIFFSORT_CUDA_LIBRARY FALSE)
 set(DIFFSORT_CUDA_STATE "off")
 if(NOT DIFFSORT_CUDA STREQUAL "OFF")
-  # The architectures have to be set before the probe, or the probe picks its own default.
-  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 75)
-  endif()
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    set(DIFFSORT_CUDA_STATE "compiler found, no kernels in this version")
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+      diffsort_default_architectures(CMAKE_CUDA_ARCHITECTURES)
+    endif()
+    enable_language(CUDA)
+    set(DIFFSORT_CUDA_LIBRARY TRUE)
+    list(JOIN CMAKE_CUDA_ARCHITECTURES " " DIFFSORT_CUDA_STATE)
+    string(REPLACE "-real" "" DIFFSORT_CUDA_STATE "library built for ${DIFFSORT_CUDA_STATE}")
   elseif(DIFFSORT_CUDA STREQUAL "ON")
     message(FATAL_ERROR "DIFFSORT_CUDA=ON, but no CUDA compiler was found. "
       "Put nvcc on the PATH or set CUDACXX, or build with DIFFSORT_CUDA=AUTO or OFF.")
   else()
     set(DIFFSORT_CUDA_STATE "no compiler found")
   endif()
-endif()
-if(DIFFSORT_CUDA STREQUAL "ON")
-  message(FATAL_ERROR "DIFFSORT_CUDA=ON, but this version of diffsort has no CUDA kernels yet. "
-    "Build with DIFFSORT_CUDA=AUTO or OFF for the complete CPU library.")
 endif()
 message(STATUS "diffsort: CUDA ${DIFFSORT_CUDA_STATE}")

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <vector>
 
+#include "diffsort/host_device.h"
 #include "diffsort/rows.h"
 
 namespace diffsort {
@@ -50,7 +51,7 @@ struct SortKey<double> {
 };
 
 template <class T>
-typename SortKey<T>::Bits to_descending_key(T value) {
+DIFFSORT_HD typename SortKey<T>::Bits to_descending_key(T value) {
   using Bits = typename SortKey<T>::Bits;
   constexpr Bits sign = Bits{1} << (8 * sizeof(Bits) - 1);
   value += T(0);  // -0 becomes +0
@@ -60,7 +61,7 @@ typename SortKey<T>::Bits to_descending_key(T value) {
 }
 
 template <class T>
-T from_descending_key(typename SortKey<T>::Bits key) {
+DIFFSORT_HD T from_descending_key(typename SortKey<T>::Bits key) {
   using Bits = typename SortKey<T>::Bits;
   constexpr Bits sign = Bits{1} << (8 * sizeof(Bits) - 1);
   const Bits bits = (key & sign) ? key : static_cast<Bits>(~key & ~sign);

@@ -1,0 +1,51 @@
+// Which way the rows of a projection go, and the workspace they take.
+//
+//     a team holds a row    all rows in one launch, without workspace (project_row.h)
+//     longer rows           in chunks, step by step over all rows of a chunk (long_rows.h)
+//
+// The way depends on shapes, types, and which operands and outputs there are, never on numbers, so
+// that the workspace can be asked for beforehand.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "diffsort/parallel_row/long_rows.h"
+#include "diffsort/parallel_row/project_row.h"
+
+namespace diffsort {
+
+template <class T>
+std::int64_t rows_per_chunk(const ProjectionRows<T>& arrays, std::int64_t chunk_elements) {
+  return std::clamp(chunk_elements / arrays.n, std::int64_t{1}, arrays.rows);
+}
+
+template <class T, Regularization R, class Executor>
+LongMemory<T, R> long_memory(Arena& arena, Executor& executor, const ProjectionRows<T>& arrays) {
+  const int operands = (arrays.z ? 1 : 0) + (arrays.w ? 1 : 0);
+  return {arena, executor, rows_per_chunk(arrays, executor.chunk_elements()), arrays.n, operands};
+}
+
+template <Regularization R, class Executor, class T>
+std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& arrays) {
+  if (arrays.rows == 0 || arrays.n == 0 || executor.fits(ProjectRows<T, R>{arrays})) return 0;
+  Arena arena;
+  long_memory<T, R>(arena, executor, arrays);
+  return arena.bytes();
+}
+
+template <Regularization R, class Executor, class T>
+void run_projection(Executor& executor, const ProjectionRows<T>& arrays, void* workspace) {
+  if (arrays.rows == 0 || arrays.n == 0) return;
+  const ProjectRows<T, R> fused{arrays};
+  if (executor.fits(fused)) return executor.for_each_row("project_row", arrays.rows, fused);
+  Arena arena(workspace);
+  const LongMemory<T, R> memory = long_memory<T, R>(arena, executor, arrays);
+  const std::int64_t step = rows_per_chunk(arrays, executor.chunk_elements());
+  for (std::int64_t r = 0; r < arrays.rows; r += step) {
+    project_chunk<R>(executor, arrays.part(r, std::min(step, arrays.rows - r)), memory);
+  }
+}
+
+}  // namespace diffsort

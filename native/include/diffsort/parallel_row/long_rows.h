@@ -1,0 +1,293 @@
+// The projection of rows that no team holds: the steps of project_row.h, each a launch over all
+// rows of a chunk.
+//
+//     keys      of every element, with where it is: its row and its column in one number
+//     sort      of the whole chunk by key, and then, stable, by row
+//     describe  each row: has it a value, and in what units do its blocks compare
+//     pool      the leaves, then the joins, level by level (pool.h)
+//     write     results and block ids to where their elements came from
+//
+// Launches: 3 + log2(n / leaf) and those of the sorts. Workspace: two keys and two places per
+// element (16 bytes in float32, 24 in float64; half as much again if z and w are both sorted), of
+// which the pooling takes over one half; beyond that, for kl and log_kl in float32, 4 bytes per
+// element.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "diffsort/host_device.h"
+#include "diffsort/parallel_row/arena.h"
+#include "diffsort/parallel_row/block_result.h"
+#include "diffsort/parallel_row/double_buffer.h"
+#include "diffsort/parallel_row/keyed_operand.h"
+#include "diffsort/parallel_row/pool.h"
+#include "diffsort/parallel_row/projection_rows.h"
+
+namespace diffsort {
+
+// The keys of an operand, row after row, and the place that each came from.
+template <class T>
+struct KeyedRows {
+  typename SortKey<T>::Bits* keys = nullptr;  // null: rho
+  std::uint32_t* places = nullptr;            // row << column_bits | column
+
+  explicit operator bool() const { return keys != nullptr; }
+};
+
+// What the steps of one row need to know about it.
+struct RowState {
+  bool has_value;
+  Units units;
+  FiniteRange finite_z;
+};
+
+// A chunk of rows, all its memory, and how rows lie in it. Steps get it by value.
+template <class T, Regularization R>
+struct LongRows {
+  ProjectionRows<T> arrays;
+  int column_bits;  // 2^column_bits >= n
+  KeyedRows<T> z, w;
+  RowState* states;
+  PartitionMemory<R> partitions;  // of all rows, one after another
+
+  DIFFSORT_HD std::int64_t n() const { return arrays.n; }
+
+  DIFFSORT_HD KeyedOperand<T> operand(const KeyedRows<T>& x, std::int64_t r) const {
+    return {x.keys == nullptr ? nullptr : x.keys + r * n(), n()};
+  }
+  DIFFSORT_HD KeyedRow<T, R> row(std::int64_t r) const {
+    return {n(), arrays.strength.row(r), states[r].units, operand(z, r), operand(w, r)};
+  }
+  DIFFSORT_HD PartitionMemory<R> partition(std::int64_t r) const {
+    return {partitions.bits + r * StartBits::words(n()), partitions.tree + r * RunTree<R>::nodes(n()),
+            partitions.blocks + r * (n() / 2)};
+  }
+  // The column that sorted element i of row r came from.
+  DIFFSORT_HD std::int64_t column(const KeyedRows<T>& x, std::int64_t r, std::int64_t i) const {
+    if (x.keys == nullptr) return i;
+    return x.places[r * n() + i] & ((std::uint32_t{1} << column_bits) - 1);
+  }
+};
+
+template <class T>
+struct LoadKeys {
+  DenseRows<const T> values;
+  double sign;
+  std::int64_t n;
+  int column_bits;
+  KeyedRows<T> out;
+
+  DIFFSORT_HD void operator()(std::int64_t k) const {
+    const std::int64_t r = k / n, i = k % n;
+    out.keys[k] = signed_key(values.row(r)[i], sign);
+    out.places[k] = static_cast<std::uint32_t>((r << column_bits) | i);
+  }
+};
+
+template <class T, Regularization R>
+struct DescribeRow {
+  LongRows<T, R> rows;
+
+  DIFFSORT_HD void operator()(std::int64_t r) const {
+    const KeyedOperand<T> z = rows.operand(rows.z, r), w = rows.operand(rows.w, r);
+    const ProjectionRow<T> row = rows.arrays.row(r);
+    const FiniteRange finite_z = FiniteRange::of(z);
+    rows.states[r] = {row.valid_strength() && has_value<R>(row.strength, z, w),
+                      Units(row.strength, finite_z.width(z), w(0) - w(w.n - 1)), finite_z};
+  }
+};
+
+template <class T, Regularization R>
+struct PoolLeaf {
+  LongRows<T, R> rows;
+  std::int64_t per_row;
+
+  DIFFSORT_HD void operator()(std::int64_t k) const {
+    const std::int64_t r = k / per_row;
+    if (!rows.states[r].has_value) return;
+    pool_leaf(rows.row(r), rows.partition(r), k % per_row);
+  }
+};
+
+template <class T, Regularization R>
+struct JoinPair {
+  LongRows<T, R> rows;
+  std::int64_t width, per_row;
+
+  DIFFSORT_HD void operator()(std::int64_t k) const {
+    const std::int64_t r = k / per_row;
+    if (!rows.states[r].has_value) return;
+    join_pair(rows.row(r), rows.partition(r), width, k % per_row);
+  }
+};
+
+template <class T, Regularization R>
+struct JoinPairs {
+  LongRows<T, R> rows;
+  std::int64_t width, per_row, group;
+
+  template <class Lanes>
+  DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
+    const std::int64_t r = k / per_row;
+    if (!rows.states[r].has_value) return;
+    join_pairs(lanes, rows.row(r), rows.partition(r), width, k % per_row * group, group);
+  }
+};
+
+template <class T, Regularization R>
+struct WriteElement {
+  LongRows<T, R> rows;
+
+  DIFFSORT_HD void operator()(std::int64_t k) const {
+    const std::int64_t r = k / rows.n(), i = k % rows.n();
+    const ProjectionRow<T> out = rows.arrays.row(r);
+    if (!rows.states[r].has_value) return out.write_nan(i);
+    const KeyedRow<T, R> row = rows.row(r);
+    const Partition<R, KeyedRow<T, R>> partition(row, rows.partition(r));
+    const Block block = partition.block_of(static_cast<std::int32_t>(i));
+    const std::int64_t column = rows.column(rows.z, r, i);
+    if (out.result) {
+      out.result[column] =
+          out.signed_result(block_result(row, partition.sums_of(block), block, i));
+    }
+    if (out.block_z) {
+      const bool finite = rows.states[r].finite_z.contains(i);
+      out.block_z[column] = finite ? block.start : infinite_block(block.start);
+    }
+    if (out.block_w) out.block_w[rows.column(rows.w, r, i)] = block.start;
+  }
+};
+
+// The workspace for chunks of `rows` rows.
+template <class T, Regularization R>
+class LongMemory {
+  using Bits = typename SortKey<T>::Bits;
+
+ public:
+  template <class Executor>
+  LongMemory(Arena& arena, Executor& executor, std::int64_t rows, std::int64_t n, int operands)
+      : rows_(rows), n_(n) {
+    states = arena.template take<RowState>(rows);
+    for (int k = 0; k < (operands > 0 ? operands + 1 : 0); ++k) {
+      const std::size_t begin = arena.bytes();
+      regions[k].keys = arena.template take<Bits>(rows * n);
+      regions[k].places = arena.template take<std::uint32_t>(rows * n);
+      region_bytes_ = arena.bytes() - begin;
+    }
+    if (operands > 0) {
+      sort_bytes = executor.template sort_bytes<Bits, std::uint32_t>(rows * n);
+      const std::size_t by_row = executor.template sort_bytes<std::uint32_t, Bits>(rows * n);
+      if (by_row > sort_bytes) sort_bytes = by_row;
+      sort_scratch = arena.template take<char>(static_cast<std::int64_t>(sort_bytes));
+    }
+    beyond_ = arena;
+    place_partitions(nullptr, arena);
+  }
+
+  // The pooling's memory: in the region that sorting has left over, and beyond what does not fit.
+  PartitionMemory<R> partitions(const KeyedRows<T>& spare) const {
+    Arena beyond = beyond_;
+    return place_partitions(spare.keys, beyond);
+  }
+
+  RowState* states;
+  KeyedRows<T> regions[3];  // one for each sorted operand, and one more to sort with
+  void* sort_scratch = nullptr;
+  std::size_t sort_bytes = 0;
+
+ private:
+  PartitionMemory<R> place_partitions(void* region, Arena& beyond) const {
+    Arena inside(region);
+    PartitionMemory<R> memory;
+    memory.blocks = place<BlockSums<R>>(rows_ * (n_ / 2), inside, beyond);
+    memory.tree = place<BlockSums<R>>(rows_ * RunTree<R>::nodes(n_), inside, beyond);
+    memory.bits = place<std::uint32_t>(rows_ * StartBits::words(n_), inside, beyond);
+    return memory;
+  }
+
+  template <class V>
+  V* place(std::int64_t count, Arena& inside, Arena& beyond) const {
+    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(V);
+    Arena& arena = inside.bytes() + bytes <= region_bytes_ ? inside : beyond;
+    return arena.template take<V>(count);
+  }
+
+  std::int64_t rows_, n_;
+  std::size_t region_bytes_ = 0;
+  Arena beyond_;
+};
+
+inline int bits_for(std::int64_t count) {
+  int bits = 0;
+  while ((std::int64_t{1} << bits) < count) ++bits;
+  return bits;
+}
+
+// Sorts an operand of all rows into `out`; the two regions may change places.
+template <class Executor, class T>
+void sort_rows(Executor& executor, const DenseRows<const T>& values, double sign, std::int64_t rows,
+               std::int64_t n, KeyedRows<T>& out, KeyedRows<T>& spare, void* scratch,
+               std::size_t scratch_bytes) {
+  const int column_bits = bits_for(n), row_bits = bits_for(rows);
+  executor.for_each("load_keys", rows * n, LoadKeys<T>{values, sign, n, column_bits, out});
+  DoubleBuffer<typename SortKey<T>::Bits> keys{out.keys, spare.keys};
+  DoubleBuffer<std::uint32_t> places{out.places, spare.places};
+  executor.sort("sort by key", keys, places, rows * n, 0, 8 * sizeof(*out.keys), scratch,
+                scratch_bytes);
+  if (rows > 1) {
+    executor.sort("sort by row", places, keys, rows * n, column_bits, column_bits + row_bits,
+                  scratch, scratch_bytes);
+  }
+  out = {keys.current, places.current};
+  spare = {keys.other, places.other};
+}
+
+// How many neighbouring pairs of halves a warp looks after: several once all warps have work.
+inline std::int64_t pairs_per_warp(std::int64_t pairs) {
+  return std::clamp<std::int64_t>(pairs / 4096, 1, 32);
+}
+
+template <class Executor, class T, Regularization R>
+void pool_rows(Executor& executor, const LongRows<T, R>& rows) {
+  const std::int64_t n = rows.n(), count = rows.arrays.rows;
+  executor.for_each("pool_leaf", count * leaves(n), PoolLeaf<T, R>{rows, leaves(n)});
+  for (std::int64_t width = kLeafLength; width < n; width *= 2) {
+    const std::int64_t joins = pairs(n, width);
+    if (width <= kSeriallyJoined) {
+      executor.for_each("join_pair", count * joins, JoinPair<T, R>{rows, width, joins});
+      continue;
+    }
+    const std::int64_t group = pairs_per_warp(count * joins);
+    const std::int64_t groups = (joins + group - 1) / group;
+    executor.for_each_lanes("join_pairs", count * groups,
+                            JoinPairs<T, R>{rows, width, groups, group});
+  }
+}
+
+// All rows of `arrays` at once, in the memory of LongMemory.
+template <Regularization R, class Executor, class T>
+void project_chunk(Executor& executor, const ProjectionRows<T>& arrays,
+                   const LongMemory<T, R>& memory) {
+  const std::int64_t count = arrays.rows, n = arrays.n;
+  LongRows<T, R> rows{arrays, bits_for(n), {}, {}, memory.states, {}};
+  KeyedRows<T> spare = memory.regions[0];
+  int used = 1;
+  if (arrays.z) {
+    rows.z = memory.regions[used++];
+    sort_rows(executor, arrays.z, arrays.z_sign, count, n, rows.z, spare, memory.sort_scratch,
+              memory.sort_bytes);
+  }
+  if (arrays.w) {
+    rows.w = memory.regions[used++];
+    sort_rows(executor, arrays.w, arrays.w_sign, count, n, rows.w, spare, memory.sort_scratch,
+              memory.sort_bytes);
+  }
+  rows.partitions = memory.partitions(spare);
+  executor.for_each("describe_row", count, DescribeRow<T, R>{rows});
+  pool_rows(executor, rows);
+  executor.for_each("write_element", count * n, WriteElement<T, R>{rows});
+}
+
+}  // namespace diffsort

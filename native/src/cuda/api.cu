@@ -1,0 +1,91 @@
+// The C interface of the library (diffsort/cuda.h): devices, and the projection.
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+
+#include "api.cuh"
+#include "arguments.h"
+#include "executor.cuh"
+#include "projection.cuh"
+
+namespace diffsort {
+namespace {
+
+__global__ void probe_kernel() {}
+
+struct ProjectionWorkspace {
+  const DiffsortProblem& problem;
+  const DiffsortProjection& arrays;
+  CudaExecutor& executor;
+
+  template <class T, Regularization R>
+  std::size_t operator()(TypeTag<T>, RegularizationTag<R>) const {
+    return DeviceProjection<T, R>::workspace(executor, projection_rows<T>(problem, arrays));
+  }
+};
+
+struct RunProjection {
+  const DiffsortProblem& problem;
+  const DiffsortProjection& arrays;
+  CudaExecutor& executor;
+  void* workspace;
+
+  template <class T, Regularization R>
+  void operator()(TypeTag<T>, RegularizationTag<R>) const {
+    DeviceProjection<T, R>::run(executor, projection_rows<T>(problem, arrays), workspace);
+  }
+};
+
+}  // namespace
+}  // namespace diffsort
+
+using namespace diffsort;
+
+extern "C" {
+
+int diffsort_cuda_version(void) {
+  return DIFFSORT_CUDA_VERSION;
+}
+
+int diffsort_cuda_device_count(void) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+int diffsort_cuda_supports(int32_t device) {
+  DiffsortCall call{};
+  call.device = device;
+  CudaExecutor executor(call, "supports", 0, 0);
+  cudaFuncAttributes attributes;
+  if (executor.ok() && cudaFuncGetAttributes(&attributes, probe_kernel) == cudaSuccess) return 1;
+  cudaGetLastError();
+  return 0;
+}
+
+int diffsort_cuda_project_workspace(const DiffsortProblem* problem,
+                                    const DiffsortProjection* arrays, const DiffsortCall* call,
+                                    size_t* bytes) {
+  *bytes = 0;
+  if (const char* wrong = check_projection(*problem, *arrays)) return refuse(*call, "project", wrong);
+  if (problem->rows == 0 || problem->n == 0) return 0;
+  CudaExecutor executor(*call, "project", problem->rows, problem->n);
+  if (executor.ok()) *bytes = dispatch(*problem, ProjectionWorkspace{*problem, *arrays, executor});
+  return executor.status();
+}
+
+int diffsort_cuda_project(const DiffsortProblem* problem, const DiffsortProjection* arrays,
+                          const DiffsortCall* call) {
+  size_t needed = 0;
+  if (const int status = diffsort_cuda_project_workspace(problem, arrays, call, &needed)) {
+    return status;
+  }
+  if (problem->rows == 0 || problem->n == 0) return 0;
+  if (call->workspace_bytes < needed) return refuse(*call, "project", "the workspace is too small");
+  CudaExecutor executor(*call, "project", problem->rows, problem->n);
+  if (executor.ok()) dispatch(*problem, RunProjection{*problem, *arrays, executor, call->workspace});
+  return executor.status();
+}
+
+}  // extern "C"

@@ -1,0 +1,239 @@
+// How the CUDA library launches: on the caller's device and stream, every launch checked.
+//
+//     executor.fits(program)                   can one team hold a row of the program's?
+//     executor.for_each_row(name, rows, program)
+//                                              program(team, row, memory, sort_bytes), a team a row
+//     executor.for_each(name, count, f)        f(i) for 0 <= i < count, in any order
+//     executor.for_each_lanes(name, count, f)  f(lanes, k), 32 lanes together
+//     executor.sort(...), sort_bytes(...)      a stable sort of device memory
+//
+// A program of rows has `length()`, `bytes(sort_bytes)`, the memory that a row takes when team.sort
+// owns the first sort_bytes of it while it runs, and `SortKey`, the type of the keys it sorts.
+// After a failed launch nothing more is launched, and status() says what failed.
+// Counts are 64-bit; grids beyond what the hardware takes go round in a loop.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+
+#include "device_sort.cuh"
+#include "diffsort/cuda.h"
+#include "teams.cuh"
+
+namespace diffsort {
+
+constexpr int kStepThreads = 256;  // of a step over all rows
+constexpr int kWarpsPerBlock = 4;  // of the shortest rows, each with a row of its own
+
+template <class F>
+__global__ void __launch_bounds__(kStepThreads) step_kernel(std::int64_t count, F f) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * kStepThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kStepThreads + threadIdx.x; i < count;
+       i += stride) {
+    f(i);
+  }
+}
+
+template <class F>
+__global__ void __launch_bounds__(kStepThreads) lanes_kernel(std::int64_t count, F f) {
+  constexpr int warps = kStepThreads / kWarpSize;
+  const std::int64_t stride = std::int64_t{gridDim.x} * warps;
+  for (std::int64_t k = std::int64_t{blockIdx.x} * warps + threadIdx.x / kWarpSize; k < count;
+       k += stride) {
+    f(WarpLanes{}, k);
+  }
+}
+
+template <class Program>
+__global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock)
+    warp_rows_kernel(std::int64_t rows, Program program, std::size_t bytes) {
+  extern __shared__ uint4 shared_memory[];
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  char* memory = reinterpret_cast<char*>(shared_memory) + warp * bytes;
+  WarpTeam team(memory);
+  const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
+  for (std::int64_t r = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp; r < rows; r += stride) {
+    program(team, r, memory, WarpTeam::sort_bytes<typename Program::SortKey>());
+  }
+}
+
+// At most 64 registers per thread, so that two blocks or more share a multiprocessor.
+template <int kThreads, int kItems, class Program>
+__global__ void __launch_bounds__(kThreads, 1024 / kThreads)
+    block_rows_kernel(std::int64_t rows, Program program) {
+  using Team = BlockTeam<kThreads, kItems>;
+  extern __shared__ uint4 shared_memory[];
+  Team team(shared_memory);
+  for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    program(team, r, shared_memory, Team::template sort_bytes<typename Program::SortKey>());
+  }
+}
+
+class CudaExecutor {
+ public:
+  explicit CudaExecutor(const DiffsortCall& call, const char* function, std::int64_t rows,
+                        std::int64_t n)
+      : call_(call), function_(function), rows_(rows), n_(n) {
+    int device = call.device;
+    check("cudaGetDevice", cudaGetDevice(&previous_device_));
+    if (device < 0) device = previous_device_;
+    if (ok() && device != previous_device_) {
+      check("cudaSetDevice", cudaSetDevice(device));
+      switched_ = ok();
+    }
+    if (ok()) {
+      check("cudaDeviceGetAttribute",
+            cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    }
+  }
+
+  ~CudaExecutor() {
+    if (switched_) cudaSetDevice(previous_device_);
+  }
+
+  CudaExecutor(const CudaExecutor&) = delete;
+  CudaExecutor& operator=(const CudaExecutor&) = delete;
+
+  bool ok() const { return status_ == cudaSuccess; }
+  int status() const { return static_cast<int>(status_); }
+
+  // How many elements a chunk of long rows has, unless it is one row.
+  static std::int64_t chunk_elements() { return std::int64_t{1} << 27; }
+
+  template <class Program>
+  bool fits(const Program& program) const {
+    return visit_class(program, [&](const auto& team_class) {
+      return team_class.bytes(program) + kStaticBytes <= static_cast<std::size_t>(shared_bytes_);
+    });
+  }
+
+  template <class Program>
+  void for_each_row(const char* name, std::int64_t rows, const Program& program) {
+    visit_class(program, [&](const auto& team_class) {
+      team_class.launch(*this, name, rows, program);
+      return true;
+    });
+  }
+
+  template <class F>
+  void for_each(const char* name, std::int64_t count, const F& f) {
+    launch(name, step_kernel<F>, blocks_for(count, kStepThreads), kStepThreads, 0, count, f);
+  }
+
+  template <class F>
+  void for_each_lanes(const char* name, std::int64_t count, const F& f) {
+    launch(name, lanes_kernel<F>, blocks_for(count, kStepThreads / kWarpSize), kStepThreads, 0,
+           count, f);
+  }
+
+  template <class Key, class Value>
+  std::size_t sort_bytes(std::int64_t count) {
+    std::size_t bytes = 0;
+    DoubleBuffer<Key> keys;
+    DoubleBuffer<Value> values;
+    check("cub::DeviceRadixSort",
+          device_sort(nullptr, bytes, keys, values, count, 0, 8 * sizeof(Key), nullptr));
+    return bytes;
+  }
+
+  template <class Key, class Value>
+  void sort(const char* name, DoubleBuffer<Key>& keys, DoubleBuffer<Value>& values,
+            std::int64_t count, int begin_bit, int end_bit, void* scratch,
+            std::size_t scratch_bytes) {
+    if (!ok() || count == 0) return;
+    check(name, device_sort(scratch, scratch_bytes, keys, values, count, begin_bit, end_bit,
+                            static_cast<cudaStream_t>(call_.stream)));
+  }
+
+ private:
+  static constexpr std::size_t kStaticBytes = 1024;  // at most, for reductions
+  static constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
+
+  struct Warps {
+    template <class Program>
+    static std::size_t row_bytes(const Program& program) {
+      return program.bytes(WarpTeam::sort_bytes<typename Program::SortKey>());
+    }
+    template <class Program>
+    static std::size_t bytes(const Program& program) {
+      return kWarpsPerBlock * row_bytes(program);
+    }
+    template <class Program>
+    static void launch(CudaExecutor& executor, const char* name, std::int64_t rows,
+                       const Program& program) {
+      executor.launch(name, warp_rows_kernel<Program>, blocks_for(rows, kWarpsPerBlock),
+                      kWarpSize * kWarpsPerBlock, bytes(program), rows, program,
+                      row_bytes(program));
+    }
+  };
+
+  template <int kThreads, int kItems>
+  struct Blocks {
+    template <class Program>
+    static std::size_t bytes(const Program& program) {
+      using Team = BlockTeam<kThreads, kItems>;
+      return program.bytes(Team::template sort_bytes<typename Program::SortKey>());
+    }
+    template <class Program>
+    static void launch(CudaExecutor& executor, const char* name, std::int64_t rows,
+                       const Program& program) {
+      executor.launch(name, block_rows_kernel<kThreads, kItems, Program>,
+                      std::min(rows, kMaxBlocks), kThreads, bytes(program), rows, program);
+    }
+  };
+
+  // The smallest team that holds the row; false if none does.
+  template <class Program, class Visit>
+  static bool visit_class(const Program& program, const Visit& visit) {
+    if (program.length() <= kWarpSize) return visit(Warps{});
+    if (program.length() <= 512) return visit(Blocks<128, 4>{});
+    if (program.length() <= 2048) return visit(Blocks<256, 8>{});
+    if (program.length() <= 4096) return visit(Blocks<512, 8>{});
+    if (program.length() <= 8192) return visit(Blocks<1024, 8>{});
+    return false;
+  }
+
+  static std::int64_t blocks_for(std::int64_t count, int per_block) {
+    return std::min((count + per_block - 1) / per_block, kMaxBlocks);
+  }
+
+  template <class... Parameters, class... Arguments>
+  void launch(const char* name, void (*kernel)(Parameters...), std::int64_t blocks, int threads,
+              std::size_t shared, const Arguments&... arguments) {
+    if (!ok() || blocks == 0) return;
+    const void* function = reinterpret_cast<const void*>(kernel);
+    if (shared > kDefaultSharedBytes) {
+      check(name, cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       static_cast<int>(shared)));
+    }
+    if (!ok()) return;
+    void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
+    check(name, cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(threads),
+                                 pointers, shared, static_cast<cudaStream_t>(call_.stream)));
+  }
+
+  void check(const char* what, cudaError_t status) {
+    if (status == cudaSuccess || !ok()) return;
+    status_ = status;
+    cudaGetLastError();  // what failed here is reported here, and not left for the next caller
+    if (call_.message == nullptr || call_.message_bytes == 0) return;
+    std::snprintf(call_.message, call_.message_bytes, "%s: %s failed on %lld rows of %lld: %s",
+                  function_, what, static_cast<long long>(rows_), static_cast<long long>(n_),
+                  cudaGetErrorString(status));
+  }
+
+  static constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
+
+  const DiffsortCall& call_;
+  const char* function_;
+  std::int64_t rows_, n_;
+  cudaError_t status_ = cudaSuccess;
+  int previous_device_ = 0, shared_bytes_ = 0;
+  bool switched_ = false;
+};
+
+}  // namespace diffsort

@@ -1,0 +1,3 @@
+#include "projection_kernels.cuh"
+
+template struct diffsort::DeviceProjection<double, diffsort::Regularization::log_kl>;

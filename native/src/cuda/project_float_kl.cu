@@ -1,0 +1,3 @@
+#include "projection_kernels.cuh"
+
+template struct diffsort::DeviceProjection<float, diffsort::Regularization::kl>;
