@@ -58,6 +58,14 @@ class HostExecutor {
     });
   }
 
+  template <class Program>
+  void for_each_team(const char*, std::int64_t count, const Program& program) {
+    HostTeam(order).for_each(count, [&](std::int64_t k) {
+      HostTeam team(order);
+      program(team, k);
+    });
+  }
+
   template <class F>
   void for_each(const char*, std::int64_t count, const F& f) {
     HostTeam(order).for_each(count, f);

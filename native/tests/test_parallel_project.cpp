@@ -185,7 +185,8 @@ void check_length(std::int64_t n, std::mt19937_64& random) {
       if (operands & 1) c.z = family_rows<T>(n, random);
       if (operands & 2) {
         c.w = family_rows<T>(n, random, regularization == Regularization::kl);
-        std::rotate(c.w.begin(), c.w.begin() + static_cast<std::ptrdiff_t>(c.w.size() / 3), c.w.end());
+        std::rotate(c.w.begin(), c.w.begin() + static_cast<std::ptrdiff_t>(c.w.size() / 3),
+                    c.w.end());
       }
       for (std::int64_t r = 0; r < c.rows; ++r) {
         const double power = std::uniform_real_distribution<double>(-3, 3)(random);

@@ -5,8 +5,11 @@
 
 #ifdef __CUDACC__
 #define DIFFSORT_HD __host__ __device__
+// Compiled once for all kernels of a file, not again at every call.
+#define DIFFSORT_NOINLINE __noinline__
 #else
 #define DIFFSORT_HD
+#define DIFFSORT_NOINLINE
 #endif
 
 namespace diffsort {

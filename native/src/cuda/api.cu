@@ -68,7 +68,8 @@ int diffsort_cuda_project_workspace(const DiffsortProblem* problem,
                                     const DiffsortProjection* arrays, const DiffsortCall* call,
                                     size_t* bytes) {
   *bytes = 0;
-  if (const char* wrong = check_projection(*problem, *arrays)) return refuse(*call, "project", wrong);
+  if (const char* wrong = check_projection(*problem, *arrays))
+    return refuse(*call, "project", wrong);
   if (problem->rows == 0 || problem->n == 0) return 0;
   CudaExecutor executor(*call, "project", problem->rows, problem->n);
   if (executor.ok()) *bytes = dispatch(*problem, ProjectionWorkspace{*problem, *arrays, executor});
@@ -84,7 +85,8 @@ int diffsort_cuda_project(const DiffsortProblem* problem, const DiffsortProjecti
   if (problem->rows == 0 || problem->n == 0) return 0;
   if (call->workspace_bytes < needed) return refuse(*call, "project", "the workspace is too small");
   CudaExecutor executor(*call, "project", problem->rows, problem->n);
-  if (executor.ok()) dispatch(*problem, RunProjection{*problem, *arrays, executor, call->workspace});
+  if (executor.ok())
+    dispatch(*problem, RunProjection{*problem, *arrays, executor, call->workspace});
   return executor.status();
 }
 

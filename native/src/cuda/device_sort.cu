@@ -1,6 +1,6 @@
-#include "device_sort.cuh"
-
 #include <cub/device/device_radix_sort.cuh>
+
+#include "device_sort.cuh"
 
 namespace diffsort {
 
@@ -18,9 +18,9 @@ cudaError_t device_sort(void* scratch, std::size_t& scratch_bytes, DoubleBuffer<
   return status;
 }
 
-#define DIFFSORT_DEVICE_SORT(Key, Value)                                                        \
-  template cudaError_t device_sort(void*, std::size_t&, DoubleBuffer<Key>&,                     \
-                                   DoubleBuffer<Value>&, std::int64_t, int, int, cudaStream_t);
+#define DIFFSORT_DEVICE_SORT(Key, Value)                                                          \
+  template cudaError_t device_sort(void*, std::size_t&, DoubleBuffer<Key>&, DoubleBuffer<Value>&, \
+                                   std::int64_t, int, int, cudaStream_t);
 DIFFSORT_DEVICE_SORT(std::uint32_t, std::uint32_t)
 DIFFSORT_DEVICE_SORT(std::uint64_t, std::uint32_t)
 DIFFSORT_DEVICE_SORT(std::uint32_t, std::uint64_t)

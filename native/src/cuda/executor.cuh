@@ -3,6 +3,8 @@
 //     executor.fits(program)                   can one team hold a row of the program's?
 //     executor.for_each_row(name, rows, program)
 //                                              program(team, row, memory, sort_bytes), a team a row
+//     executor.for_each_team(name, count, program)
+//                                              program(team, k), a team each, which cannot sort
 //     executor.for_each(name, count, f)        f(i) for 0 <= i < count, in any order
 //     executor.for_each_lanes(name, count, f)  f(lanes, k), 32 lanes together
 //     executor.sort(...), sort_bytes(...)      a stable sort of device memory
@@ -32,6 +34,7 @@ constexpr int kWarpsPerBlock = 4;  // of the shortest rows, each with a row of i
 template <class F>
 __global__ void __launch_bounds__(kStepThreads) step_kernel(std::int64_t count, F f) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kStepThreads;
+#pragma unroll 1
   for (std::int64_t i = std::int64_t{blockIdx.x} * kStepThreads + threadIdx.x; i < count;
        i += stride) {
     f(i);
@@ -42,6 +45,7 @@ template <class F>
 __global__ void __launch_bounds__(kStepThreads) lanes_kernel(std::int64_t count, F f) {
   constexpr int warps = kStepThreads / kWarpSize;
   const std::int64_t stride = std::int64_t{gridDim.x} * warps;
+#pragma unroll 1
   for (std::int64_t k = std::int64_t{blockIdx.x} * warps + threadIdx.x / kWarpSize; k < count;
        k += stride) {
     f(WarpLanes{}, k);
@@ -49,27 +53,31 @@ __global__ void __launch_bounds__(kStepThreads) lanes_kernel(std::int64_t count,
 }
 
 template <class Program>
+__global__ void __launch_bounds__(kStepThreads) team_kernel(std::int64_t count, Program program) {
+  BlockTeam team(nullptr);
+  for (std::int64_t k = blockIdx.x; k < count; k += gridDim.x) program(team, k);
+}
+
+template <class Program>
 __global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock)
-    warp_rows_kernel(std::int64_t rows, Program program, std::size_t bytes) {
+    warp_rows_kernel(std::int64_t rows, Program program, std::size_t row_bytes) {
   extern __shared__ uint4 shared_memory[];
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  char* memory = reinterpret_cast<char*>(shared_memory) + warp * bytes;
-  WarpTeam team(memory);
+  char* memory = reinterpret_cast<char*>(shared_memory) + warp * row_bytes;
+  WarpTeam team;
   const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
   for (std::int64_t r = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp; r < rows; r += stride) {
-    program(team, r, memory, WarpTeam::sort_bytes<typename Program::SortKey>());
+    program(team, r, memory, 0);
   }
 }
 
-// At most 64 registers per thread, so that two blocks or more share a multiprocessor.
-template <int kThreads, int kItems, class Program>
-__global__ void __launch_bounds__(kThreads, 1024 / kThreads)
-    block_rows_kernel(std::int64_t rows, Program program) {
-  using Team = BlockTeam<kThreads, kItems>;
+template <class Program>
+__global__ void __launch_bounds__(1024)
+    block_rows_kernel(std::int64_t rows, Program program, std::size_t sort_bytes) {
   extern __shared__ uint4 shared_memory[];
-  Team team(shared_memory);
+  BlockTeam team(shared_memory);
   for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-    program(team, r, shared_memory, Team::template sort_bytes<typename Program::SortKey>());
+    program(team, r, shared_memory, sort_bytes);
   }
 }
 
@@ -86,8 +94,9 @@ class CudaExecutor {
       switched_ = ok();
     }
     if (ok()) {
-      check("cudaDeviceGetAttribute",
-            cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+      check(
+          "cudaDeviceGetAttribute",
+          cudaDeviceGetAttribute(&shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
     }
   }
 
@@ -106,17 +115,28 @@ class CudaExecutor {
 
   template <class Program>
   bool fits(const Program& program) const {
-    return visit_class(program, [&](const auto& team_class) {
-      return team_class.bytes(program) + kStaticBytes <= static_cast<std::size_t>(shared_bytes_);
-    });
+    return program.length() <= BlockTeam::kCapacity &&
+           RowLaunch(program).shared_bytes + kStaticBytes <=
+               static_cast<std::size_t>(shared_bytes_);
   }
 
   template <class Program>
   void for_each_row(const char* name, std::int64_t rows, const Program& program) {
-    visit_class(program, [&](const auto& team_class) {
-      team_class.launch(*this, name, rows, program);
-      return true;
-    });
+    const RowLaunch shape(program);
+    const std::int64_t blocks = blocks_for(rows, shape.rows_per_block);
+    if (shape.by_warps) {
+      launch(name, warp_rows_kernel<Program>, blocks, shape.threads, shape.shared_bytes, rows,
+             program, shape.row_bytes);
+    } else {
+      launch(name, block_rows_kernel<Program>, blocks, shape.threads, shape.shared_bytes, rows,
+             program, shape.sort_bytes);
+    }
+  }
+
+  template <class Program>
+  void for_each_team(const char* name, std::int64_t count, const Program& program) {
+    launch(name, team_kernel<Program>, std::min(count, kMaxBlocks), kStepThreads, 0, count,
+           program);
   }
 
   template <class F>
@@ -153,49 +173,22 @@ class CudaExecutor {
   static constexpr std::size_t kStaticBytes = 1024;  // at most, for reductions
   static constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 
-  struct Warps {
+  // Threads and shared memory of a row, and how many rows a block has at a time.
+  struct RowLaunch {
     template <class Program>
-    static std::size_t row_bytes(const Program& program) {
-      return program.bytes(WarpTeam::sort_bytes<typename Program::SortKey>());
-    }
-    template <class Program>
-    static std::size_t bytes(const Program& program) {
-      return kWarpsPerBlock * row_bytes(program);
-    }
-    template <class Program>
-    static void launch(CudaExecutor& executor, const char* name, std::int64_t rows,
-                       const Program& program) {
-      executor.launch(name, warp_rows_kernel<Program>, blocks_for(rows, kWarpsPerBlock),
-                      kWarpSize * kWarpsPerBlock, bytes(program), rows, program,
-                      row_bytes(program));
-    }
-  };
+    explicit RowLaunch(const Program& program)
+        : by_warps(program.length() <= kWarpSize),
+          rows_per_block(by_warps ? kWarpsPerBlock : 1),
+          threads(by_warps ? kWarpSize * kWarpsPerBlock : BlockTeam::threads_for(program.length())),
+          sort_bytes(by_warps ? 0
+                              : BlockTeam::sort_bytes<typename Program::SortKey>(program.length())),
+          row_bytes(program.bytes(sort_bytes)),
+          shared_bytes(row_bytes * static_cast<std::size_t>(rows_per_block)) {}
 
-  template <int kThreads, int kItems>
-  struct Blocks {
-    template <class Program>
-    static std::size_t bytes(const Program& program) {
-      using Team = BlockTeam<kThreads, kItems>;
-      return program.bytes(Team::template sort_bytes<typename Program::SortKey>());
-    }
-    template <class Program>
-    static void launch(CudaExecutor& executor, const char* name, std::int64_t rows,
-                       const Program& program) {
-      executor.launch(name, block_rows_kernel<kThreads, kItems, Program>,
-                      std::min(rows, kMaxBlocks), kThreads, bytes(program), rows, program);
-    }
+    bool by_warps;
+    int rows_per_block, threads;
+    std::size_t sort_bytes, row_bytes, shared_bytes;
   };
-
-  // The smallest team that holds the row; false if none does.
-  template <class Program, class Visit>
-  static bool visit_class(const Program& program, const Visit& visit) {
-    if (program.length() <= kWarpSize) return visit(Warps{});
-    if (program.length() <= 512) return visit(Blocks<128, 4>{});
-    if (program.length() <= 2048) return visit(Blocks<256, 8>{});
-    if (program.length() <= 4096) return visit(Blocks<512, 8>{});
-    if (program.length() <= 8192) return visit(Blocks<1024, 8>{});
-    return false;
-  }
 
   static std::int64_t blocks_for(std::int64_t count, int per_block) {
     return std::min((count + per_block - 1) / per_block, kMaxBlocks);

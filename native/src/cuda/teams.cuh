@@ -1,14 +1,17 @@
 // Teams of CUDA threads (see parallel_row/team.h): a block, and a warp for the shortest rows.
 //
-// Sorting: BlockTeam by cub::BlockRadixSort, kThreads x kItems elements at most, in `scratch`, which
-// the row's own memory may overlap; WarpTeam by counting smaller keys, 32 elements at most.
-// Reductions combine in an order that the sizes alone decide, so they repeat bit for bit.
+// Sorting: BlockTeam by cub::BlockRadixSort in `scratch`, which the row's own memory may overlap;
+// WarpTeam by counting smaller keys. Reductions combine in an order that the sizes alone decide, so
+// they repeat bit for bit.
+// Code size: one kernel serves blocks of every size, because a program that is compiled once for
+// each is too large for the instruction caches and for the library; only sorts know their sizes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cub/block/block_radix_sort.cuh>
-#include <cub/block/block_reduce.cuh>
 #include <cub/util_ptx.cuh>
+#include <cub/util_type.cuh>
 #include <cub/warp/warp_reduce.cuh>
 
 namespace diffsort {
@@ -16,145 +19,99 @@ namespace diffsort {
 constexpr int kWarpSize = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
+__device__ inline int lane_of_thread() {
+  return static_cast<int>(threadIdx.x % kWarpSize);
+}
+
 struct WarpLanes {
   template <class Predicate>
   __device__ std::uint32_t ballot(const Predicate& predicate) const {
-    return __ballot_sync(kAllLanes, predicate(static_cast<int>(threadIdx.x % kWarpSize)));
+    __syncwarp();  // what lanes have written before is there for all of them after
+    return __ballot_sync(kAllLanes, predicate(lane_of_thread()));
   }
 };
 
+// Of one value per lane, the same for all lanes.
+template <class V, class Combine>
+__device__ V reduce_warp(const V& mine, const Combine& combine) {
+  using Reduce = cub::WarpReduce<V>;  // by shuffles: its storage is empty
+  typename Reduce::TempStorage storage;
+  return cub::ShuffleIndex<kWarpSize>(Reduce(storage).Reduce(mine, combine), 0, kAllLanes);
+}
+
+// Rows of at most 32 elements.
 class WarpTeam {
  public:
-  static constexpr int kCapacity = kWarpSize;  // of sort
-
   template <class Key>
-  static constexpr std::size_t sort_bytes() {
+  static std::size_t sort_bytes(std::int64_t) {
     return 0;
   }
 
-  __device__ explicit WarpTeam(void* /*scratch*/) {}
-
   template <class F>
   __device__ void for_each(std::int64_t n, const F& f) {
-    for (std::int64_t i = lane(); i < n; i += kWarpSize) f(i);
+    if (lane_of_thread() < n) f(lane_of_thread());
     __syncwarp();
   }
 
   template <class F>
   __device__ void for_each_lanes(std::int64_t n, const F& f) {
+#pragma unroll 1
     for (std::int64_t k = 0; k < n; ++k) f(WarpLanes{}, k);
     __syncwarp();
   }
 
   template <class V, class Map, class Combine>
   __device__ V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
-    using Reduce = cub::WarpReduce<V>;  // by shuffles: its storage is empty
-    typename Reduce::TempStorage storage;
-    V mine = identity;
-    for (std::int64_t i = lane(); i < n; i += kWarpSize) mine = combine(mine, map(i));
-    return cub::ShuffleIndex<kWarpSize>(Reduce(storage).Reduce(mine, combine), 0, kAllLanes);
+    const int lane = lane_of_thread();
+    return reduce_warp(lane < n ? combine(identity, map(lane)) : identity, combine);
   }
 
   template <class Key, class Index>
   __device__ void sort(std::int64_t n, int bits, Key* keys, Index* index) {
-    const bool mine = lane() < n;
-    const Key key = mine ? keys[lane()] : Key{0};
+    const int lane = lane_of_thread();
     const Key digits = bits < static_cast<int>(8 * sizeof(Key)) ? (Key{1} << bits) - 1 : ~Key{0};
+    const Key key = lane < n ? keys[lane] : Key{0};
     int rank = 0;
     for (int j = 0; j < static_cast<int>(n); ++j) {
       const Key other = __shfl_sync(kAllLanes, key, j) & digits;
-      rank += other < (key & digits) || (other == (key & digits) && j < lane());
+      rank += other < (key & digits) || (other == (key & digits) && j < lane);
     }
-    __syncwarp();
-    if (mine) {
+    if (lane < n) {
       keys[rank] = key;
-      index[rank] = static_cast<Index>(lane());
+      index[rank] = static_cast<Index>(lane);
     }
     __syncwarp();
   }
-
- private:
-  __device__ static int lane() { return static_cast<int>(threadIdx.x % kWarpSize); }
 };
 
-// kItems: a power of two.
+// Sorts n <= kThreads * kItems elements by the threads of a block.
 template <int kThreads, int kItems>
-class BlockTeam {
-  template <class Key, int kEach>
-  using Sort = cub::BlockRadixSort<Key, kThreads, kEach, std::uint16_t>;
+struct SortTile {
+  static constexpr int threads = kThreads;
 
- public:
-  static constexpr int kCapacity = kThreads * kItems;
-
-  // The scratch of sort, at most.
   template <class Key>
-  static constexpr std::size_t sort_bytes() {
-    return sizeof(typename Sort<Key, kItems>::TempStorage);
-  }
+  using Sort = cub::BlockRadixSort<Key, kThreads, kItems, std::uint16_t>;
 
-  __device__ explicit BlockTeam(void* scratch) : scratch_(scratch) {}
-
-  template <class F>
-  __device__ void for_each(std::int64_t n, const F& f) {
-    for (std::int64_t i = threadIdx.x; i < n; i += kThreads) f(i);
-    __syncthreads();
-  }
-
-  template <class F>
-  __device__ void for_each_lanes(std::int64_t n, const F& f) {
-    for (std::int64_t k = threadIdx.x / kWarpSize; k < n; k += kThreads / kWarpSize) {
-      f(WarpLanes{}, k);
-    }
-    __syncthreads();
-  }
-
-  template <class V, class Map, class Combine>
-  __device__ V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
-    using Reduce = cub::BlockReduce<V, kThreads>;
-    __shared__ typename Reduce::TempStorage storage;
-    __shared__ typename cub::Uninitialized<V> result;
-    V mine = identity;
-    for (std::int64_t i = threadIdx.x; i < n; i += kThreads) mine = combine(mine, map(i));
-    const V all = Reduce(storage).Reduce(mine, combine);
-    if (threadIdx.x == 0) result.Alias() = all;
-    __syncthreads();
-    const V answer = result.Alias();
-    __syncthreads();  // before the next reduction writes
-    return answer;
-  }
-
-  template <class Key, class Index>
-  __device__ void sort(std::int64_t n, int bits, Key* keys, Index* index) {
-    sort_items<kItems>(static_cast<int>(n), bits, keys, index);
-  }
-
- private:
-  // As few items per thread as hold n elements.
-  template <int kEach, class Key, class Index>
-  __device__ void sort_items(int n, int bits, Key* keys, Index* index) {
-    if constexpr (kEach > 1) {
-      if (n <= kThreads * kEach / 2) return sort_items<kEach / 2>(n, bits, keys, index);
-    }
-    static_assert(sizeof(typename Sort<Key, kEach>::TempStorage) <= sort_bytes<Key>());
-    sort_tile<kEach>(n, bits, keys, index, scratch_);
+  template <class Key>
+  static constexpr std::size_t bytes() {
+    return sizeof(typename Sort<Key>::TempStorage);
   }
 
   // What fills up a tile is largest and comes last, also among equals.
-  template <int kEach, class Key, class Index>
-  __device__ __noinline__ static void sort_tile(int n, int bits, Key* keys, Index* index,
-                                                void* scratch) {
-    using Tile = Sort<Key, kEach>;
-    Key key[kEach];
-    std::uint16_t from[kEach];
-    for (int k = 0; k < kEach; ++k) {
-      const int i = static_cast<int>(threadIdx.x) * kEach + k;
+  template <class Key, class Index>
+  __device__ __noinline__ static void sort(int n, int bits, Key* keys, Index* index,
+                                           void* scratch) {
+    Key key[kItems];
+    std::uint16_t from[kItems];
+    for (int k = 0; k < kItems; ++k) {
+      const int i = static_cast<int>(threadIdx.x) * kItems + k;
       key[k] = i < n ? keys[i] : ~Key{0};
       from[k] = static_cast<std::uint16_t>(i);
     }
     __syncthreads();
-    Tile(*static_cast<typename Tile::TempStorage*>(scratch))
+    Sort<Key>(*static_cast<typename Sort<Key>::TempStorage*>(scratch))
         .SortBlockedToStriped(key, from, 0, bits);
-    for (int k = 0; k < kEach; ++k) {
+    for (int k = 0; k < kItems; ++k) {
       const int i = static_cast<int>(threadIdx.x) + k * kThreads;
       if (i < n) {
         keys[i] = key[k];
@@ -163,7 +120,76 @@ class BlockTeam {
     }
     __syncthreads();
   }
+};
 
+// visit(the tile for n elements); at most 64 registers per thread let half the threads that a
+// multiprocessor takes, or more, sort at once.
+template <class Visit>
+constexpr auto visit_tile(std::int64_t n, const Visit& visit) {
+  if (n <= 128) return visit(SortTile<128, 1>{});
+  if (n <= 256) return visit(SortTile<128, 2>{});
+  if (n <= 512) return visit(SortTile<128, 4>{});
+  if (n <= 1024) return visit(SortTile<256, 4>{});
+  if (n <= 2048) return visit(SortTile<256, 8>{});
+  if (n <= 4096) return visit(SortTile<512, 8>{});
+  return visit(SortTile<1024, 8>{});
+}
+
+// Rows of at most kCapacity elements, by a block of any size; to sort n elements, of threads_for(n).
+class BlockTeam {
+ public:
+  static constexpr std::int64_t kCapacity = 8192;
+
+  static int threads_for(std::int64_t n) {
+    return visit_tile(n, [](auto tile) { return tile.threads; });
+  }
+
+  // The scratch of a sort of n keys.
+  template <class Key>
+  static std::size_t sort_bytes(std::int64_t n) {
+    return visit_tile(n, [](auto tile) { return tile.template bytes<Key>(); });
+  }
+
+  __device__ explicit BlockTeam(void* scratch) : scratch_(scratch) {}
+
+  template <class F>
+  __device__ void for_each(std::int64_t n, const F& f) {
+#pragma unroll 1
+    for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) f(i);
+    __syncthreads();
+  }
+
+  template <class F>
+  __device__ void for_each_lanes(std::int64_t n, const F& f) {
+#pragma unroll 1
+    for (std::int64_t k = threadIdx.x / kWarpSize; k < n; k += blockDim.x / kWarpSize) {
+      f(WarpLanes{}, k);
+    }
+    __syncthreads();
+  }
+
+  template <class V, class Map, class Combine>
+  __device__ V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
+    __shared__ cub::Uninitialized<V> of_warps[kWarpSize];
+    V mine = identity;
+#pragma unroll 1
+    for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) mine = combine(mine, map(i));
+    mine = reduce_warp(mine, combine);
+    if (lane_of_thread() == 0) of_warps[threadIdx.x / kWarpSize].Alias() = mine;
+    __syncthreads();
+    V all = of_warps[0].Alias();
+#pragma unroll 1
+    for (unsigned k = 1; k < blockDim.x / kWarpSize; ++k) all = combine(all, of_warps[k].Alias());
+    __syncthreads();  // before the next reduction writes
+    return all;
+  }
+
+  template <class Key, class Index>
+  __device__ void sort(std::int64_t n, int bits, Key* keys, Index* index) {
+    visit_tile(n, [&](auto tile) { tile.sort(static_cast<int>(n), bits, keys, index, scratch_); });
+  }
+
+ private:
   void* scratch_;
 };
 

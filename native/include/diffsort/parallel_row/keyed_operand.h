@@ -25,9 +25,7 @@ struct KeyedOperand {
   }
 
   // NaN sort before or behind everything else, as their sign says.
-  DIFFSORT_HD bool has_nan() const {
-    return std::isnan((*this)(0)) || std::isnan((*this)(n - 1));
-  }
+  DIFFSORT_HD bool has_nan() const { return std::isnan((*this)(0)) || std::isnan((*this)(n - 1)); }
 };
 
 template <class T, Regularization R>

@@ -4,10 +4,10 @@
 //     keys      of every element, with where it is: its row and its column in one number
 //     sort      of the whole chunk by key, and then, stable, by row
 //     describe  each row: has it a value, and in what units do its blocks compare
-//     pool      the leaves, then the joins, level by level (pool.h)
+//     pool      parts, a team each, and the joins of parts, level by level (pool.h)
 //     write     results and block ids to where their elements came from
 //
-// Launches: 3 + log2(n / leaf) and those of the sorts. Workspace: two keys and two places per
+// Launches: 5 + log2(n / 4096) and those of the sorts. Workspace: two keys and two places per
 // element (16 bytes in float32, 24 in float64; half as much again if z and w are both sorted), of
 // which the pooling takes over one half; beyond that, for kl and log_kl in float32, 4 bytes per
 // element.
@@ -26,6 +26,20 @@
 #include "diffsort/parallel_row/projection_rows.h"
 
 namespace diffsort {
+
+// Parts of a row that a team pools by itself before parts are joined: 8 * 2^k.
+constexpr std::int64_t kPartLength = 4096;
+
+// Where the k-th of all elements of a chunk lies: rows of `per_row`, fewer than 2^31 in all.
+struct Place {
+  std::int64_t row, column;
+
+  DIFFSORT_HD Place(std::int64_t k, std::int64_t per_row) {
+    const auto quotient = static_cast<std::uint32_t>(k) / static_cast<std::uint32_t>(per_row);
+    row = quotient;
+    column = k - quotient * per_row;
+  }
+};
 
 // The keys of an operand, row after row, and the place that each came from.
 template <class T>
@@ -61,8 +75,8 @@ struct LongRows {
     return {n(), arrays.strength.row(r), states[r].units, operand(z, r), operand(w, r)};
   }
   DIFFSORT_HD PartitionMemory<R> partition(std::int64_t r) const {
-    return {partitions.bits + r * StartBits::words(n()), partitions.tree + r * RunTree<R>::nodes(n()),
-            partitions.blocks + r * (n() / 2)};
+    return {partitions.bits + r * StartBits::words(n()),
+            partitions.tree + r * RunTree<R>::nodes(n()), partitions.blocks + r * (n() / 2)};
   }
   // The column that sorted element i of row r came from.
   DIFFSORT_HD std::int64_t column(const KeyedRows<T>& x, std::int64_t r, std::int64_t i) const {
@@ -80,9 +94,9 @@ struct LoadKeys {
   KeyedRows<T> out;
 
   DIFFSORT_HD void operator()(std::int64_t k) const {
-    const std::int64_t r = k / n, i = k % n;
-    out.keys[k] = signed_key(values.row(r)[i], sign);
-    out.places[k] = static_cast<std::uint32_t>((r << column_bits) | i);
+    const Place at(k, n);
+    out.keys[k] = signed_key(values.row(at.row)[at.column], sign);
+    out.places[k] = static_cast<std::uint32_t>((at.row << column_bits) | at.column);
   }
 };
 
@@ -100,26 +114,27 @@ struct DescribeRow {
 };
 
 template <class T, Regularization R>
-struct PoolLeaf {
+struct FillBits {
   LongRows<T, R> rows;
   std::int64_t per_row;
 
   DIFFSORT_HD void operator()(std::int64_t k) const {
-    const std::int64_t r = k / per_row;
-    if (!rows.states[r].has_value) return;
-    pool_leaf(rows.row(r), rows.partition(r), k % per_row);
+    const Place at(k, per_row);
+    StartBits(rows.partition(at.row).bits, rows.n()).fill(at.column);
   }
 };
 
+// By a team: its steps are those of a row in a team's memory, but for where the memory is.
 template <class T, Regularization R>
-struct JoinPair {
+struct PoolPart {
   LongRows<T, R> rows;
-  std::int64_t width, per_row;
+  std::int64_t per_row;
 
-  DIFFSORT_HD void operator()(std::int64_t k) const {
-    const std::int64_t r = k / per_row;
-    if (!rows.states[r].has_value) return;
-    join_pair(rows.row(r), rows.partition(r), width, k % per_row);
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, std::int64_t k) const {
+    const Place at(k, per_row);
+    if (!rows.states[at.row].has_value) return;
+    pool_part(team, rows.row(at.row), rows.partition(at.row), at.column, kPartLength);
   }
 };
 
@@ -130,9 +145,9 @@ struct JoinPairs {
 
   template <class Lanes>
   DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
-    const std::int64_t r = k / per_row;
-    if (!rows.states[r].has_value) return;
-    join_pairs(lanes, rows.row(r), rows.partition(r), width, k % per_row * group, group);
+    const Place at(k, per_row);
+    if (!rows.states[at.row].has_value) return;
+    join_pairs(lanes, rows.row(at.row), rows.partition(at.row), width, at.column * group, group);
   }
 };
 
@@ -141,7 +156,8 @@ struct WriteElement {
   LongRows<T, R> rows;
 
   DIFFSORT_HD void operator()(std::int64_t k) const {
-    const std::int64_t r = k / rows.n(), i = k % rows.n();
+    const Place at(k, rows.n());
+    const std::int64_t r = at.row, i = at.column;
     const ProjectionRow<T> out = rows.arrays.row(r);
     if (!rows.states[r].has_value) return out.write_nan(i);
     const KeyedRow<T, R> row = rows.row(r);
@@ -149,8 +165,7 @@ struct WriteElement {
     const Block block = partition.block_of(static_cast<std::int32_t>(i));
     const std::int64_t column = rows.column(rows.z, r, i);
     if (out.result) {
-      out.result[column] =
-          out.signed_result(block_result(row, partition.sums_of(block), block, i));
+      out.result[column] = out.signed_result(block_result(row, partition.sums_of(block), block, i));
     }
     if (out.block_z) {
       const bool finite = rows.states[r].finite_z.contains(i);
@@ -244,22 +259,14 @@ void sort_rows(Executor& executor, const DenseRows<const T>& values, double sign
   spare = {keys.other, places.other};
 }
 
-// How many neighbouring pairs of halves a warp looks after: several once all warps have work.
-inline std::int64_t pairs_per_warp(std::int64_t pairs) {
-  return std::clamp<std::int64_t>(pairs / 4096, 1, 32);
-}
-
 template <class Executor, class T, Regularization R>
 void pool_rows(Executor& executor, const LongRows<T, R>& rows) {
   const std::int64_t n = rows.n(), count = rows.arrays.rows;
-  executor.for_each("pool_leaf", count * leaves(n), PoolLeaf<T, R>{rows, leaves(n)});
-  for (std::int64_t width = kLeafLength; width < n; width *= 2) {
-    const std::int64_t joins = pairs(n, width);
-    if (width <= kSeriallyJoined) {
-      executor.for_each("join_pair", count * joins, JoinPair<T, R>{rows, width, joins});
-      continue;
-    }
-    const std::int64_t group = pairs_per_warp(count * joins);
+  const std::int64_t words = StartBits::upper_words(n), parts = (n + kPartLength - 1) / kPartLength;
+  executor.for_each("fill_bits", count * words, FillBits<T, R>{rows, words});
+  executor.for_each_team("pool_part", count * parts, PoolPart<T, R>{rows, parts});
+  for (std::int64_t width = kPartLength; width < n; width *= 2) {
+    const std::int64_t joins = pairs(n, width), group = pairs_per_warp(joins);
     const std::int64_t groups = (joins + group - 1) / group;
     executor.for_each_lanes("join_pairs", count * groups,
                             JoinPairs<T, R>{rows, width, groups, group});

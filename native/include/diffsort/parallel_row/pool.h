@@ -43,7 +43,8 @@ DIFFSORT_HD inline std::int64_t pairs_per_warp(std::int64_t pairs) {
 
 // Leaf k < leaves(n): the blocks of its elements, and its node of the tree.
 template <Regularization R, class Row>
-DIFFSORT_HD void pool_leaf(const Row& row, const PartitionMemory<R>& memory, std::int64_t k) {
+DIFFSORT_HD DIFFSORT_NOINLINE void pool_leaf(const Row& row, const PartitionMemory<R>& memory,
+                                             std::int64_t k) {
   const Partition<R, Row> partition(row, memory);
   const auto first = static_cast<std::int32_t>(kLeaf * k);
   const auto last =
@@ -81,8 +82,8 @@ DIFFSORT_HD void pool_leaf(const Row& row, const PartitionMemory<R>& memory, std
 
 // Joins pair k < pairs(n, width) of halves of `width` elements, by one thread.
 template <Regularization R, class Row>
-DIFFSORT_HD void join_pair(const Row& row, const PartitionMemory<R>& memory, std::int64_t width,
-                           std::int64_t k) {
+DIFFSORT_HD DIFFSORT_NOINLINE void join_pair(const Row& row, const PartitionMemory<R>& memory,
+                                             std::int64_t width, std::int64_t k) {
   const Partition<R, Row> partition(row, memory);
   const Halves halves = halves_of_pair(row.n, width, k);
   partition.tree.build(row, halves.first, 2 * width);
@@ -92,8 +93,9 @@ DIFFSORT_HD void join_pair(const Row& row, const PartitionMemory<R>& memory, std
 // Joins `count` <= 32 pairs from pair k on: each lane looks whether one needs a bridge, and all
 // build those that do, one after another.
 template <Regularization R, class Row, class Lanes>
-DIFFSORT_HD void join_pairs(const Lanes& lanes, const Row& row, const PartitionMemory<R>& memory,
-                            std::int64_t width, std::int64_t k, std::int64_t count) {
+DIFFSORT_HD DIFFSORT_NOINLINE void join_pairs(const Lanes& lanes, const Row& row,
+                                              const PartitionMemory<R>& memory, std::int64_t width,
+                                              std::int64_t k, std::int64_t count) {
   const Partition<R, Row> partition(row, memory);
   std::uint32_t needed = lanes.ballot([&](int lane) {
     if (lane >= count || k + lane >= pairs(row.n, width)) return false;

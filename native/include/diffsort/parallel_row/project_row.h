@@ -154,9 +154,7 @@ DIFFSORT_HD void project_row(Team& team, const ProjectionRow<T>& row,
                              const RowMemory<T, R>& memory) {
   constexpr int kBits = static_cast<int>(8 * sizeof(typename SortKey<T>::Bits));
   const std::int64_t n = row.n;
-  const auto write_nan_row = [&] {
-    team.for_each(n, [&](std::int64_t i) { row.write_nan(i); });
-  };
+  const auto write_nan_row = [&] { team.for_each(n, [&](std::int64_t i) { row.write_nan(i); }); };
   if (!row.valid_strength()) return write_nan_row();
   team.for_each(n, [&](std::int64_t i) {
     if (row.z) memory.z_keys[i] = signed_key(row.z[i], row.z_sign);

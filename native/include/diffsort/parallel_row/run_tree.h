@@ -44,8 +44,8 @@ class RunTree {
  private:
   // Absorbs from left to right the largest pieces that there are, of at most `limit` elements.
   template <class Row>
-  DIFFSORT_HD Sums combine(const Row& row, std::int32_t first, std::int32_t last,
-                           std::int32_t limit) const {
+  DIFFSORT_HD DIFFSORT_NOINLINE Sums combine(const Row& row, std::int32_t first, std::int32_t last,
+                                             std::int32_t limit) const {
     std::int32_t size = piece(first, last, limit);
     Sums result = size == 1 ? row.singleton(first) : node(first, size);
     for (std::int32_t i = first + size; i < last; i += size) {

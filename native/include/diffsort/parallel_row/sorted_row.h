@@ -33,15 +33,18 @@ struct SortedRow {
   }
 
   // Brings sums of a run that starts at j to element i < j.
-  DIFFSORT_HD typename BlockSums<R>::Shift shift(std::int64_t i, std::int64_t j) const {
+  DIFFSORT_HD DIFFSORT_NOINLINE typename BlockSums<R>::Shift shift(std::int64_t i,
+                                                                   std::int64_t j) const {
     const double left = w(i), right = w(j);
     return {units, z(i), z(j), left == right ? 0.0 : left - right};
   }
 
   // Whether the run that starts at i is worth no more than the one that starts at j > i, so that they
   // pool. At strength 0 equal z pool, whatever w is, and nothing else.
-  DIFFSORT_HD bool pools(std::int64_t i, const BlockSums<R>& left, std::int64_t left_size,
-                         std::int64_t j, const BlockSums<R>& right, std::int64_t right_size) const {
+  DIFFSORT_HD DIFFSORT_NOINLINE bool pools(std::int64_t i, const BlockSums<R>& left,
+                                           std::int64_t left_size, std::int64_t j,
+                                           const BlockSums<R>& right,
+                                           std::int64_t right_size) const {
     if (!(strength > 0.0)) return z(i) == z(j);
     return BlockSums<R>::violates(left, left_size, right, right_size, shift(i, j));
   }

@@ -55,7 +55,7 @@ class StartBits {
   }
 
   // The last start at or before i; there is one.
-  DIFFSORT_HD std::int32_t prev(std::int32_t i) const {
+  DIFFSORT_HD DIFFSORT_NOINLINE std::int32_t prev(std::int32_t i) const {
     const std::uint32_t* words = words_;
     int level = 0;
     std::uint32_t found = load_bits(words + i / 32) & ~after(i % 32);
@@ -74,7 +74,7 @@ class StartBits {
   }
 
   // The first start at or after i and before `limit`; otherwise `limit`, which is at most n.
-  DIFFSORT_HD std::int32_t next(std::int32_t i, std::int32_t limit) const {
+  DIFFSORT_HD DIFFSORT_NOINLINE std::int32_t next(std::int32_t i, std::int32_t limit) const {
     if (i >= limit) return limit;
     const std::uint32_t* words = words_;
     int level = 0;
@@ -97,7 +97,8 @@ class StartBits {
 
   // One of `lanes` shares of clearing the starts between `first`, a start that stays, and `last`: a
   // start, or the end of the range.
-  DIFFSORT_HD void clear_between(int lane, int lanes, std::int32_t first, std::int32_t last) const {
+  DIFFSORT_HD DIFFSORT_NOINLINE void clear_between(int lane, int lanes, std::int32_t first,
+                                                   std::int32_t last) const {
     std::uint32_t* words = words_;
     std::int32_t end = n_;  // of the level, in bits
     for (int level = 0; last - first > 1; ++level) {

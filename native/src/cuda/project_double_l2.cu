@@ -1,3 +1,0 @@
-#include "projection_kernels.cuh"
-
-template struct diffsort::DeviceProjection<double, diffsort::Regularization::l2>;

@@ -1,3 +1,0 @@
-#include "projection_kernels.cuh"
-
-template struct diffsort::DeviceProjection<float, diffsort::Regularization::l2>;
