@@ -86,6 +86,11 @@ typedef struct {
   size_t message_bytes;
 } DiffsortCall;
 
+/* The library hides everything but these functions. */
+#ifdef __GNUC__
+#pragma GCC visibility push(default)
+#endif
+
 int diffsort_cuda_version(void);
 
 /* The number of devices that can be used, 0 without a driver, and for each whether the library has
@@ -106,6 +111,10 @@ int diffsort_cuda_jvp_workspace(const DiffsortProblem*, const DiffsortLinearizat
                                 const DiffsortTangents*, const DiffsortCall*, size_t* bytes);
 int diffsort_cuda_jvp(const DiffsortProblem*, const DiffsortLinearization*, const DiffsortTangents*,
                       const DiffsortCall*);
+
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 
 #ifdef __cplusplus
 }
