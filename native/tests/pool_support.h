@@ -47,7 +47,7 @@ struct RowMemory {
   explicit RowMemory(std::int64_t n)
       : bits(static_cast<std::size_t>(StartBits::words(n)), 0xdeadbeef),
         tree(static_cast<std::size_t>(RunTree<R>::nodes(n))),
-        blocks(static_cast<std::size_t>(n / 2)) {}
+        blocks(static_cast<std::size_t>(PartitionMemory<R>::kept_sums(n))) {}
 
   PartitionMemory<R> get() { return {bits.data(), tree.data(), blocks.data()}; }
 };

@@ -128,14 +128,12 @@ DIFFSORT_HD bool need_bridge(const Partition& partition, Halves halves) {
 template <class Lanes, class Partition>
 DIFFSORT_HD void build_bridge(const Lanes& lanes, const Partition& partition, Halves halves) {
   Block bridge{block_before(partition, halves).start, block_behind(partition, halves).end};
-  if (partition.row.strength > 0.0) {  // otherwise equal z share a block, and no other block has it
-    const LeftHalf<Partition> left{partition, halves};
-    bridge.start = halves.centre -
-                   reach(lanes, left, halves.centre - bridge.start, halves.centre - halves.first);
-    const RightHalf<Partition> right{partition, halves, bridge.start};
-    bridge.end = halves.centre +
-                 reach(lanes, right, bridge.end - halves.centre, halves.last - halves.centre);
-  }
+  const LeftHalf<Partition> left{partition, halves};
+  bridge.start = halves.centre -
+                 reach(lanes, left, halves.centre - bridge.start, halves.centre - halves.first);
+  const RightHalf<Partition> right{partition, halves, bridge.start};
+  bridge.end =
+      halves.centre + reach(lanes, right, bridge.end - halves.centre, halves.last - halves.centre);
   const auto sums = partition.sums_of_run(bridge);
   lanes.ballot([](int) { return true; });  // all have read what is written now
   lanes.ballot([&](int lane) {

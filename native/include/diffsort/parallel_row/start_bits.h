@@ -33,14 +33,8 @@ class StartBits {
   DIFFSORT_HD static std::int64_t upper_words(std::int64_t n) { return words(n) - (n + 31) / 32; }
 
   // Fills the k-th word above level 0. To be called for every k < upper_words(n), and before any
-  // start is cleared.
-  DIFFSORT_HD void fill(std::int64_t k) const {
-    std::uint32_t* const word = words_ + size(0) + k;
-    int level = 1;
-    for (; k >= size(level); ++level) k -= size(level);
-    const std::int64_t bits = size(level - 1) - 32 * k;
-    *word = bits < 32 ? before(static_cast<std::int32_t>(bits)) : ~std::uint32_t{0};
-  }
+  // start is cleared. Bits beyond the end of a level are set too, but no search goes there.
+  DIFFSORT_HD void fill(std::int64_t k) const { words_[size(0) + k] = ~std::uint32_t{0}; }
 
   // Sets the starts among the 8 elements from the 8k-th on by the lowest bits of `starts`; that
   // element is one. To be called for every k.
