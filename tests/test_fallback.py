@@ -297,7 +297,7 @@ class TestSolver:
     def test_numpy_takes_the_choice(self, monkeypatch):
         x = np.array([3.0, 1.0, 2.0])
         expected = diffsort.soft_rank(x)
-        monkeypatch.setattr("diffsort.backends.kernels.native", None)
+        monkeypatch.setattr("diffsort.backends.numpy.native", None)
         with pytest.raises(AttributeError):
             diffsort.soft_rank(x)
         with fallback():

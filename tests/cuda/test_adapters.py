@@ -1,6 +1,8 @@
 """The road of CUDA arrays through the backends, on the emulated device: NumPy stands for CuPy, with
 which it shares the adapter, and tensors of the CPU for those of a device."""
 
+from functools import partial
+
 import _diffsort_native as native
 import backends
 import numpy as np
@@ -11,6 +13,7 @@ from problem import operators, regularizations
 import diffsort
 from diffsort.backends import kernels
 from diffsort.backends import numpy as numpy_backend
+from diffsort.backends.adapter import Adapter
 
 from .emulation import STREAM, DeviceArray, Emulation, _memory, library
 
@@ -54,6 +57,8 @@ def numpy(device, monkeypatch):
     cuda = kernels.Cuda(_NumPyMemory())
     monkeypatch.setattr(kernels, "native", device.module)
     monkeypatch.setattr(numpy_backend._NumPy, "kernels", lambda *arguments: cuda)
+    # Without the short cut that is NumPy's alone.
+    monkeypatch.setattr(numpy_backend, "project", partial(Adapter.project, numpy_backend._adapter))
     return backends.NumPy()
 
 
