@@ -33,6 +33,7 @@ struct RowCotangents {
   DIFFSORT_HD Wanted<R> wanted() const {
     return {strength.data != nullptr, w.data != nullptr};
   }
+  DIFFSORT_HD double dstrength(std::int64_t) const { return 0.0; }
   DIFFSORT_HD RowCotangents from(std::int64_t first) const {
     return {g.from(first), z.from(first), w.from(first), strength.from(first)};
   }
@@ -50,6 +51,7 @@ struct RowTangents {
   DIFFSORT_HD Wanted<R> wanted() const {
     return {has_strength, w.data != nullptr};
   }
+  DIFFSORT_HD double dstrength(std::int64_t r) const { return strength.row(r); }
   DIFFSORT_HD RowTangents from(std::int64_t first) const {
     return {z.from(first), w.from(first), strength.from(first), has_strength, out.from(first)};
   }
@@ -68,35 +70,89 @@ DIFFSORT_HD T value_or_nan(bool invalid, double value) {
   return invalid ? std::numeric_limits<T>::quiet_NaN() : static_cast<T>(value);
 }
 
-template <class Steps>
-DIFFSORT_HD void clear(Steps& steps, const InvalidRows& invalid, std::int64_t rows) {
-  steps.for_each(rows, [=] DIFFSORT_HD(std::int64_t r) { invalid.words[r] = 0; });
+template <class Steps, class Memory, class T, Regularization R, class Directions>
+DIFFSORT_HD void begin_rows(Steps& steps, const Memory& memory, const LinearizedRows<T, R>& at,
+                            const Directions& directions) {
+  const RowStates states = memory.states;
+  steps.for_each(at.set.rows, [=] DIFFSORT_HD(std::int64_t r) {
+    states.strength[r] = at.strength.row(r);
+    states.dstrength[r] = directions.dstrength(r);
+    states.invalid[r] = 0;
+  });
 }
 
 // --- J^T
 
-// The cotangent of s, over the strength: that of z but for z's sign.
 template <class T, Regularization R, class Index>
 struct CotangentOfZ {
   ZBlocks<T, R, Index> blocks;
   DenseRows<const T> g_data;
 
   DIFFSORT_HD double g(std::int64_t e) const {
-    return blocks.at.w_sign * blocks.at.outer(e) *
-           static_cast<double>(blocks.at.set.read(g_data, e));
+    return blocks.at.w_sign * static_cast<double>(blocks.at.set.read(g_data, e));
   }
-  // <p, g>_B for w's part, which for kl is not the sum of g(e).
-  DIFFSORT_HD double weighted_g(std::int64_t e) const {
-    const double weight = R == Regularization::kl ? blocks.weight(e) : 1.0;
-    return weight * blocks.at.w_sign * static_cast<double>(blocks.at.set.read(g_data, e));
+  // Over the strength, and but for z's sign.
+  DIFFSORT_HD double at(std::int64_t e, const Place& place) const {
+    if (place.infinite) return 0.0;
+    const double own = blocks.at.outer(e) * g(e);
+    const double mean = blocks.groups.alone(place.start)
+                            ? own
+                            : blocks.weight(e, place.start) * blocks.numbers.sum[place.start / 2];
+    return over_strength(own - mean, blocks.states.strength[place.row]);
   }
-  DIFFSORT_HD double operator()(std::int64_t e) const {
-    if (blocks.at.infinite(e)) return 0.0;
-    const auto term = [this](std::int64_t i) { return g(i); };
-    const double sum = blocks.sum(blocks.start(e), term);
-    return over_strength(g(e) - blocks.weight(e) * sum, blocks.at.strength_at(e));
+  // What becomes of it when z's distances grow.
+  DIFFSORT_HD double times_z(std::int64_t e) const {
+    const Place place = blocks.at.set.place(blocks.at.block_z, e);
+    if (place.infinite) return 0.0;
+    return at(e, place) * blocks.relative_z(e, place.start);
   }
 };
+
+// sum_B(g) for z; for l2 the mean.
+template <class Steps, class T, Regularization R, class Index>
+DIFFSORT_HD void add_g(Steps& steps, const CotangentOfZ<T, R, Index>& cotangent, double* tree) {
+  const auto term = [=] DIFFSORT_HD(std::int64_t e, std::int64_t) {
+    return cotangent.blocks.at.outer(e) * cotangent.g(e);
+  };
+  combine_blocks<Add>(steps, cotangent.blocks.groups, tree, cotangent.blocks.numbers.sum, term,
+                      Finish<R>{});
+}
+
+// kl, for w: <p, g>_B, which for the others is sum_B(g) as it is.
+template <class Steps, class T, class Index>
+DIFFSORT_HD void add_weighted_g(Steps& steps,
+                                const CotangentOfZ<T, Regularization::kl, Index>& cotangent,
+                                double* tree) {
+  const auto term = [=] DIFFSORT_HD(std::int64_t e, std::int64_t start) {
+    return cotangent.blocks.weight(e, start) * cotangent.g(e);
+  };
+  combine_blocks<Add>(steps, cotangent.blocks.groups, tree, cotangent.blocks.numbers.sum, term,
+                      Unchanged{});
+}
+
+template <class Steps, class T, Regularization R, class Index>
+DIFFSORT_HD void write_z(Steps& steps, const CotangentOfZ<T, R, Index>& cotangent, T* out) {
+  steps.for_each(cotangent.blocks.groups.count, [=] DIFFSORT_HD(std::int64_t e) {
+    const LinearizedRows<T, R>& at = cotangent.blocks.at;
+    const Place place = at.set.place(at.block_z, e);
+    out[e] = value_or_nan<T>(cotangent.blocks.states.is_invalid(place.row),
+                             at.z_sign * cotangent.at(e, place));
+  });
+}
+
+// -<cotangent, z> / strength of every row. The tree stands over the elements in input order.
+template <class Steps, class T, Regularization R, class Index>
+DIFFSORT_HD void write_strength(Steps& steps, const CotangentOfZ<T, R, Index>& cotangent,
+                                double* tree, double* out) {
+  const RowSet set = cotangent.blocks.at.set;
+  const RowStates states = cotangent.blocks.states;
+  const auto term = [=] DIFFSORT_HD(std::int64_t e) { return cotangent.times_z(e); };
+  build_tree<Add>(steps, set.count(), tree, term);
+  steps.for_each(set.rows, [=] DIFFSORT_HD(std::int64_t r) {
+    const double total = combine_run<Add>(tree, set.count(), r * set.n, (r + 1) * set.n, term);
+    out[r] = value_or_nan<double>(states.is_invalid(r), -over_strength(total, states.strength[r]));
+  });
+}
 
 // The softmax of w, into w's cotangent.
 template <class Steps, class Memory, class T, Regularization R>
@@ -104,62 +160,34 @@ DIFFSORT_HD void write_w_softmax(Steps& steps, Memory& memory, const LinearizedR
                                  const Wanted<R>& wanted, T* out) {
   const auto blocks = group_w(steps, memory, at, wanted);
   weigh(steps, blocks, memory.tree);
-  steps.for_each(at.set.count(),
-                 [=] DIFFSORT_HD(std::int64_t j) { out[j] = static_cast<T>(blocks.weight(j)); });
-}
-
-template <class Steps, class T, Regularization R, class Index>
-DIFFSORT_HD void write_z(Steps& steps, const InvalidRows& invalid,
-                         const CotangentOfZ<T, R, Index>& cotangent, T* out) {
-  const LinearizedRows<T, R> at = cotangent.blocks.at;
-  steps.for_each(at.set.count(), [=] DIFFSORT_HD(std::int64_t e) {
-    out[e] = value_or_nan<T>(invalid[at.set.row(e)], at.z_sign * cotangent(e));
-  });
-}
-
-// -<cotangent, z> / strength of every row. Its tree stands over the elements in input order.
-template <class Steps, class Memory, class T, Regularization R, class Index>
-DIFFSORT_HD void write_strength(Steps& steps, const Memory& memory,
-                                const CotangentOfZ<T, R, Index>& cotangent, double* out) {
-  const RowSet set = cotangent.blocks.at.set;
-  const auto product = [=] DIFFSORT_HD(std::int64_t e) {
-    if (cotangent.blocks.at.infinite(e)) return 0.0;
-    return cotangent(e) * cotangent.blocks.relative_z(e);
-  };
-  const auto every = [=] DIFFSORT_HD(std::int64_t) { return true; };
-  const InvalidRows invalid = memory.invalid;
-  double* const tree = memory.tree;
-  build_tree<Add>(steps, set.count(), tree, every, product);
-  steps.for_each(set.rows, [=] DIFFSORT_HD(std::int64_t r) {
-    const double total = combine_run<Add>(tree, set.count(), r * set.n, (r + 1) * set.n, product);
-    const double strength = cotangent.blocks.at.strength.row(r);
-    out[r] = value_or_nan<double>(invalid[r], -over_strength(total, strength));
-  });
-}
-
-// Reads the sums of z's blocks, which have to start where w's do.
-template <class Steps, class T, Regularization R, class Index>
-DIFFSORT_HD void write_w(Steps& steps, const InvalidRows& invalid,
-                         const CotangentOfZ<T, R, Index>& cotangent, T* out) {
-  const LinearizedRows<T, R> at = cotangent.blocks.at;
   steps.for_each(at.set.count(), [=] DIFFSORT_HD(std::int64_t j) {
-    const auto term = [&](std::int64_t i) { return cotangent.weighted_g(i); };
-    const double sum = cotangent.blocks.sum(at.set.start(at.block_w, j), term);
-    const double weight = R == Regularization::log_kl ? static_cast<double>(out[j]) : 1.0;
-    out[j] = value_or_nan<T>(invalid[at.set.row(j)], at.w_sign * weight * sum);
+    const std::int64_t start = at.set.place(at.block_w, j).start;
+    out[j] = static_cast<T>(blocks.groups.alone(start) ? 1.0 : blocks.weight(j, start));
   });
 }
 
 // Marks rows of which a block of w starts where none of z does.
 template <class Steps, class T, Regularization R, class Index>
-DIFFSORT_HD void check_w_starts(Steps& steps, const ZBlocks<T, R, Index>& blocks,
-                                const InvalidRows& invalid) {
-  steps.for_each(blocks.at.set.count(), [=] DIFFSORT_HD(std::int64_t j) {
-    const RowSet& set = blocks.at.set;
-    const auto& ids = blocks.at.block_w;
-    if (!is_valid_id(set.read(ids, j), set.n) || !blocks.groups.is_start(set.start(ids, j))) {
-      invalid.mark(set.row(j));
+DIFFSORT_HD void check_w_starts(Steps& steps, const ZBlocks<T, R, Index>& blocks) {
+  steps.for_each(blocks.groups.count, [=] DIFFSORT_HD(std::int64_t j) {
+    const Place place = blocks.at.set.place(blocks.at.block_w, j);
+    if (!place.valid || !blocks.groups.is_start(place.start)) {
+      blocks.states.make_invalid(place.row);
     }
+  });
+}
+
+template <class Steps, class T, Regularization R, class Index>
+DIFFSORT_HD void write_w(Steps& steps, const CotangentOfZ<T, R, Index>& cotangent, T* out) {
+  steps.for_each(cotangent.blocks.groups.count, [=] DIFFSORT_HD(std::int64_t j) {
+    const LinearizedRows<T, R>& at = cotangent.blocks.at;
+    const auto& groups = cotangent.blocks.groups;
+    const Place place = at.set.place(at.block_w, j);
+    const double sum = groups.alone(place.start) ? cotangent.g(groups.index[place.start])
+                                                 : cotangent.blocks.numbers.sum[place.start / 2];
+    const double weight = R == Regularization::log_kl ? static_cast<double>(out[j]) : 1.0;
+    out[j] = value_or_nan<T>(cotangent.blocks.states.is_invalid(place.row),
+                             at.w_sign * weight * sum);
   });
 }
 
@@ -169,24 +197,21 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedR
   constexpr bool log_kl = R == Regularization::log_kl, kl = R == Regularization::kl;
   const Wanted<R> wanted = out.template wanted<R>();
   const bool wants_s = out.z.data != nullptr || wanted.strength;
-  clear(steps, memory.invalid, at.set.rows);
-  if (log_kl && wanted.w) write_w_softmax(steps, memory, at, wanted, out.w.data);
+  begin_rows(steps, memory, at, out);
+  if constexpr (log_kl) {
+    if (wanted.w) write_w_softmax(steps, memory, at, wanted, out.w.data);
+  }
   const auto blocks = group_z(steps, memory, at, wanted, log_kl && wanted.w);
-  if (!log_kl && wanted.w) check_w_starts(steps, blocks, memory.invalid);
+  if (!log_kl && wanted.w) check_w_starts(steps, blocks);
   if (kl || wants_s) weigh(steps, blocks, memory.tree, wanted);
 
   const CotangentOfZ<T, R, typename Memory::Index> cotangent{blocks, out.g};
-  if (!kl || wants_s) {
-    const auto g = [=] DIFFSORT_HD(std::int64_t e) { return cotangent.g(e); };
-    combine_blocks<Add>(steps, blocks.groups, memory.tree, blocks.numbers.sum, g, Finish<R>{});
-  }
-  if (out.z.data != nullptr) write_z(steps, memory.invalid, cotangent, out.z.data);
-  if (wanted.strength) write_strength(steps, memory, cotangent, out.strength.data);
-  if (kl && wanted.w) {
-    const auto g = [=] DIFFSORT_HD(std::int64_t e) { return cotangent.weighted_g(e); };
-    combine_blocks<Add>(steps, blocks.groups, memory.tree, blocks.numbers.sum, g, Finish<R>{});
-  }
-  if (wanted.w) write_w(steps, memory.invalid, cotangent, out.w.data);
+  if (!kl || wants_s) add_g(steps, cotangent, memory.tree);
+  if (out.z.data != nullptr) write_z(steps, cotangent, out.z.data);
+  if (wanted.strength) write_strength(steps, cotangent, memory.tree, out.strength.data);
+  if (!wanted.w) return;
+  if constexpr (kl) add_weighted_g(steps, cotangent, memory.tree);
+  write_w(steps, cotangent, out.w.data);
 }
 
 // --- J
@@ -195,72 +220,80 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedR
 template <class T, Regularization R, class Index>
 struct TangentOfS {
   ZBlocks<T, R, Index> blocks;
-  RowTangents<T> tangents;
+  DenseRows<const T> dz;
+  bool has_strength;
 
-  DIFFSORT_HD double operator()(std::int64_t e) const {
-    const LinearizedRows<T, R>& at = blocks.at;
-    if (at.infinite(e)) return 0.0;
-    const double strength = at.strength_at(e);
+  DIFFSORT_HD double at(std::int64_t e, const Place& place) const {
+    if (place.infinite) return 0.0;
+    const double strength = blocks.states.strength[place.row];
     double tangent = 0.0;
-    if (tangents.z.data != nullptr) {
-      tangent = at.z_sign * static_cast<double>(at.set.read(tangents.z, e));
-    }
-    if (tangents.has_strength) {
-      const double dstrength = tangents.strength.row(at.set.row(e));
-      tangent -= over_strength(blocks.relative_z(e), strength) * dstrength;
+    if (dz.data != nullptr) tangent = blocks.at.z_sign * static_cast<double>(blocks.at.set.read(dz, e));
+    if (has_strength) {
+      const double s = over_strength(blocks.relative_z(e, place.start), strength);
+      tangent -= s * blocks.states.dstrength[place.row];
     }
     return over_strength(tangent, strength);
   }
-  DIFFSORT_HD double weighted(std::int64_t e) const { return blocks.weight(e) * (*this)(e); }
-
-  // What s contributes to the tangent of the result.
-  DIFFSORT_HD double centred(std::int64_t e) const {
-    const LinearizedRows<T, R>& at = blocks.at;
-    if (at.infinite(e) || !(at.strength_at(e) > 0.0)) return 0.0;
-    const auto term = [this](std::int64_t i) { return weighted(i); };
-    return at.outer(e) * ((*this)(e)-blocks.sum(blocks.start(e), term));
+  // What it contributes to the tangent of the result.
+  DIFFSORT_HD double centred(std::int64_t e, const Place& place) const {
+    if (place.infinite || !(blocks.states.strength[place.row] > 0.0)) return 0.0;
+    const double own = at(e, place);
+    const double mean =
+        blocks.groups.alone(place.start) ? own : blocks.numbers.sum[place.start / 2];
+    return blocks.at.outer(e) * (own - mean);
   }
 };
 
-// The sum over q dw of every element's block, into `out`.
+// <p, ds>_B
+template <class Steps, class T, Regularization R, class Index>
+DIFFSORT_HD void add_tangents(Steps& steps, const TangentOfS<T, R, Index>& tangent, double* tree) {
+  const auto term = [=] DIFFSORT_HD(std::int64_t e, std::int64_t start) {
+    const LinearizedRows<T, R>& at = tangent.blocks.at;
+    return tangent.blocks.weight(e, start) * tangent.at(e, at.set.place(at.block_z, e));
+  };
+  combine_blocks<Add>(steps, tangent.blocks.groups, tree, tangent.blocks.numbers.sum, term,
+                      Finish<R>{});
+}
+
+// <q, dw> of every element's block, into `out`.
 template <class Steps, class Memory, class T, Regularization R>
 DIFFSORT_HD void write_w_sums(Steps& steps, Memory& memory, const LinearizedRows<T, R>& at,
-                              const RowTangents<T>& tangents) {
-  const auto blocks = group_w(steps, memory, at, tangents.template wanted<R>());
+                              const Wanted<R>& wanted, const DenseRows<const T>& dw, T* out) {
+  const auto blocks = group_w(steps, memory, at, wanted);
   weigh(steps, blocks, memory.tree);
-  const auto term = [=] DIFFSORT_HD(std::int64_t j) {
-    return blocks.weight(j) * at.w_sign * static_cast<double>(at.set.read(tangents.w, j));
+  const auto term = [=] DIFFSORT_HD(std::int64_t j, std::int64_t start) {
+    return blocks.weight(j, start) * static_cast<double>(at.set.read(dw, j));
   };
   combine_blocks<Add>(steps, blocks.groups, memory.tree, blocks.numbers.sum, term, Finish<R>{});
-  T* const out = tangents.out.data;
   steps.for_each(at.set.count(), [=] DIFFSORT_HD(std::int64_t e) {
-    out[e] = static_cast<T>(blocks.sum(at.set.start(at.block_z, e), term));
+    const std::int64_t start = at.set.place(at.block_z, e).start;
+    out[e] = blocks.groups.alone(start) ? at.set.read(dw, blocks.groups.index[start])
+                                        : static_cast<T>(blocks.numbers.sum[start / 2]);
   });
 }
 
 template <class Steps, class Memory, class T, Regularization R>
 DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedRows<T, R>& at,
                                  const RowTangents<T>& tangents) {
+  constexpr bool kl = R == Regularization::kl;
   const Wanted<R> wanted = tangents.template wanted<R>();
   const bool moves_s = tangents.z.data != nullptr || wanted.strength;
-  clear(steps, memory.invalid, at.set.rows);
-  if (wanted.w) write_w_sums(steps, memory, at, tangents);
-  const auto blocks = group_z(steps, memory, at, wanted, wanted.w);
-  if (moves_s || R == Regularization::kl) weigh(steps, blocks, memory.tree, wanted);
-
-  const TangentOfS<T, R, typename Memory::Index> tangent{blocks, tangents};
-  if (moves_s) {
-    const auto term = [=] DIFFSORT_HD(std::int64_t e) { return tangent.weighted(e); };
-    combine_blocks<Add>(steps, blocks.groups, memory.tree, blocks.numbers.sum, term, Finish<R>{});
-  }
-  const InvalidRows invalid = memory.invalid;
   T* const out = tangents.out.data;
+  begin_rows(steps, memory, at, tangents);
+  if (wanted.w) write_w_sums(steps, memory, at, wanted, tangents.w, out);
+  const auto blocks = group_z(steps, memory, at, wanted, wanted.w);
+  if (moves_s || kl) weigh(steps, blocks, memory.tree, wanted);
+
+  const TangentOfS<T, R, typename Memory::Index> tangent{blocks, tangents.z, wanted.strength};
+  if (moves_s) add_tangents(steps, tangent, memory.tree);
   steps.for_each(at.set.count(), [=] DIFFSORT_HD(std::int64_t e) {
-    double total = moves_s ? tangent.centred(e) : 0.0;
+    const Place place = at.set.place(at.block_z, e);
+    double total = moves_s ? at.w_sign * tangent.centred(e, place) : 0.0;
     if (wanted.w) {
-      total += (R == Regularization::kl ? blocks.weight(e) : 1.0) * static_cast<double>(out[e]);
+      const bool shared = kl && !blocks.groups.alone(place.start);
+      total += (shared ? blocks.weight(e, place.start) : 1.0) * static_cast<double>(out[e]);
     }
-    out[e] = value_or_nan<T>(invalid[at.set.row(e)], at.w_sign * total);
+    out[e] = value_or_nan<T>(blocks.states.is_invalid(place.row), total);
   });
 }
 
@@ -282,7 +315,9 @@ class DerivativeMemory {
     keys_ = arena.take<Index>(n);
     index_ = arena.take<Index>(n);
     starts = arena.take<std::uint32_t>(StartBits::words(n));
-    invalid.words = arena.take<std::uint32_t>(1);
+    states.strength = arena.take<double>(1);
+    states.dstrength = arena.take<double>(1);
+    states.invalid = arena.take<std::uint32_t>(1);
   }
 
   DIFFSORT_HD void begin_grouping() {}
@@ -301,7 +336,7 @@ class DerivativeMemory {
 
   double* tree;
   std::uint32_t* starts;
-  InvalidRows invalid;
+  RowStates states;
 
  private:
   Index *keys_, *index_;

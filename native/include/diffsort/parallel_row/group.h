@@ -22,6 +22,12 @@
 
 namespace diffsort {
 
+// Where an element is. Of an id that cannot be one, `start` is within the same row all the same.
+struct Place {
+  std::int64_t row, start;
+  bool valid, infinite;
+};
+
 // Rows side by side.
 struct RowSet {
   std::int64_t rows = 1, n = 0;
@@ -33,13 +39,13 @@ struct RowSet {
   }
   template <class V>
   DIFFSORT_HD V read(const DenseRows<const V>& from, std::int64_t e) const {
-    const std::int64_t r = row(e);
-    return from.data[r * from.stride + (e - r * n)];
+    return from.data[from.stride == 0 ? e - row(e) * n : e];
   }
-  // The start of an element's block; of an id that cannot be one, a start within the same row.
-  DIFFSORT_HD std::int64_t start(const DenseRows<const std::int32_t>& ids, std::int64_t e) const {
+  DIFFSORT_HD Place place(const DenseRows<const std::int32_t>& ids, std::int64_t e) const {
     const std::int32_t id = read(ids, e);
-    return row(e) * n + (is_valid_id(id, n) ? block_start(id) : 0);
+    const bool valid = is_valid_id(id, n);
+    const std::int64_t r = row(e);
+    return {r, r * n + (valid ? block_start(id) : 0), valid, is_infinite_block(id)};
   }
 };
 
@@ -47,15 +53,22 @@ template <class Index>
 struct Groups {
   std::int64_t count = 0;
   const Index* index = nullptr;  // position in the list -> element
-  const std::uint32_t* words = nullptr;
+  std::uint32_t* words = nullptr;
 
   DIFFSORT_HD bool is_start(std::int64_t p) const { return (words[p / 32] >> (p % 32) & 1) != 0; }
   DIFFSORT_HD bool alone(std::int64_t start) const {
     return is_start(start) && (start + 1 == count || is_start(start + 1));
   }
+  // Whether positions [8 k, 8 k + 8) belong to one block.
+  DIFFSORT_HD bool in_one_block(std::int64_t k) const {
+    return (words[k / 4] >> (8 * (k % 4)) & 0xfe) == 0;
+  }
+  DIFFSORT_HD std::int64_t start(std::int64_t p) const {
+    return StartBits(words, count).prev(static_cast<std::int32_t>(p));
+  }
   DIFFSORT_HD std::int64_t end(std::int64_t start) const {
-    const StartBits starts(const_cast<std::uint32_t*>(words), count);
-    return starts.next(static_cast<std::int32_t>(start + 1), static_cast<std::int32_t>(count));
+    return StartBits(words, count)
+        .next(static_cast<std::int32_t>(start + 1), static_cast<std::int32_t>(count));
   }
 };
 
@@ -109,13 +122,14 @@ DIFFSORT_HD inline int bits_below(std::int64_t count) {
   return bits;
 }
 
-// Rows found invalid.
-struct InvalidRows {
-  std::uint32_t* words;  // one per row
+// What is known of every row: one number each.
+struct RowStates {
+  double *strength = nullptr, *dstrength = nullptr;
+  std::uint32_t* invalid = nullptr;
 
-  DIFFSORT_HD bool operator[](std::int64_t row) const { return load_bits(words + row) != 0; }
-  DIFFSORT_HD void mark(std::int64_t row) const {
-    if (!(*this)[row]) set_bits(words + row, 1);
+  DIFFSORT_HD bool is_invalid(std::int64_t row) const { return load_bits(invalid + row) != 0; }
+  DIFFSORT_HD void make_invalid(std::int64_t row) const {
+    if (!is_invalid(row)) set_bits(invalid + row, 1);
   }
 };
 
@@ -127,15 +141,16 @@ DIFFSORT_HD Groups<typename Memory::Index> group(Steps& steps, Memory& memory, c
                                                  bool has_starts) {
   using Index = typename Memory::Index;
   const std::int64_t count = set.count();
-  const InvalidRows invalid = memory.invalid;
+  const RowStates states = memory.states;
   memory.begin_grouping();
   {
     Index* const keys = memory.keys();
     Index* const index = memory.index();
     steps.for_each(count, [=] DIFFSORT_HD(std::int64_t e) {
-      keys[e] = static_cast<Index>(set.start(ids, e));
+      const Place place = set.place(ids, e);
+      keys[e] = static_cast<Index>(place.start);
       index[e] = static_cast<Index>(e);
-      if (!is_valid_id(set.read(ids, e), set.n)) invalid.mark(set.row(e));
+      if (!place.valid) states.make_invalid(place.row);
     });
   }
   memory.sort(steps, count, bits_below(count));
@@ -145,7 +160,7 @@ DIFFSORT_HD Groups<typename Memory::Index> group(Steps& steps, Memory& memory, c
   steps.for_each(count, [=] DIFFSORT_HD(std::int64_t p) {
     const bool starts = p == 0 || keys[p] != keys[p - 1];
     if (starts != groups.is_start(p) || (starts && static_cast<std::int64_t>(keys[p]) != p)) {
-      invalid.mark(set.row(p));
+      states.make_invalid(set.row(p));
     }
   });
   return groups;

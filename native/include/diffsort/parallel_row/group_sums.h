@@ -39,63 +39,89 @@ DIFFSORT_HD inline std::int64_t tree_nodes(std::int64_t count) {
   return nodes;
 }
 
-// used(leaf): whether any run that will be asked for holds all of [8 leaf, 8 leaf + 8).
-template <class Combine, class Steps, class Used, class Term>
-DIFFSORT_HD void build_tree(Steps& steps, std::int64_t count, double* tree, const Used& used,
-                            const Term& term) {
-  count /= kFan;
-  steps.for_each(count, [=] DIFFSORT_HD(std::int64_t leaf) {
-    double total = Combine::identity;
-    if (used(leaf)) {
-      for (std::int64_t p = kFan * leaf; p < kFan * (leaf + 1); ++p)
-        total = Combine{}(total, term(p));
-    }
-    tree[leaf] = total;
-  });
-  while (count >= kFan) {
+// The 8 values from `first` on.
+template <class Combine, class Value>
+DIFFSORT_HD double combine_all(std::int64_t first, const Value& value) {
+  double total = Combine::identity;
+  DIFFSORT_ROLLED
+  for (std::int64_t p = first; p < first + kFan; ++p) total = Combine{}(total, value(p));
+  return total;
+}
+
+// The levels above the leaves.
+template <class Combine, class Steps>
+DIFFSORT_HD void build_upper_levels(Steps& steps, std::int64_t leaves, double* tree) {
+  for (std::int64_t size = leaves; size >= kFan; size /= kFan) {
     const double* const below = tree;
-    double* const nodes = tree += count;
-    count /= kFan;
-    steps.for_each(count, [=] DIFFSORT_HD(std::int64_t node) {
-      double total = Combine::identity;
-      for (std::int64_t p = kFan * node; p < kFan * (node + 1); ++p)
-        total = Combine{}(total, below[p]);
-      nodes[node] = total;
+    double* const nodes = tree += size;
+    steps.for_each(size / kFan, [=] DIFFSORT_HD(std::int64_t node) {
+      const auto of_below = [=](std::int64_t p) { return below[p]; };
+      nodes[node] = combine_all<Combine>(kFan * node, of_below);
     });
   }
+}
+
+// A tree over positions in any order but that of blocks.
+template <class Combine, class Steps, class Value>
+DIFFSORT_HD void build_tree(Steps& steps, std::int64_t count, double* tree, const Value& value) {
+  steps.for_each(count / kFan, [=] DIFFSORT_HD(std::int64_t leaf) {
+    tree[leaf] = combine_all<Combine>(kFan * leaf, value);
+  });
+  build_upper_levels<Combine>(steps, count / kFan, tree);
+}
+
+// Adds to `total` the values at those positions of [first, last) that are not in a whole group of 8.
+template <class Combine, class Value>
+DIFFSORT_HD double combine_edges(double total, std::int64_t first, std::int64_t last,
+                                 const Value& value) {
+  const std::int64_t up = (first + kFan - 1) / kFan * kFan, down = last / kFan * kFan;
+  const std::int64_t left_end = up < last ? up : last, right = down < left_end ? left_end : down;
+  DIFFSORT_ROLLED
+  for (std::int64_t p = first == left_end ? right : first; p < last;
+       p = p + 1 == left_end ? right : p + 1) {
+    total = Combine{}(total, value(p));
+  }
+  return total;
 }
 
 // What the positions [first, last) of `count` combine to.
 template <class Combine, class Term>
 DIFFSORT_HD double combine_run(const double* tree, std::int64_t count, std::int64_t first,
                                std::int64_t last, const Term& term) {
-  double total = Combine::identity;
-  for (; first < last && first % kFan != 0; ++first) total = Combine{}(total, term(first));
-  for (; first < last && last % kFan != 0; --last) total = Combine{}(total, term(last - 1));
-  while ((first /= kFan) < (last /= kFan)) {
+  double total = combine_edges<Combine>(Combine::identity, first, last, term);
+  for (;;) {
+    first = (first + kFan - 1) / kFan;
+    last /= kFan;
+    if (first >= last) return total;
     count /= kFan;
-    for (; first < last && first % kFan != 0; ++first) total = Combine{}(total, tree[first]);
-    for (; first < last && last % kFan != 0; --last) total = Combine{}(total, tree[last - 1]);
+    const auto node = [tree](std::int64_t p) { return tree[p]; };
+    total = combine_edges<Combine>(total, first, last, node);
     tree += count;
   }
-  return total;
 }
 
 // out[start / 2] = finish(start, size, what the block's terms combine to), for every block of at
-// least two elements. term(e) and finish may read what out held of their own block.
+// least two elements. term(e, start), of element e in the block that starts at `start`, and finish may
+// read what out held of that block.
 template <class Combine, class Steps, class Index, class Term, class Finish>
 DIFFSORT_HD void combine_blocks(Steps& steps, const Groups<Index>& groups, double* tree,
                                 double* out, const Term& term, const Finish& finish) {
-  const auto listed = [=] DIFFSORT_HD(std::int64_t p) { return term(groups.index[p]); };
-  const auto of_one_block = [=] DIFFSORT_HD(std::int64_t leaf) {
-    return (groups.words[leaf / 4] >> (8 * (leaf % 4)) & 0xfe) == 0;
-  };
-  build_tree<Combine>(steps, groups.count, tree, of_one_block, listed);
+  steps.for_each(groups.count / kFan, [=] DIFFSORT_HD(std::int64_t leaf) {
+    double total = Combine::identity;
+    if (groups.in_one_block(leaf)) {
+      const std::int64_t start = groups.start(kFan * leaf);
+      const auto listed = [&](std::int64_t p) { return term(groups.index[p], start); };
+      total = combine_all<Combine>(kFan * leaf, listed);
+    }
+    tree[leaf] = total;
+  });
+  build_upper_levels<Combine>(steps, groups.count / kFan, tree);
   steps.for_each(groups.count, [=] DIFFSORT_HD(std::int64_t start) {
     if (!groups.is_start(start) || groups.alone(start)) return;
     const std::int64_t end = groups.end(start);
-    out[start / 2] =
-        finish(start, end - start, combine_run<Combine>(tree, groups.count, start, end, listed));
+    const auto listed = [&](std::int64_t p) { return term(groups.index[p], start); };
+    const double total = combine_run<Combine>(tree, groups.count, start, end, listed);
+    out[start / 2] = finish(start, end - start, total);
   });
 }
 

@@ -21,10 +21,6 @@ struct LinearizedRows {
   DenseRows<const T> z, w, result;  // an absent z or w is rho
   DenseRows<const std::int32_t> block_z, block_w;
 
-  DIFFSORT_HD double strength_at(std::int64_t e) const { return strength.row(set.row(e)); }
-  DIFFSORT_HD bool infinite(std::int64_t e) const {
-    return is_infinite_block(set.read(block_z, e));
-  }
   DIFFSORT_HD double z_at(std::int64_t e) const { return operand(z, z_sign, e); }
   DIFFSORT_HD double w_at(std::int64_t e) const { return operand(w, w_sign, e); }
   DIFFSORT_HD double result_at(std::int64_t e) const {

@@ -57,7 +57,9 @@ class LongDerivativeMemory {
     memory_ = arena.take<Index>(4 * size_);
     if (8 * (doubles + nodes) > 12 * size_) own_tree_ = arena.take<double>(nodes);
     starts = arena.take<std::uint32_t>(StartBits::words(rows * n));
-    invalid.words = arena.take<std::uint32_t>(rows);
+    states.strength = arena.take<double>(rows);
+    states.dstrength = arena.take<double>(rows);
+    states.invalid = arena.take<std::uint32_t>(rows);
     sort_bytes_ = executor.template sort_bytes<Index, Index>(rows * n);
     sort_scratch_ = arena.take<char>(static_cast<std::int64_t>(sort_bytes_));
   }
@@ -82,7 +84,7 @@ class LongDerivativeMemory {
 
   double* tree = nullptr;
   std::uint32_t* starts;
-  InvalidRows invalid;
+  RowStates states;
 
  private:
   std::int64_t size_, doubles_;
