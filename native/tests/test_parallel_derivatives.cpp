@@ -65,8 +65,13 @@ Rows<const T> view(const std::vector<T>& values, std::int64_t n) {
 }
 
 template <class T>
-DenseRows<const T> dense(const std::vector<T>& values, std::int64_t n) {
-  return {values.empty() ? nullptr : values.data(), n};
+FloatRows floats(const std::vector<T>& values, std::int64_t stride) {
+  return {values.empty() ? nullptr : values.data(), stride, std::is_same_v<T, float>};
+}
+
+template <class T>
+FloatOutput output(std::vector<T>& values) {
+  return {values.data(), std::is_same_v<T, float>};
 }
 
 template <class T>
@@ -176,52 +181,52 @@ Answer<T> sequential(const Case<T>& c, const Asked& asked) {
   return answer;
 }
 
-template <Regularization R, class T>
-LinearizedRows<T, R> linearized(const Case<T>& c) {
-  LinearizedRows<T, R> at;
-  at.set = {c.rows, c.n};
-  at.z_sign = c.z_sign;
-  at.w_sign = c.w_sign;
-  at.strength = {c.strength.data(), 1, std::is_same_v<T, float>, 0.0};
-  at.z = dense(c.z, c.n);
-  at.w = dense(c.w, c.one_w ? 0 : c.n);
-  at.result = dense(c.solved.result, c.n);
-  at.block_z = dense(c.solved.block_z, c.n);
-  at.block_w = dense(c.solved.block_w, c.n);
-  return at;
+template <class T>
+LinearizedRows linearized(const Case<T>& c) {
+  return {{c.rows, c.n},
+          c.z_sign,
+          c.w_sign,
+          {c.strength.data(), 1, std::is_same_v<T, float>, 0.0},
+          floats(c.z, c.n),
+          floats(c.w, c.one_w ? 0 : c.n),
+          floats(c.solved.result, c.n),
+          {c.solved.block_z.data(), c.n},
+          {c.solved.block_w.data(), c.n}};
+}
+
+template <class Run>
+void run_program(Regularization regularization, const LinearizedRows& at,
+                 const RowDirections& along, const Run& run) {
+  switch (regularization) {
+    case Regularization::l2:
+      return run(DerivativeProgram<Regularization::l2>{at, along});
+    case Regularization::kl:
+      return run(DerivativeProgram<Regularization::kl>{at, along});
+    case Regularization::log_kl:
+      return run(DerivativeProgram<Regularization::log_kl>{at, along});
+  }
 }
 
 // run(program) for vjp and jvp.
-template <Regularization R, class T, class Run>
-Answer<T> parallel_with(const Case<T>& c, const Asked& asked, const Run& run) {
-  Answer<T> answer(c);
-  RowCotangents<T> cotangents;
-  cotangents.g = dense(c.g, c.n);
-  if (asked.z) cotangents.z = {answer.z.data(), c.n};
-  if (asked.w) cotangents.w = {answer.w.data(), c.n};
-  if (asked.strength) cotangents.strength = {answer.strength.data(), 1};
-  run(VjpProgram<T, R>{linearized<R>(c), cotangents});
-
-  RowTangents<T> tangents;
-  if (asked.z) tangents.z = dense(c.dz, c.n);
-  if (asked.w) tangents.w = dense(c.dw, c.n);
-  tangents.has_strength = asked.strength;
-  tangents.strength.value = c.dstrength;
-  tangents.out = {answer.tangent.data(), c.n};
-  run(JvpProgram<T, R>{linearized<R>(c), tangents});
-  return answer;
-}
-
 template <class T, class Run>
 Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
-  switch (c.regularization) {
-    case Regularization::l2:
-      return parallel_with<Regularization::l2>(c, asked, run);
-    case Regularization::kl:
-      return parallel_with<Regularization::kl>(c, asked, run);
-    default:
-      return parallel_with<Regularization::log_kl>(c, asked, run);
-  }
+  Answer<T> answer(c);
+  RowDirections backward;
+  backward.cotangents.g = floats(c.g, c.n);
+  if (asked.z) backward.cotangents.z = output(answer.z);
+  if (asked.w) backward.cotangents.w = output(answer.w);
+  if (asked.strength) backward.cotangents.strength = answer.strength.data();
+  run_program(c.regularization, linearized(c), backward, run);
+
+  RowDirections along;
+  along.forward = true;
+  if (asked.z) along.tangents.z = floats(c.dz, c.n);
+  if (asked.w) along.tangents.w = floats(c.dw, c.n);
+  along.tangents.has_strength = asked.strength;
+  along.tangents.strength.value = c.dstrength;
+  along.tangents.out = output(answer.tangent);
+  run_program(c.regularization, linearized(c), along, run);
+  return answer;
 }
 
 // With memory of exactly the size that is asked for, full of rubbish.

@@ -29,24 +29,33 @@ struct Place {
 };
 
 // Rows side by side.
-struct RowSet {
-  std::int64_t rows = 1, n = 0;
+class RowSet {
+ public:
+  DIFFSORT_HD RowSet(std::int64_t rows, std::int64_t n)
+      : rows(rows), n(n), row_per_element_(1.0 / static_cast<double>(n)) {}
+
+  std::int64_t rows, n;
 
   DIFFSORT_HD std::int64_t count() const { return rows * n; }
+  // Without a division: (e + 1/2) / n is at least 1 / (2 n) away from an integer, far more than it
+  // is rounded by, since e is below 2^31.
   DIFFSORT_HD std::int64_t row(std::int64_t e) const {
     if (rows == 1) return 0;
-    return static_cast<std::uint32_t>(e) / static_cast<std::uint32_t>(n);
+    return static_cast<std::int32_t>((static_cast<double>(e) + 0.5) * row_per_element_);
   }
-  template <class V>
-  DIFFSORT_HD V read(const DenseRows<const V>& from, std::int64_t e) const {
-    return from.data[from.stride == 0 ? e - row(e) * n : e];
+  template <class Rows>
+  DIFFSORT_HD auto read(const Rows& from, std::int64_t e) const {
+    return from[from.stride == 0 ? e - row(e) * n : e];
   }
   DIFFSORT_HD Place place(const DenseRows<const std::int32_t>& ids, std::int64_t e) const {
-    const std::int32_t id = read(ids, e);
+    const std::int32_t id = ids.data[ids.stride == 0 ? e - row(e) * n : e];
     const bool valid = is_valid_id(id, n);
     const std::int64_t r = row(e);
     return {r, r * n + (valid ? block_start(id) : 0), valid, is_infinite_block(id)};
   }
+
+ private:
+  double row_per_element_;
 };
 
 template <class Index>

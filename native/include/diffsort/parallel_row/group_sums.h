@@ -22,14 +22,17 @@ namespace diffsort {
 
 constexpr std::int64_t kFan = 8;
 
-struct Add {
-  static constexpr double identity = 0.0;
-  DIFFSORT_HD double operator()(double a, double b) const { return a + b; }
-};
+// Numbers combine to their sum, or to the largest.
+struct Combine {
+  bool largest = false;
 
-struct Larger {
-  static constexpr double identity = -std::numeric_limits<double>::infinity();
-  DIFFSORT_HD double operator()(double a, double b) const { return a < b ? b : a; }
+  DIFFSORT_HD double identity() const {
+    return largest ? -std::numeric_limits<double>::infinity() : 0.0;
+  }
+  DIFFSORT_HD double operator()(double a, double b) const {
+    if (!largest) return a + b;
+    return a < b ? b : a;
+  }
 };
 
 // The tree's nodes, lowest level first.
@@ -40,93 +43,92 @@ DIFFSORT_HD inline std::int64_t tree_nodes(std::int64_t count) {
 }
 
 // The 8 values from `first` on.
-template <class Combine, class Value>
-DIFFSORT_HD double combine_all(std::int64_t first, const Value& value) {
-  double total = Combine::identity;
+template <class Value>
+DIFFSORT_HD double combine_all(std::int64_t first, const Combine& combine, const Value& value) {
+  double total = combine.identity();
   DIFFSORT_ROLLED
-  for (std::int64_t p = first; p < first + kFan; ++p) total = Combine{}(total, value(p));
+  for (std::int64_t p = first; p < first + kFan; ++p) total = combine(total, value(p));
   return total;
 }
 
 // The levels above the leaves.
-template <class Combine, class Steps>
-DIFFSORT_HD void build_upper_levels(Steps& steps, std::int64_t leaves, double* tree) {
+template <class Steps>
+DIFFSORT_HD void build_upper_levels(Steps& steps, std::int64_t leaves, double* tree,
+                                    const Combine& combine) {
   for (std::int64_t size = leaves; size >= kFan; size /= kFan) {
     const double* const below = tree;
     double* const nodes = tree += size;
     steps.for_each(size / kFan, [=] DIFFSORT_HD(std::int64_t node) {
       const auto of_below = [=](std::int64_t p) { return below[p]; };
-      nodes[node] = combine_all<Combine>(kFan * node, of_below);
+      nodes[node] = combine_all(kFan * node, combine, of_below);
     });
   }
 }
 
 // A tree over positions in any order but that of blocks.
-template <class Combine, class Steps, class Value>
-DIFFSORT_HD void build_tree(Steps& steps, std::int64_t count, double* tree, const Value& value) {
+template <class Steps, class Value>
+DIFFSORT_HD void build_tree(Steps& steps, std::int64_t count, double* tree, const Combine& combine,
+                            const Value& value) {
   steps.for_each(count / kFan, [=] DIFFSORT_HD(std::int64_t leaf) {
-    tree[leaf] = combine_all<Combine>(kFan * leaf, value);
+    tree[leaf] = combine_all(kFan * leaf, combine, value);
   });
-  build_upper_levels<Combine>(steps, count / kFan, tree);
+  build_upper_levels(steps, count / kFan, tree, combine);
 }
 
-// Adds to `total` the values at those positions of [first, last) that are not in a whole group of 8.
-template <class Combine, class Value>
+// Adds to `total` the values at those positions of [first, last) that are in no whole group of 8.
+template <class Value>
 DIFFSORT_HD double combine_edges(double total, std::int64_t first, std::int64_t last,
-                                 const Value& value) {
+                                 const Combine& combine, const Value& value) {
   const std::int64_t up = (first + kFan - 1) / kFan * kFan, down = last / kFan * kFan;
   const std::int64_t left_end = up < last ? up : last, right = down < left_end ? left_end : down;
   DIFFSORT_ROLLED
   for (std::int64_t p = first == left_end ? right : first; p < last;
        p = p + 1 == left_end ? right : p + 1) {
-    total = Combine{}(total, value(p));
+    total = combine(total, value(p));
   }
   return total;
 }
 
 // What the positions [first, last) of `count` combine to.
-template <class Combine, class Term>
+template <class Term>
 DIFFSORT_HD double combine_run(const double* tree, std::int64_t count, std::int64_t first,
-                               std::int64_t last, const Term& term) {
-  double total = combine_edges<Combine>(Combine::identity, first, last, term);
+                               std::int64_t last, const Combine& combine, const Term& term) {
+  double total = combine_edges(combine.identity(), first, last, combine, term);
   for (;;) {
     first = (first + kFan - 1) / kFan;
     last /= kFan;
     if (first >= last) return total;
     count /= kFan;
     const auto node = [tree](std::int64_t p) { return tree[p]; };
-    total = combine_edges<Combine>(total, first, last, node);
+    total = combine_edges(total, first, last, combine, node);
     tree += count;
   }
 }
 
 // out[start / 2] = finish(start, size, what the block's terms combine to), for every block of at
-// least two elements. term(e, start), of element e in the block that starts at `start`, and finish may
-// read what out held of that block.
-template <class Combine, class Steps, class Index, class Term, class Finish>
+// least two elements. term(e, start), of element e in the block that starts at `start`, and finish
+// may read what out held of that block.
+template <class Steps, class Index, class Term, class Finish>
 DIFFSORT_HD void combine_blocks(Steps& steps, const Groups<Index>& groups, double* tree,
-                                double* out, const Term& term, const Finish& finish) {
+                                double* out, const Combine& combine, const Term& term,
+                                const Finish& finish) {
   steps.for_each(groups.count / kFan, [=] DIFFSORT_HD(std::int64_t leaf) {
-    double total = Combine::identity;
+    double total = combine.identity();
     if (groups.in_one_block(leaf)) {
       const std::int64_t start = groups.start(kFan * leaf);
       const auto listed = [&](std::int64_t p) { return term(groups.index[p], start); };
-      total = combine_all<Combine>(kFan * leaf, listed);
+      total = combine_all(kFan * leaf, combine, listed);
     }
     tree[leaf] = total;
   });
-  build_upper_levels<Combine>(steps, groups.count / kFan, tree);
+  build_upper_levels(steps, groups.count / kFan, tree, combine);
   steps.for_each(groups.count, [=] DIFFSORT_HD(std::int64_t start) {
     if (!groups.is_start(start) || groups.alone(start)) return;
     const std::int64_t end = groups.end(start);
     const auto listed = [&](std::int64_t p) { return term(groups.index[p], start); };
-    const double total = combine_run<Combine>(tree, groups.count, start, end, listed);
+    const double total = combine_run(tree, groups.count, start, end, combine, listed);
     out[start / 2] = finish(start, end - start, total);
   });
 }
-
-struct Unchanged {
-  DIFFSORT_HD double operator()(std::int64_t, std::int64_t, double total) const { return total; }
-};
 
 }  // namespace diffsort

@@ -106,7 +106,7 @@ template <class Executor, class Program>
 LongDerivativeMemory long_derivative_memory(Arena& arena, Executor& executor,
                                             const Program& program) {
   const std::int64_t rows = derivative_chunk(executor, program), n = program.length();
-  return {arena, executor, rows, n, program.wanted().doubles(rows * n)};
+  return {arena, executor, rows, n, program.doubles(rows * n)};
 }
 
 // Depends on shapes and on what is wanted, never on numbers.

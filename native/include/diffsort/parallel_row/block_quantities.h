@@ -1,0 +1,221 @@
+// What derivatives need to know of a block: sums over its elements, and their weights in them.
+//
+//     weights      p, of z's elements                            q, of w's
+//     l2           1 / |B|                                       1 / |B|
+//     log_kl       softmax_B(z / strength)                       softmax_B(w)
+//     kl           result / sum_B(result)                        1, w's elements being added up
+//
+// Of an element alone in its block all that is known without numbers, and exactly: its weight is 1,
+// its derivative by z is 0. Numbers there are for blocks of at least two elements, at start / 2. A
+// weight is made anew from them wherever it is needed.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "diffsort/parallel_row/group_sums.h"
+#include "diffsort/parallel_row/linearized_rows.h"
+
+namespace diffsort {
+
+// In the order in which they are computed: those above are needed for those below.
+enum class Quantity : int {
+  largest,     // z or w, the point of reference
+  softmax,     // what softmax divides by
+  results,     // kl: sum(result)
+  weightless,  // kl: of a block without weight in w, minus what softmax divides by
+  cotangents,  // sum(outer g), of l2 the mean
+  shares,      // kl: <p, g>
+  tangents,    // <p, ds>, or <q, dw>
+};
+constexpr int kQuantities = 7;
+
+// Which numbers are kept at the same time, and where.
+struct BlockNumbers {
+  double *sum = nullptr, *total = nullptr, *largest = nullptr;
+};
+
+template <Regularization R>
+struct Wanted {
+  bool strength = false, w = false;
+
+  DIFFSORT_HD static constexpr bool total() { return R != Regularization::l2; }
+  DIFFSORT_HD bool largest() const {
+    return R == Regularization::log_kl || strength || (R == Regularization::kl && w);
+  }
+
+  // In memory for doubles(count) of them.
+  DIFFSORT_HD std::int64_t doubles(std::int64_t count) const {
+    return (1 + total() + largest()) * each(count);
+  }
+  DIFFSORT_HD BlockNumbers place(double* memory, std::int64_t count) const {
+    BlockNumbers numbers;
+    numbers.sum = memory;
+    if (total()) numbers.total = memory += each(count);
+    if (largest()) numbers.largest = memory += each(count);
+    return numbers;
+  }
+
+ private:
+  DIFFSORT_HD static std::int64_t each(std::int64_t count) { return (count + 1) / 2; }
+};
+
+// Rows whose elements are grouped by the blocks of z or, with on_w, of w.
+template <Regularization R, class Index>
+struct BlockedRows {
+  LinearizedRows at;
+  RowDirections along;
+  RowStates states;
+  Groups<Index> groups;
+  BlockNumbers numbers;
+  bool on_w;
+  FloatRows values;  // of z or of w
+  double sign;
+
+  DIFFSORT_HD BlockedRows(const LinearizedRows& at, const RowDirections& along,
+                          const RowStates& states, const Groups<Index>& groups,
+                          const BlockNumbers& numbers, bool on_w)
+      : at(at),
+        along(along),
+        states(states),
+        groups(groups),
+        numbers(numbers),
+        on_w(on_w),
+        values{on_w ? at.w.data : at.z.data, on_w ? at.w.stride : at.z.stride,
+               on_w ? at.w.is_float32 : at.z.is_float32},
+        sign(on_w ? at.w_sign : at.z_sign) {}
+
+  static constexpr bool l2 = R == Regularization::l2, kl = R == Regularization::kl,
+                        log_kl = R == Regularization::log_kl;
+
+  DIFFSORT_HD static Wanted<R> wanted(const RowDirections& along) {
+    return {along.wants_strength(), along.wants_w()};
+  }
+
+  DIFFSORT_HD bool wants(Quantity quantity) const {
+    const bool forward = along.forward, w = along.wants_w();
+    switch (quantity) {
+      case Quantity::largest:
+        return on_w ? log_kl : wanted(along).largest();
+      case Quantity::softmax:
+        return log_kl;
+      case Quantity::results:
+        return kl && !on_w;
+      case Quantity::weightless:
+        return kl && !on_w && w;
+      case Quantity::cotangents:
+        return !forward && !on_w && (!kl || along.wants_s());
+      case Quantity::shares:
+        return !forward && !on_w && kl && w;
+      case Quantity::tangents:
+        return forward && (on_w || along.wants_s());
+    }
+    return false;
+  }
+  DIFFSORT_HD double* place(Quantity quantity) const {
+    if (quantity == Quantity::largest) return numbers.largest;
+    return quantity < Quantity::cotangents ? numbers.total : numbers.sum;
+  }
+
+  // What element e contributes, and what becomes of the block's total. (Written so that softmax is
+  // there once.)
+  DIFFSORT_HD double term(Quantity quantity, std::int64_t e, std::int64_t start) const {
+    double factor = 1.0;
+    bool divided = false;
+    switch (quantity) {
+      case Quantity::largest:
+        return operand(e);
+      case Quantity::results:
+        return at.result_at(e);
+      case Quantity::cotangents:
+        return outer(e) * g(e);
+      case Quantity::softmax:
+        break;
+      case Quantity::weightless:
+        if (numbers.total[start / 2] != 0.0) return 0.0;
+        break;
+      case Quantity::shares:
+        factor = g(e);
+        divided = true;
+        break;
+      case Quantity::tangents:
+        factor = on_w ? at.set.read(along.tangents.w, e) : ds(e, at.set.place(at.block_z, e));
+        divided = true;
+        break;
+    }
+    return factor * weight(e, start, divided);
+  }
+  DIFFSORT_HD double finish(Quantity quantity, std::int64_t start, std::int64_t size,
+                            double total) const {
+    switch (quantity) {
+      case Quantity::results:  // a sum below 0 is none of a projection's
+        return total >= 0.0 ? total : std::numeric_limits<double>::quiet_NaN();
+      case Quantity::weightless:
+        return numbers.total[start / 2] == 0.0 ? -total : numbers.total[start / 2];
+      case Quantity::cotangents:
+      case Quantity::tangents:
+        return l2 ? total / static_cast<double>(size) : total;
+      default:
+        return total;
+    }
+  }
+
+  // The weight; for l2 1, since whoever adds up divides by the number.
+  // Not divided it is softmax's part.
+  DIFFSORT_HD double weight(std::int64_t e, std::int64_t start, bool divided = true) const {
+    if (l2 || (kl && on_w)) return 1.0;
+    const double total = divided ? numbers.total[start / 2] : -1.0;
+    if (kl && total == 0.0) return 0.0;  // of no consequence where w's derivative is not wanted
+    const bool by_result = kl && !(total < 0.0);
+    return (by_result ? at.result_at(e) : softmax_part(e, start)) / std::abs(total);
+  }
+  // Of s = z / strength. Not of the result, though the two differ by a constant of the block: the
+  // result is rounded, by much where w is far from zero.
+  DIFFSORT_HD double softmax_part(std::int64_t e, std::int64_t start) const {
+    if (l2) return 0.0;
+    const double scale = on_w ? 1.0 : over_strength(1.0, states.strength[at.set.row(e)]);
+    return diffsort::softmax_part(operand(e), numbers.largest[start / 2], scale);
+  }
+  DIFFSORT_HD double operand(std::int64_t e) const { return at.operand(values, sign, e); }
+  // kl is exp(log_kl): the derivative of exp multiplies by the result.
+  DIFFSORT_HD double outer(std::int64_t e) const { return kl ? at.result_at(e) : 1.0; }
+
+  // z less the largest z of its block. Any z of the block would do but for rounding: in kl the
+  // largest has weight, while others may lie far away without any.
+  DIFFSORT_HD double relative_z(std::int64_t e, std::int64_t start) const {
+    return groups.alone(start) ? 0.0 : operand(e) - numbers.largest[start / 2];
+  }
+
+  // The cotangent of the result.
+  DIFFSORT_HD double g(std::int64_t e) const {
+    return at.w_sign * at.set.read(along.cotangents.g, e);
+  }
+  // The tangent of s, up to a constant of the block.
+  DIFFSORT_HD double ds(std::int64_t e, const Place& place) const {
+    if (place.infinite) return 0.0;
+    const double strength = states.strength[place.row];
+    double tangent = along.tangents.z ? at.z_sign * at.set.read(along.tangents.z, e) : 0.0;
+    if (along.tangents.has_strength) {
+      const double s = over_strength(relative_z(e, place.start), strength);
+      tangent -= s * states.dstrength[place.row];
+    }
+    return over_strength(tangent, strength);
+  }
+};
+
+// `quantity` of every block.
+template <class Steps, Regularization R, class Index>
+DIFFSORT_HD void compute(Steps& steps, const BlockedRows<R, Index>& rows, Quantity quantity,
+                         double* tree) {
+  const auto term = [=] DIFFSORT_HD(std::int64_t e, std::int64_t start) {
+    return rows.term(quantity, e, start);
+  };
+  const auto finish = [=] DIFFSORT_HD(std::int64_t start, std::int64_t size, double total) {
+    return rows.finish(quantity, start, size, total);
+  };
+  const Combine combine{quantity == Quantity::largest};
+  combine_blocks(steps, rows.groups, tree, rows.place(quantity), combine, term, finish);
+}
+
+}  // namespace diffsort
