@@ -13,7 +13,7 @@
 
 #include "diffsort/parallel_row/long_derivatives.h"
 #include "diffsort/parallel_row/team.h"
-#include "loop_executor.h"
+#include "host_executor.h"
 #include "spmd_team.h"
 #include "support.h"
 
@@ -231,7 +231,7 @@ Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
 
 // With memory of exactly the size that is asked for, full of rubbish.
 struct OnExecutor {
-  mutable LoopExecutor executor;
+  mutable HostExecutor executor;
 
   template <class Program>
   void operator()(const Program& program) const {
