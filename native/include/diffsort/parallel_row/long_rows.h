@@ -76,7 +76,8 @@ struct LongRows {
   }
   DIFFSORT_HD PartitionMemory<R> partition(std::int64_t r) const {
     return {partitions.bits + r * StartBits::words(n()),
-            partitions.tree + r * RunTree<R>::nodes(n()), partitions.blocks + r * (n() / 2)};
+            partitions.tree + r * RunTree<R>::nodes(n()),
+            partitions.blocks + r * PartitionMemory<R>::kept_sums(n())};
   }
   // The column that sorted element i of row r came from.
   DIFFSORT_HD std::int64_t column(const KeyedRows<T>& x, std::int64_t r, std::int64_t i) const {
@@ -216,7 +217,7 @@ class LongMemory {
   PartitionMemory<R> place_partitions(void* region, Arena& beyond) const {
     Arena inside(region);
     PartitionMemory<R> memory;
-    memory.blocks = place<BlockSums<R>>(rows_ * (n_ / 2), inside, beyond);
+    memory.blocks = place<BlockSums<R>>(rows_ * PartitionMemory<R>::kept_sums(n_), inside, beyond);
     memory.tree = place<BlockSums<R>>(rows_ * RunTree<R>::nodes(n_), inside, beyond);
     memory.bits = place<std::uint32_t>(rows_ * StartBits::words(n_), inside, beyond);
     return memory;

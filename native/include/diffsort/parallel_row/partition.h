@@ -54,11 +54,11 @@ struct Partition {
   }
 
   DIFFSORT_HD BlockSums<R> sums_of(Block block) const {
-    return is_kept(block) ? blocks[block.start / kShortestKept] : sums_of_run(block);
+    return keeps(block) ? blocks[block.start / kShortestKept] : sums_of_run(block);
   }
 
   DIFFSORT_HD void keep(Block block, const BlockSums<R>& sums) const {
-    if (is_kept(block)) blocks[block.start / kShortestKept] = sums;
+    if (keeps(block)) blocks[block.start / kShortestKept] = sums;
   }
 
   DIFFSORT_HD BlockSums<R> sums_of_run(Block run) const {
@@ -71,10 +71,11 @@ struct Partition {
     return row.pools(left.start, left_sums, left.size(), right.start, right_sums, right.size());
   }
 
+  // Whether a block's sums are kept; those of others are read off its elements.
+  DIFFSORT_HD static bool keeps(Block block) { return block.size() >= kShortestKept; }
+
  private:
   static constexpr std::int32_t kShortestKept = PartitionMemory<R>::kShortestKept;
-
-  DIFFSORT_HD static bool is_kept(Block block) { return block.size() >= kShortestKept; }
 };
 
 }  // namespace diffsort

@@ -46,7 +46,7 @@ struct RowMemory {
     stage = arena.template take<Bits>(n);  // of elements of T or of block ids
     arena.rewind(begin);
     partition.tree = arena.template take<BlockSums<R>>(RunTree<R>::nodes(n));
-    partition.blocks = arena.template take<BlockSums<R>>(n / 2);
+    partition.blocks = arena.template take<BlockSums<R>>(PartitionMemory<R>::kept_sums(n));
     arena.rewind(arena.bytes());
     partition.bits = arena.template take<std::uint32_t>(StartBits::words(n));
     if (has_z) z_keys = arena.template take<Bits>(n);
@@ -103,27 +103,35 @@ template <class Team, class T, Regularization R, class Sorted>
 DIFFSORT_HD void write_results(Team& team, const ProjectionRow<T>& row,
                                const Partition<R, Sorted>& partition,
                                const RowMemory<T, R>& memory) {
-  const auto result = [&](std::int64_t i) {
-    const Block block = partition.block_of(static_cast<std::int32_t>(i));
-    return row.signed_result(block_result(partition.row, partition.sums_of(block), block, i));
+  const auto block_of = [&](std::int64_t i) {
+    return partition.block_of(static_cast<std::int32_t>(i));
+  };
+  const auto result = [&](Block block, const BlockSums<R>& sums, std::int64_t i) {
+    return row.signed_result(block_result(partition.row, sums, block, i));
   };
   if (memory.z_keys == nullptr) {
-    return team.for_each(row.n, [&](std::int64_t i) { row.result[i] = result(i); });
+    return team.for_each(row.n, [&](std::int64_t i) {
+      const Block block = block_of(i);
+      row.result[i] = result(block, partition.sums_of(block), i);
+    });
   }
   // Results take the places of keys, before the stage takes that of the sums. A block's first key
-  // is read by all of the block, and goes last.
-  const auto put = [&](std::int64_t i) {
-    const T value = result(i);
+  // is read by all of the block, and goes last; so do all keys of a block without kept sums.
+  const auto put = [&](Block block, const BlockSums<R>& sums, std::int64_t i) {
+    const T value = result(block, sums, i);
     std::memcpy(&memory.z_keys[i], &value, sizeof value);
   };
-  const auto is_start = [&](std::int64_t i) {
-    return partition.starts.prev(static_cast<std::int32_t>(i)) == i;
-  };
   team.for_each(row.n, [&](std::int64_t i) {
-    if (!is_start(i)) put(i);
+    const Block block = block_of(i);
+    if (i > block.start && partition.keeps(block)) put(block, partition.sums_of(block), i);
   });
   team.for_each(row.n, [&](std::int64_t i) {
-    if (is_start(i)) put(i);
+    const Block block = block_of(i);
+    if (i > block.start) return;
+    const BlockSums<R> sums = partition.sums_of(block);
+    for (std::int64_t k = partition.keeps(block) ? i : block.end - 1; k >= i; --k) {
+      put(block, sums, k);
+    }
   });
   write_unsorted(team, row.n, memory.z_index, static_cast<T*>(memory.stage), row.result,
                  [&](std::int64_t i) {
