@@ -50,7 +50,8 @@ class HostExecutor {
 
   template <class Program>
   void for_each_row(const char*, std::int64_t rows, const Program& program) {
-    const std::size_t sort_bytes = 9 * static_cast<std::size_t>(program.length()) + 100;
+    const std::size_t sort_bytes =
+        sizeof(typename Program::SortKey) * static_cast<std::size_t>(program.length()) + 40;
     std::vector<unsigned char> memory(program.bytes(sort_bytes), kRubbish);
     HostTeam(order).for_each(rows, [&](std::int64_t r) {
       ScratchTeam team(order, memory.data(), sort_bytes);

@@ -39,7 +39,7 @@ __device__ V reduce_warp(const V& mine, const Combine& combine) {
   return cub::ShuffleIndex<kWarpSize>(Reduce(storage).Reduce(mine, combine), 0, kAllLanes);
 }
 
-// Rows of at most 32 elements.
+// Sorts rows of at most 32 elements.
 class WarpTeam {
  public:
   template <class Key>
@@ -49,7 +49,8 @@ class WarpTeam {
 
   template <class F>
   __device__ void for_each(std::int64_t n, const F& f) {
-    if (lane_of_thread() < n) f(lane_of_thread());
+#pragma unroll 1
+    for (std::int64_t i = lane_of_thread(); i < n; i += kWarpSize) f(i);
     __syncwarp();
   }
 
@@ -62,8 +63,10 @@ class WarpTeam {
 
   template <class V, class Map, class Combine>
   __device__ V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
-    const int lane = lane_of_thread();
-    return reduce_warp(lane < n ? combine(identity, map(lane)) : identity, combine);
+    V mine = identity;
+#pragma unroll 1
+    for (std::int64_t i = lane_of_thread(); i < n; i += kWarpSize) mine = combine(mine, map(i));
+    return reduce_warp(mine, combine);
   }
 
   template <class Key, class Index>

@@ -8,9 +8,8 @@
 //     write     results and block ids to where their elements came from
 //
 // Launches: 5 + log2(n / 4096) and those of the sorts. Workspace: two keys and two places per
-// element (16 bytes in float32, 24 in float64; half as much again if z and w are both sorted), of
-// which the pooling takes over one half; beyond that, for kl and log_kl in float32, 4 bytes per
-// element.
+// element (16 bytes in float32, 24 in float64; half as much again if z and w are both sorted). The
+// pooling takes over the half that sorting leaves.
 #pragma once
 
 #include <algorithm>

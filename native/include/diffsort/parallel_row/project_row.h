@@ -8,8 +8,8 @@
 //     write     the results, and then the block ids, in sorted order, sent to their places in
 //               memory, and from there to the row
 //
-// Cost: O(n) work for the sort and the results, O(log n) steps. Memory: see RowMemory; in float32
-// about 12 bytes per element for l2 ranks, 18 for kl, and 6 more if z and w are both sorted.
+// Cost: O(n) work for the sort and the results, O(log n) steps. Memory per element: in float32 10
+// bytes for l2 and 14 for kl and log_kl, in float64 18; and if z and w are both sorted 6 (10) more.
 #pragma once
 
 #include <cmath>
