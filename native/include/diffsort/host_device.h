@@ -7,11 +7,15 @@
 #define DIFFSORT_HD __host__ __device__
 // Compiled once for all kernels of a file, not again at every call.
 #define DIFFSORT_NOINLINE __noinline__
-// Before a loop: its body is there once.
-#define DIFFSORT_ROLLED _Pragma("unroll 1")
 #else
 #define DIFFSORT_HD
 #define DIFFSORT_NOINLINE
+#endif
+
+// Before a loop: its body is there once.
+#ifdef __CUDA_ARCH__
+#define DIFFSORT_ROLLED _Pragma("unroll 1")
+#else
 #define DIFFSORT_ROLLED
 #endif
 

@@ -40,6 +40,9 @@ template <Regularization R>
 struct Wanted {
   bool strength = false, w = false;
 
+  DIFFSORT_HD static Wanted of(const RowDirections& along) {
+    return {along.wants_strength(), along.wants_w()};
+  }
   DIFFSORT_HD static constexpr bool total() { return R != Regularization::l2; }
   DIFFSORT_HD bool largest() const {
     return R == Regularization::log_kl || strength || (R == Regularization::kl && w);
@@ -89,15 +92,11 @@ struct BlockedRows {
   static constexpr bool l2 = R == Regularization::l2, kl = R == Regularization::kl,
                         log_kl = R == Regularization::log_kl;
 
-  DIFFSORT_HD static Wanted<R> wanted(const RowDirections& along) {
-    return {along.wants_strength(), along.wants_w()};
-  }
-
   DIFFSORT_HD bool wants(Quantity quantity) const {
     const bool forward = along.forward, w = along.wants_w();
     switch (quantity) {
       case Quantity::largest:
-        return on_w ? log_kl : wanted(along).largest();
+        return on_w ? log_kl : Wanted<R>::of(along).largest();
       case Quantity::softmax:
         return log_kl;
       case Quantity::results:
@@ -204,18 +203,18 @@ struct BlockedRows {
   }
 };
 
-// `quantity` of every block.
-template <class Steps, Regularization R, class Index>
-DIFFSORT_HD void compute(Steps& steps, const BlockedRows<R, Index>& rows, Quantity quantity,
-                         double* tree) {
-  const auto term = [=] DIFFSORT_HD(std::int64_t e, std::int64_t start) {
+template <Regularization R, class Index>
+struct BlockQuantity {
+  BlockedRows<R, Index> rows;
+  Quantity quantity;
+
+  DIFFSORT_HD Combine combine() const { return {quantity == Quantity::largest}; }
+  DIFFSORT_HD double term(std::int64_t e, std::int64_t start) const {
     return rows.term(quantity, e, start);
-  };
-  const auto finish = [=] DIFFSORT_HD(std::int64_t start, std::int64_t size, double total) {
+  }
+  DIFFSORT_HD double finish(std::int64_t start, std::int64_t size, double total) const {
     return rows.finish(quantity, start, size, total);
-  };
-  const Combine combine{quantity == Quantity::largest};
-  combine_blocks(steps, rows.groups, tree, rows.place(quantity), combine, term, finish);
-}
+  }
+};
 
 }  // namespace diffsort

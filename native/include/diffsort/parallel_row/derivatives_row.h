@@ -3,7 +3,7 @@
 //
 // The same steps serve one row in a team's memory (DerivativeMemory) and many long rows on a whole
 // device (long_derivatives.h). Elements are grouped by block, what belongs to a block is summed,
-// and every element of the output is written in input order. The blocks of w and those of z take the
+// and every element of the output is written in input order. The blocks of w and of z take the
 // same memory one after the other; the output itself holds what w's leave behind:
 //     vjp, log_kl: w's cotangent first holds the softmax of w
 //     jvp: `out` first holds the sum over dw of the element's block
@@ -27,15 +27,17 @@ DIFFSORT_HD inline double valid_value(const RowStates& states, std::int64_t row,
   return states.is_invalid(row) ? std::numeric_limits<double>::quiet_NaN() : value;
 }
 
-template <class Steps>
-DIFFSORT_HD void begin_rows(Steps& steps, const RowStates& states, const LinearizedRows& at,
-                            const RowDirections& along) {
-  steps.for_each(at.set.rows, [=] DIFFSORT_HD(std::int64_t r) {
+struct BeginRow {
+  LinearizedRows at;
+  RowDirections along;
+  RowStates states;
+
+  DIFFSORT_HD void operator()(std::int64_t r) const {
     states.strength[r] = at.strength.row(r);
     states.dstrength[r] = along.tangents.strength.row(r);
     states.invalid[r] = 0;
-  });
-}
+  }
+};
 
 // --- J^T
 
@@ -51,83 +53,116 @@ DIFFSORT_HD double z_cotangent(const BlockedRows<R, Index>& rows, std::int64_t e
   return over_strength(own - mean, rows.states.strength[place.row]);
 }
 
-template <class Steps, Regularization R, class Index>
-DIFFSORT_HD void write_z(Steps& steps, const BlockedRows<R, Index>& rows) {
-  steps.for_each(rows.groups.count, [=] DIFFSORT_HD(std::int64_t e) {
+template <Regularization R, class Index>
+struct WriteZ {
+  BlockedRows<R, Index> rows;
+
+  DIFFSORT_HD void operator()(std::int64_t e) const {
     const Place place = rows.at.set.place(rows.at.block_z, e);
     const double value = rows.at.z_sign * z_cotangent(rows, e, place);
     rows.along.cotangents.z.write(e, valid_value(rows.states, place.row, value));
-  });
-}
+  }
+};
 
-// -<cotangent, z> / strength of every row. The tree stands over the elements in input order.
-template <class Steps, Regularization R, class Index>
-DIFFSORT_HD void write_strength(Steps& steps, const BlockedRows<R, Index>& rows, double* tree) {
-  const RowSet set = rows.at.set;
-  const auto term = [=] DIFFSORT_HD(std::int64_t e) {
-    const Place place = set.place(rows.at.block_z, e);
+// What z's cotangent becomes when the distances of z grow: strength's, from element e.
+template <Regularization R, class Index>
+struct StrengthTerm {
+  BlockedRows<R, Index> rows;
+
+  DIFFSORT_HD double operator()(std::int64_t e) const {
+    const Place place = rows.at.set.place(rows.at.block_z, e);
     if (place.infinite) return 0.0;
     return z_cotangent(rows, e, place) * rows.relative_z(e, place.start);
-  };
-  build_tree(steps, set.count(), tree, Combine{}, term);
-  steps.for_each(set.rows, [=] DIFFSORT_HD(std::int64_t r) {
-    const double total =
-        combine_run(tree, set.count(), r * set.n, (r + 1) * set.n, Combine{}, term);
+  }
+};
+
+// -<cotangent, z> / strength. The tree stands over the elements in input order.
+template <Regularization R, class Index>
+struct WriteStrength {
+  BlockedRows<R, Index> rows;
+  const double* tree;
+
+  DIFFSORT_HD void operator()(std::int64_t r) const {
+    const RowSet& set = rows.at.set;
+    const double total = combine_run(tree, set.count(), r * set.n, (r + 1) * set.n, Combine{},
+                                     StrengthTerm<R, Index>{rows});
     const double value = -over_strength(total, rows.states.strength[r]);
     rows.along.cotangents.strength[r] = valid_value(rows.states, r, value);
-  });
-}
+  }
+};
 
 // The softmax of w, into w's cotangent.
-template <class Steps, Regularization R, class Index>
-DIFFSORT_HD void write_w_softmax(Steps& steps, const BlockedRows<R, Index>& rows) {
-  steps.for_each(rows.groups.count, [=] DIFFSORT_HD(std::int64_t j) {
+template <Regularization R, class Index>
+struct WriteWSoftmax {
+  BlockedRows<R, Index> rows;
+
+  DIFFSORT_HD void operator()(std::int64_t j) const {
     const std::int64_t start = rows.at.set.place(rows.at.block_w, j).start;
     const double weight = rows.groups.alone(start) ? 1.0 : rows.weight(j, start);
     rows.along.cotangents.w.write(j, weight);
-  });
-}
+  }
+};
 
 // Marks rows of which a block of w starts where none of z does.
-template <class Steps, class Index>
-DIFFSORT_HD void check_w_starts(Steps& steps, const LinearizedRows& at, const Groups<Index>& groups,
-                                const RowStates& states) {
-  steps.for_each(groups.count, [=] DIFFSORT_HD(std::int64_t j) {
+template <class Index>
+struct CheckWStart {
+  LinearizedRows at;
+  Groups<Index> groups;
+  RowStates states;
+
+  DIFFSORT_HD void operator()(std::int64_t j) const {
     const Place place = at.set.place(at.block_w, j);
     if (!place.valid || !groups.is_start(place.start)) states.make_invalid(place.row);
-  });
-}
+  }
+};
 
 // From the sums of z's blocks.
-template <class Steps, Regularization R, class Index>
-DIFFSORT_HD void write_w(Steps& steps, const BlockedRows<R, Index>& rows) {
-  steps.for_each(rows.groups.count, [=] DIFFSORT_HD(std::int64_t j) {
+template <Regularization R, class Index>
+struct WriteW {
+  BlockedRows<R, Index> rows;
+
+  DIFFSORT_HD void operator()(std::int64_t j) const {
     const FloatOutput& out = rows.along.cotangents.w;
     const Place place = rows.at.set.place(rows.at.block_w, j);
     const double sum = rows.groups.alone(place.start) ? rows.g(rows.groups.index[place.start])
                                                       : rows.numbers.sum[place.start / 2];
     const double weight = R == Regularization::log_kl ? out[j] : 1.0;
     out.write(j, valid_value(rows.states, place.row, rows.at.w_sign * weight * sum));
-  });
+  }
+};
+
+template <Regularization R, class Steps, class Index>
+DIFFSORT_HD void write_z_and_strength(Steps& steps, const BlockedRows<R, Index>& rows,
+                                      double* tree) {
+  const std::int64_t count = rows.groups.count;
+  if (rows.along.cotangents.z) steps.for_each(count, WriteZ<R, Index>{rows});
+  if (!rows.along.wants_strength()) return;
+  using Term = StrengthTerm<R, Index>;
+  build_tree(steps, count, tree, Combine{}, CombineLeaf<Term>{Combine{}, Term{rows}, tree});
+  steps.for_each(rows.at.set.rows, WriteStrength<R, Index>{rows, tree});
 }
 
 // --- J
 
 // <q, dw> of every element's block, into `out`.
-template <class Steps, Regularization R, class Index>
-DIFFSORT_HD void write_w_sums(Steps& steps, const BlockedRows<R, Index>& rows) {
-  steps.for_each(rows.groups.count, [=] DIFFSORT_HD(std::int64_t e) {
+template <Regularization R, class Index>
+struct WriteWSum {
+  BlockedRows<R, Index> rows;
+
+  DIFFSORT_HD void operator()(std::int64_t e) const {
     const RowTangents& tangents = rows.along.tangents;
     const std::int64_t start = rows.at.set.place(rows.at.block_z, e).start;
     tangents.out.write(e, rows.groups.alone(start)
                               ? rows.at.set.read(tangents.w, rows.groups.index[start])
                               : rows.numbers.sum[start / 2]);
-  });
-}
+  }
+};
 
-template <class Steps, Regularization R, class Index>
-DIFFSORT_HD void write_tangent(Steps& steps, const BlockedRows<R, Index>& rows) {
-  steps.for_each(rows.groups.count, [=] DIFFSORT_HD(std::int64_t e) {
+template <Regularization R, class Index>
+struct WriteTangent {
+  BlockedRows<R, Index> rows;
+
+  DIFFSORT_HD void operator()(std::int64_t e) const {
     const FloatOutput& out = rows.along.tangents.out;
     const Place place = rows.at.set.place(rows.at.block_z, e);
     const bool alone = rows.groups.alone(place.start);
@@ -142,8 +177,8 @@ DIFFSORT_HD void write_tangent(Steps& steps, const BlockedRows<R, Index>& rows) 
       value += (shared ? rows.weight(e, place.start) : 1.0) * out[e];
     }
     out.write(e, valid_value(rows.states, place.row, value));
-  });
-}
+  }
+};
 
 // --- Both
 
@@ -152,31 +187,34 @@ DIFFSORT_HD void write_tangent(Steps& steps, const BlockedRows<R, Index>& rows) 
 template <Regularization R, class Steps, class Memory>
 DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedRows& at,
                                  const RowDirections& along) {
-  using Blocked = BlockedRows<R, typename Memory::Index>;
+  using Index = typename Memory::Index;
+  const std::int64_t count = at.set.count();
   const bool forward = along.forward, w = along.wants_w();
-  const bool groups_w = w && (forward || Blocked::log_kl);
-  begin_rows(steps, memory.states, at, along);
+  const bool groups_w = w && (forward || R == Regularization::log_kl);
+  steps.for_each(at.set.rows, BeginRow{at, along, memory.states});
   DIFFSORT_ROLLED
   for (int side = groups_w ? 0 : 1; side < 2; ++side) {
     const bool on_w = side == 0;
-    const auto groups =
+    const Groups<Index> groups =
         group(steps, memory, at.set, on_w ? at.block_w : at.block_z, groups_w && !on_w);
-    if (w && !groups_w) check_w_starts(steps, at, groups, memory.states);
-    const BlockNumbers numbers = Blocked::wanted(along).place(memory.numbers(), at.set.count());
-    const Blocked rows{at, along, memory.states, groups, numbers, on_w};
+    if (w && !groups_w) steps.for_each(count, CheckWStart<Index>{at, groups, memory.states});
+    const BlockNumbers numbers = Wanted<R>::of(along).place(memory.numbers(), count);
+    const BlockedRows<R, Index> rows(at, along, memory.states, groups, numbers, on_w);
     DIFFSORT_ROLLED
     for (int k = 0; k < kQuantities; ++k) {
       const Quantity quantity = static_cast<Quantity>(k);
-      if (rows.wants(quantity)) compute(steps, rows, quantity, memory.tree);
-      if (quantity != Quantity::cotangents || forward || on_w) continue;
-      if (along.cotangents.z) write_z(steps, rows);
-      if (along.wants_strength()) write_strength(steps, rows, memory.tree);
+      if (rows.wants(quantity)) {
+        const BlockQuantity<R, Index> of_rows{rows, quantity};
+        combine_blocks(steps, groups, of_rows, memory.tree, rows.place(quantity));
+      }
+      if (quantity == Quantity::cotangents && !forward && !on_w) {
+        write_z_and_strength(steps, rows, memory.tree);
+      }
     }
-    if (forward) {
-      on_w ? write_w_sums(steps, rows) : write_tangent(steps, rows);
-    } else if (w) {
-      on_w ? write_w_softmax(steps, rows) : write_w(steps, rows);
-    }
+    if (forward && on_w) steps.for_each(count, WriteWSum<R, Index>{rows});
+    if (forward && !on_w) steps.for_each(count, WriteTangent<R, Index>{rows});
+    if (!forward && w && on_w) steps.for_each(count, WriteWSoftmax<R, Index>{rows});
+    if (!forward && w && !on_w) steps.for_each(count, WriteW<R, Index>{rows});
   }
 }
 
@@ -238,7 +276,7 @@ struct DerivativeProgram {
 
   // How many numbers of blocks there are, in rows of `count` elements.
   DIFFSORT_HD std::int64_t doubles(std::int64_t count) const {
-    return BlockedRows<R, SortKey>::wanted(along).doubles(count);
+    return Wanted<R>::of(along).doubles(count);
   }
   DIFFSORT_HD std::size_t bytes(std::size_t sort_bytes) const {
     Arena arena;

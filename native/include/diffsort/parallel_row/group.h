@@ -142,6 +142,37 @@ struct RowStates {
   }
 };
 
+// The keys of all elements, before they are sorted.
+template <class Index>
+struct LoadKey {
+  RowSet set;
+  DenseRows<const std::int32_t> ids;
+  RowStates states;
+  Index *keys, *index;
+
+  DIFFSORT_HD void operator()(std::int64_t e) const {
+    const Place place = set.place(ids, e);
+    keys[e] = static_cast<Index>(place.start);
+    index[e] = static_cast<Index>(e);
+    if (!place.valid) states.make_invalid(place.row);
+  }
+};
+
+// Marks rows of which a block does not start where it says, or where `groups` say.
+template <class Index>
+struct CheckKey {
+  RowSet set;
+  Groups<Index> groups;
+  RowStates states;
+  const Index* keys;
+
+  DIFFSORT_HD void operator()(std::int64_t p) const {
+    const bool starts = p == 0 || keys[p] != keys[p - 1];
+    const bool misplaced = starts && static_cast<std::int64_t>(keys[p]) != p;
+    if (misplaced || starts != groups.is_start(p)) states.make_invalid(set.row(p));
+  }
+};
+
 // Groups by one operand's ids. With `has_starts` the blocks of the other operand are known already:
 // these have to be the same.
 template <class Steps, class Memory>
@@ -150,28 +181,12 @@ DIFFSORT_HD Groups<typename Memory::Index> group(Steps& steps, Memory& memory, c
                                                  bool has_starts) {
   using Index = typename Memory::Index;
   const std::int64_t count = set.count();
-  const RowStates states = memory.states;
   memory.begin_grouping();
-  {
-    Index* const keys = memory.keys();
-    Index* const index = memory.index();
-    steps.for_each(count, [=] DIFFSORT_HD(std::int64_t e) {
-      const Place place = set.place(ids, e);
-      keys[e] = static_cast<Index>(place.start);
-      index[e] = static_cast<Index>(e);
-      if (!place.valid) states.make_invalid(place.row);
-    });
-  }
+  steps.for_each(count, LoadKey<Index>{set, ids, memory.states, memory.keys(), memory.index()});
   memory.sort(steps, count, bits_below(count));
-  const Index* const keys = memory.keys();
   const Groups<Index> groups{count, memory.index(), memory.starts};
-  if (!has_starts) set_starts(steps, count, keys, memory.starts);
-  steps.for_each(count, [=] DIFFSORT_HD(std::int64_t p) {
-    const bool starts = p == 0 || keys[p] != keys[p - 1];
-    if (starts != groups.is_start(p) || (starts && static_cast<std::int64_t>(keys[p]) != p)) {
-      states.make_invalid(set.row(p));
-    }
-  });
+  if (!has_starts) set_starts(steps, count, memory.keys(), memory.starts);
+  steps.for_each(count, CheckKey<Index>{set, groups, memory.states, memory.keys()});
   return groups;
 }
 

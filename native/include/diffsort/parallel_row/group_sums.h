@@ -51,28 +51,39 @@ DIFFSORT_HD double combine_all(std::int64_t first, const Combine& combine, const
   return total;
 }
 
-// The levels above the leaves.
-template <class Steps>
-DIFFSORT_HD void build_upper_levels(Steps& steps, std::int64_t leaves, double* tree,
-                                    const Combine& combine) {
-  for (std::int64_t size = leaves; size >= kFan; size /= kFan) {
-    const double* const below = tree;
-    double* const nodes = tree += size;
-    steps.for_each(size / kFan, [=] DIFFSORT_HD(std::int64_t node) {
-      const auto of_below = [=](std::int64_t p) { return below[p]; };
-      nodes[node] = combine_all(kFan * node, combine, of_below);
-    });
-  }
-}
+// A level above the leaves.
+struct CombineNodes {
+  Combine combine;
+  const double* below;
+  double* nodes;
 
-// A tree over positions in any order but that of blocks.
-template <class Steps, class Value>
-DIFFSORT_HD void build_tree(Steps& steps, std::int64_t count, double* tree, const Combine& combine,
-                            const Value& value) {
-  steps.for_each(count / kFan, [=] DIFFSORT_HD(std::int64_t leaf) {
+  DIFFSORT_HD void operator()(std::int64_t node) const {
+    const auto value = [&](std::int64_t p) { return below[p]; };
+    nodes[node] = combine_all(kFan * node, combine, value);
+  }
+};
+
+// Leaves over value(p), the positions being in any order.
+template <class Value>
+struct CombineLeaf {
+  Combine combine;
+  Value value;
+  double* tree;
+
+  DIFFSORT_HD void operator()(std::int64_t leaf) const {
     tree[leaf] = combine_all(kFan * leaf, combine, value);
-  });
-  build_upper_levels(steps, count / kFan, tree, combine);
+  }
+};
+
+// The whole tree over `count` positions, whose leaves `combine_leaf` makes.
+template <class Steps, class Leaf>
+DIFFSORT_HD void build_tree(Steps& steps, std::int64_t count, double* tree, const Combine& combine,
+                            const Leaf& combine_leaf) {
+  steps.for_each(count / kFan, combine_leaf);
+  for (std::int64_t size = count / kFan; size >= kFan; size /= kFan) {
+    steps.for_each(size / kFan, CombineNodes{combine, tree, tree + size});
+    tree += size;
+  }
 }
 
 // Adds to `total` the values at those positions of [first, last) that are in no whole group of 8.
@@ -105,30 +116,50 @@ DIFFSORT_HD double combine_run(const double* tree, std::int64_t count, std::int6
   }
 }
 
-// out[start / 2] = finish(start, size, what the block's terms combine to), for every block of at
-// least two elements. term(e, start), of element e in the block that starts at `start`, and finish
-// may read what out held of that block.
-template <class Steps, class Index, class Term, class Finish>
-DIFFSORT_HD void combine_blocks(Steps& steps, const Groups<Index>& groups, double* tree,
-                                double* out, const Combine& combine, const Term& term,
-                                const Finish& finish) {
-  steps.for_each(groups.count / kFan, [=] DIFFSORT_HD(std::int64_t leaf) {
-    double total = combine.identity();
-    if (groups.in_one_block(leaf)) {
-      const std::int64_t start = groups.start(kFan * leaf);
-      const auto listed = [&](std::int64_t p) { return term(groups.index[p], start); };
-      total = combine_all(kFan * leaf, combine, listed);
-    }
-    tree[leaf] = total;
-  });
-  build_upper_levels(steps, groups.count / kFan, tree, combine);
-  steps.for_each(groups.count, [=] DIFFSORT_HD(std::int64_t start) {
+// A quantity of blocks:
+//     term(e, start)               what element e adds to the block that starts at `start`
+//     finish(start, size, total)   what becomes of the sum
+//     combine()                    how terms add up
+// Both may read what the block's number was before.
+template <class Index, class Quantity>
+struct CombineLeafOfBlock {
+  Groups<Index> groups;
+  Quantity quantity;
+  double* tree;
+
+  DIFFSORT_HD void operator()(std::int64_t leaf) const {
+    const Combine combine = quantity.combine();
+    tree[leaf] = combine.identity();
+    if (!groups.in_one_block(leaf)) return;
+    const std::int64_t start = groups.start(kFan * leaf);
+    const auto value = [&](std::int64_t p) { return quantity.term(groups.index[p], start); };
+    tree[leaf] = combine_all(kFan * leaf, combine, value);
+  }
+};
+
+template <class Index, class Quantity>
+struct CombineBlock {
+  Groups<Index> groups;
+  Quantity quantity;
+  const double* tree;
+  double* out;
+
+  DIFFSORT_HD void operator()(std::int64_t start) const {
     if (!groups.is_start(start) || groups.alone(start)) return;
     const std::int64_t end = groups.end(start);
-    const auto listed = [&](std::int64_t p) { return term(groups.index[p], start); };
-    const double total = combine_run(tree, groups.count, start, end, combine, listed);
-    out[start / 2] = finish(start, end - start, total);
-  });
+    const auto value = [&](std::int64_t p) { return quantity.term(groups.index[p], start); };
+    const double total = combine_run(tree, groups.count, start, end, quantity.combine(), value);
+    out[start / 2] = quantity.finish(start, end - start, total);
+  }
+};
+
+// out[start / 2] for every block of at least two elements.
+template <class Steps, class Index, class Quantity>
+DIFFSORT_HD void combine_blocks(Steps& steps, const Groups<Index>& groups, const Quantity& quantity,
+                                double* tree, double* out) {
+  build_tree(steps, groups.count, tree, quantity.combine(),
+             CombineLeafOfBlock<Index, Quantity>{groups, quantity, tree});
+  steps.for_each(groups.count, CombineBlock<Index, Quantity>{groups, quantity, tree, out});
 }
 
 }  // namespace diffsort

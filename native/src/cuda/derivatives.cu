@@ -1,0 +1,87 @@
+// The C interface of the library (diffsort/cuda.h): the linear maps.
+#include <cstddef>
+
+#include "api.cuh"
+#include "derivative_arguments.h"
+#include "diffsort/parallel_row/long_derivatives.h"
+#include "executor.cuh"
+
+namespace diffsort {
+namespace {
+
+template <class Visit>
+auto dispatch_program(const DiffsortProblem& problem, const LinearizedRows& at,
+                      const RowDirections& along, const Visit& visit) {
+  switch (static_cast<Regularization>(problem.regularization)) {
+    case Regularization::l2:
+      return visit(DerivativeProgram<Regularization::l2>{at, along});
+    case Regularization::kl:
+      return visit(DerivativeProgram<Regularization::kl>{at, along});
+    default:
+      return visit(DerivativeProgram<Regularization::log_kl>{at, along});
+  }
+}
+
+int workspace(const char* function, const DiffsortProblem& problem, const LinearizedRows& at,
+              const RowDirections& along, const DiffsortCall& call, std::size_t& bytes) {
+  CudaExecutor executor(call, function, problem.rows, problem.n);
+  if (!executor.ok()) return executor.status();
+  bytes = dispatch_program(problem, at, along, [&](const auto& program) {
+    return derivative_workspace(executor, program);
+  });
+  return executor.status();
+}
+
+int run(const char* function, const DiffsortProblem& problem, const LinearizedRows& at,
+        const RowDirections& along, const DiffsortCall& call) {
+  std::size_t needed = 0;
+  if (const int status = workspace(function, problem, at, along, call, needed)) return status;
+  if (call.workspace_bytes < needed) return refuse(call, function, "the workspace is too small");
+  CudaExecutor executor(call, function, problem.rows, problem.n);
+  if (!executor.ok()) return executor.status();
+  dispatch_program(problem, at, along, [&](const auto& program) {
+    run_derivative(executor, function, program, call.workspace);
+  });
+  return executor.status();
+}
+
+}  // namespace
+}  // namespace diffsort
+
+using namespace diffsort;
+
+extern "C" {
+
+int diffsort_cuda_vjp_workspace(const DiffsortProblem* problem, const DiffsortLinearization* at,
+                                const DiffsortCotangents* cotangents, const DiffsortCall* call,
+                                size_t* bytes) {
+  *bytes = 0;
+  if (const char* wrong = check_vjp(*problem, *at, *cotangents)) return refuse(*call, "vjp", wrong);
+  return workspace("vjp", *problem, linearized_rows(*problem, *at),
+                   row_directions(*problem, *cotangents), *call, *bytes);
+}
+
+int diffsort_cuda_vjp(const DiffsortProblem* problem, const DiffsortLinearization* at,
+                      const DiffsortCotangents* cotangents, const DiffsortCall* call) {
+  if (const char* wrong = check_vjp(*problem, *at, *cotangents)) return refuse(*call, "vjp", wrong);
+  return run("vjp", *problem, linearized_rows(*problem, *at), row_directions(*problem, *cotangents),
+             *call);
+}
+
+int diffsort_cuda_jvp_workspace(const DiffsortProblem* problem, const DiffsortLinearization* at,
+                                const DiffsortTangents* tangents, const DiffsortCall* call,
+                                size_t* bytes) {
+  *bytes = 0;
+  if (const char* wrong = check_jvp(*problem, *at, *tangents)) return refuse(*call, "jvp", wrong);
+  return workspace("jvp", *problem, linearized_rows(*problem, *at),
+                   row_directions(*problem, *tangents), *call, *bytes);
+}
+
+int diffsort_cuda_jvp(const DiffsortProblem* problem, const DiffsortLinearization* at,
+                      const DiffsortTangents* tangents, const DiffsortCall* call) {
+  if (const char* wrong = check_jvp(*problem, *at, *tangents)) return refuse(*call, "jvp", wrong);
+  return run("jvp", *problem, linearized_rows(*problem, *at), row_directions(*problem, *tangents),
+             *call);
+}
+
+}  // extern "C"
