@@ -247,14 +247,16 @@ SOURCES = [
 def native_violations(path, source):
     """What a header or source below the bindings includes against bindings -> src -> include.
 
-    It may include the standard library and headers of include/, a source also those of src/: no
-    Python, no DLPack, no framework.
+    It may include the standard library and headers of include/, a source also those of src/, and
+    what is in src/cuda also CUDA's own: no Python, no DLPack, no framework.
     """
-    found = []
+    found, cuda = [], path.parts[:2] == ("src", "cuda")
     for name in re.findall(r"^\s*#\s*include\s+(\S+)", source, re.MULTILINE):
         standard = re.fullmatch(r"<([a-z_0-9]+|std(def|int)\.h)>", name)
         own = re.fullmatch(r'"([\w/]+\.\w+)"', name)  # no ".."
-        folders = {"include", path.parts[0]}
+        folders = {"include", path.parts[0], *(["src/cuda"] if cuda else [])}
+        if cuda and re.fullmatch(r"<(cub/[\w/]+\.cuh|cuda_runtime(_api)?\.h)>", name):
+            continue
         if not standard and not (own and any((NATIVE / f / own[1]).is_file() for f in folders)):
             found.append(name)
     return found
@@ -266,7 +268,11 @@ def test_native_rules_of_dependence(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["<Python.h>", "<nanobind/nanobind.h>", '"array.h"', '"../bindings/array.h"']
+    "name",
+    [
+        *("<Python.h>", "<nanobind/nanobind.h>", "<cuda_runtime.h>", "<cub/cub.cuh>"),
+        *('"array.h"', '"../bindings/array.h"', '"executor.cuh"'),
+    ],
 )
 def test_native_rules_of_dependence_can_be_broken(name):
     assert {path.suffix for path in SOURCES} >= {".h", ".cpp"}
