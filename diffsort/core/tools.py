@@ -52,6 +52,10 @@ class Tools:
         flat = xp.reshape(positions + (self.arange(0, rows) * n)[:, None], (-1,))
         return xp.reshape(xp.take(xp.reshape(values, (-1,)), flat, axis=0), positions.shape)
 
+    def least(self, values: Array) -> Array:
+        """The least along the first axis, which is 2^k long and becomes 1."""
+        return self.xp.min(values, axis=0, keepdims=True)
+
     def argsort(self, values: Array) -> Array:
         """The stable permutation that sorts in descending order."""
         return self.xp.argsort(-values, axis=-1, stable=True)
