@@ -18,7 +18,7 @@ import numpy as np
 
 from diffsort.backends import check_framework, solver
 from diffsort.backends import numpy as numpy_backend
-from diffsort.backends.jax import compat
+from diffsort.backends.jax import compat, meshes
 from diffsort.backends.jax.formulas import Static
 from diffsort.backends.jax.primitives import bind, projection_p
 from diffsort.core.spec import (
@@ -106,7 +106,7 @@ def _direction(spec: Spec, argument: str, values: Any, like: Array) -> Array:
     array = asarray(spec.function, argument, values, like)
     _result_dtype(spec, argument, array)
     check_direction(spec.function, argument, array.shape, like.shape)
-    return array.astype(like.dtype)
+    return meshes.shard_like(array.astype(like.dtype), like)
 
 
 def _as_function(
@@ -242,15 +242,21 @@ def _project_now(
     rows = list(shape)
     rows[static.spec.axis] = 1
 
-    def operand(array: Array | None) -> Array | None:
-        return None if array is None else jnp.broadcast_to(array.astype(_COMPUTE[dtype]), shape)
-
+    operands = {
+        name: array.astype(_COMPUTE[dtype])
+        for name, array in (("z", z), ("w", w))
+        if array is not None
+    }
+    for name, array in operands.items():
+        argument = name if len(operands) > 1 else static.spec.argument
+        meshes.check_whole_rows(static.spec, argument, array)
     strength = jnp.asarray(strength)
     exact = strength.dtype == np.float64
-    strength = strength.astype(np.float64 if exact else np.float32)
-    strength = jnp.broadcast_to(strength, tuple(rows))
-    z, w, strength = compat.vary_alike(operand(z), operand(w), strength)
-    found = bind(projection_p, static, ("result",), z=z, w=w, strength=strength)
+    operands["strength"] = strength.astype(np.float64 if exact else np.float32)
+    shapes = [tuple(rows) if name == "strength" else shape for name in operands]
+    arrays = meshes.broadcast(static.spec, list(operands.values()), shapes)
+    operands = dict(zip(operands, arrays, strict=True))
+    found = bind(projection_p, static, ("result",), **operands)
     return found["result"].astype(dtype)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from jax.interpreters import ad, batching, mlir
 
 from diffsort.backends import solver
-from diffsort.backends.jax import compat, formulas
+from diffsort.backends.jax import compat, formulas, meshes
 from diffsort.backends.jax.formulas import DIRECTION_OF, Operands, Static
 from diffsort.core.spec import KL, LOG_KL
 
@@ -86,22 +86,38 @@ def _batch(
     size = next(
         array.shape[dim] for array, dim in zip(arrays, dims, strict=True) if dim is not None
     )
-
-    def batched(array: Array, dim: int | None) -> Array:
-        if dim is None:
-            return jnp.broadcast_to(array, (size, *array.shape))
-        return jnp.moveaxis(array, dim, 0)
-
-    arrays = [batched(array, dim) for array, dim in zip(arrays, dims, strict=True)]
-    found = primitive.bind(*arrays, **params)
+    arrays = [
+        array if dim is None else jnp.moveaxis(array, dim, 0)
+        for array, dim in zip(arrays, dims, strict=True)
+    ]
+    shapes = [
+        (size, *array.shape) if dim is None else array.shape
+        for array, dim in zip(arrays, dims, strict=True)
+    ]
+    found = primitive.bind(*meshes.broadcast(params["static"].spec, arrays, shapes), **params)
     return found, [0] * len(found)
 
 
-def _by_formula(
+def _by_formula(formula: Any, *arrays: Array, **params: Any) -> list[Array]:
+    if meshes.explicit_sharding(arrays[0]) is None:
+        return _of_rows(formula, *arrays, **params)
+    return _per_shard(formula, *arrays, **params)
+
+
+def _of_rows(
     formula: Any, *arrays: Array, static: Static, operands: Any, results: Any
 ) -> list[Array]:
     found = formula(static, dict(zip(operands, arrays, strict=True)))
     return [found[name] for name in results]
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("static", "operands", "results"))
+def _per_shard(formula: Any, *arrays: Array, **params: Any) -> list[Array]:
+    """Rows are independent: no formula has to know of explicit axes."""
+    sharding = meshes.explicit_sharding(arrays[0])
+    assert sharding is not None
+    found: list[Array] = meshes.per_shard(partial(_of_rows, formula, **params), sharding)(*arrays)
+    return found
 
 
 def _lower_native(
@@ -279,12 +295,13 @@ def _linear_jvp(
         change = bind(primitive, static, results, **point, **linear)
     if moving:
 
-        def by_point(values: Operands) -> dict[str, Array]:
-            found = _maps[primitive].formula(static, {**at, **values})
-            return {name: found[name] for name in results}
+        def by_point(values: Operands) -> list[Array]:
+            arrays = ({**at, **values}[name] for name in operands)
+            return _by_formula(_maps[primitive].formula, *arrays, **params)
 
+        params = {"static": static, "operands": operands, "results": results}
         _, more = jax.jvp(by_point, ({name: at[name] for name in moving},), (moving,))
-        change = {name: change[name] + more[name] for name in results}
+        change = {name: change[name] + add for name, add in zip(results, more, strict=True)}
     return [out[name] for name in results], [change[name] for name in results]
 
 
