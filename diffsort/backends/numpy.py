@@ -26,7 +26,7 @@ from diffsort.core.spec import (
     strength_number,
     strength_type_error,
 )
-from diffsort.core.tools import Tools
+from diffsort.core.tools import Tools, sum_to_shape
 
 NAME = "numpy"
 
@@ -54,6 +54,15 @@ def asarray(function: str, argument: str, values: Any, like: Array | None = None
         assert like is not None
         return array.astype(like.dtype)
     return array
+
+
+def strength_as_number(function: str, strength: Any) -> float:
+    """A strength of Python or NumPy, for backends with arrays of their own."""
+    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
+        raise strength_type_error(function, type(strength).__name__)
+    if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
+        raise strength_type_error(function, f"dtype {strength.dtype}")
+    return strength_number(function, strength)
 
 
 def project(spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
@@ -193,7 +202,7 @@ class _Point:
         assert cotangent is not None
         dtype = self.dtypes[name]
         floating = dtype.kind == "f" or dtype.name == "bfloat16"
-        summed = _sum_to_shape(cotangent, self.shapes[name])
+        summed: Array = sum_to_shape(xp, cotangent, self.shapes[name])
         return summed.astype(dtype if floating else self.result.dtype, copy=False)
 
 
@@ -258,14 +267,6 @@ class _Segments:
 
 
 _TOOLS = _Tools(xp, "cpu", np.float64)
-
-
-def _sum_to_shape(array: Array, shape: tuple[int, ...]) -> Array:
-    extra = array.ndim - len(shape)
-    stretched = tuple(
-        d for d in range(array.ndim) if d < extra or shape[d - extra] != array.shape[d]
-    )
-    return array.sum(axis=stretched, keepdims=True).reshape(shape) if stretched else array
 
 
 def _native_operands(

@@ -133,3 +133,14 @@ def like_rows(xp: Any, rows: Array, shape: tuple[int, ...], axis: int) -> Array:
     moved = list(shape)
     moved.append(moved.pop(axis))
     return xp.moveaxis(xp.reshape(rows, tuple(moved)), -1, axis)
+
+
+def sum_to_shape(xp: Any, array: Array, shape: tuple[int, ...]) -> Array:
+    """The transpose of broadcasting an array of that shape."""
+    extra = array.ndim - len(shape)
+    stretched = tuple(
+        d for d in range(array.ndim) if d < extra or shape[d - extra] != array.shape[d]
+    )
+    if not stretched:
+        return array
+    return xp.reshape(xp.sum(array, axis=stretched, keepdims=True), shape)
