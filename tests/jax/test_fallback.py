@@ -11,7 +11,7 @@ import backends
 import numpy as np
 import pytest
 import test_conformance
-from points import COTANGENT, POINT
+from points import COTANGENT, EDGE_POINT, EDGE_STRENGTH, POINT
 
 import diffsort
 from diffsort import errors
@@ -82,6 +82,19 @@ def test_transformations_agree_with_the_native_solver(op, regularization, transf
     ):
         # Values and derivatives of order 10 to 100, up to rounding of both.
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
+
+
+@operators
+def test_jax_debug_nans_finds_none_in_rows_with_values(op, regularization):
+    """Ties, strength 0, one block, infinite ranks: no NaN comes and goes where JAX looks."""
+    x = np.asarray(EDGE_POINT)[[0, 2, 3]]
+    x[0, 2:] = [np.inf, 0.0, -np.inf] if op is diffsort.soft_rank else x[0, 2:]
+    x, strength = jnp.asarray(x), jnp.asarray(EDGE_STRENGTH)[np.array([0, 2, 3])]
+    derivatives = jax.value_and_grad(loss(op, regularization), argnums=(0, 1))
+    with backends.fallback(), jax.debug_nans(True):
+        value, (dx, ds) = derivatives(x, strength)
+        jax.block_until_ready(jax.jit(derivatives)(x, strength))
+    assert all(jnp.isfinite(array).all() for array in (value, dx, ds))
 
 
 @pytest.mark.parametrize("n", [10, 50])
