@@ -29,13 +29,12 @@ operators = pytest.mark.parametrize(("op", "regularization"), OPERATORS)
 
 
 def test_the_conformance_suite_passes(tmp_path):
-    """In a process of its own, in which XLA compiles quickly rather than well."""
+    """In a process of its own: conftest.py leaves this backend out of the tests of all others."""
     report = tmp_path / "report.xml"
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     command = [sys.executable, "-m", "pytest", SUITE, "-q", "--tb=short"]
     run = subprocess.run(
         [*command, "-p", "no:cacheprovider", f"--junit-xml={report}"],
-        env={**os.environ, "DIFFSORT_TEST_BACKEND": "jax-fallback", "XLA_FLAGS": flags},
+        env={**os.environ, "DIFFSORT_TEST_BACKEND": "jax-fallback"},
         cwd=SUITE.parents[1],
         capture_output=True,
         text=True,
@@ -43,7 +42,7 @@ def test_the_conformance_suite_passes(tmp_path):
     )
     assert run.returncode == 0, run.stdout
     cases = list(ElementTree.parse(report).iter("testcase"))
-    assert len(cases) > 1000
+    assert len(cases) > 400
     assert not [case for case in cases if case.find("skipped") is not None]
 
 
