@@ -96,6 +96,14 @@ def test_jax_debug_nans_finds_none_in_rows_with_values(op, regularization):
     assert all(jnp.isfinite(array).all() for array in (value, dx, ds))
 
 
+def test_ranks_are_promoted_whatever_the_caller_allows():
+    x = jnp.asarray(POINT)
+    with backends.fallback(), jax.numpy_rank_promotion("raise"):
+        hessian = jax.hessian(loss(diffsort.soft_sort, "kl"))(x, jnp.asarray(0.7))
+    expected = jax.hessian(loss(diffsort.soft_sort, "kl"))(x, jnp.asarray(0.7))
+    np.testing.assert_allclose(hessian, expected, rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize("n", [10, 50])
 @operators
 def test_float32_without_x64(op, regularization, n):

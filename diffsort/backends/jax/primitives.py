@@ -107,7 +107,9 @@ def _by_formula(formula: Any, *arrays: Array, **params: Any) -> list[Array]:
 def _of_rows(
     formula: Any, *arrays: Array, static: Static, operands: Any, results: Any
 ) -> list[Array]:
-    found = formula(static, dict(zip(operands, arrays, strict=True)))
+    # Formulas broadcast by rank, whatever the caller's own code may do.
+    with jax.numpy_rank_promotion("allow"):
+        found = formula(static, dict(zip(operands, arrays, strict=True)))
     return [found[name] for name in results]
 
 
