@@ -157,7 +157,8 @@ def _collect() -> dict[str, Any]:
 
 def _backend(name: str, package: str) -> dict[str, Any]:
     """Version and abilities of a backend; never raises, and imports nothing that is not loaded."""
-    rows = [row._asdict() for row in capabilities.TABLE if row.backend == name]
+    table = [row for row in capabilities.TABLE if row.backend == name]
+    rows = [capabilities.chosen(row, get_solver())._asdict() for row in table]
     module = sys.modules.get(package)
     if module is None:
         try:

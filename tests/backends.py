@@ -7,6 +7,7 @@ and array type are those of the framework.
 """
 
 import contextlib
+import os
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ def rounded(array, dtype):
 
 class NumPy:
     thorough = True  # whether it takes all of the tests that cost seconds each, or a few
+    golden = slice(None)  # the golden cases that it takes: all, for each way to compute
     default_dtype = "float64"  # of promoted integers
 
     def __init__(self):
@@ -95,6 +97,7 @@ class NumPy:
 class Torch(NumPy):
     """Gradients by torch.autograd, tangents by torch.autograd.forward_ad."""
 
+    golden = slice(0, None, 8)  # the numbers are those of NumPy's road
     default_dtype = "float32"
 
     def __init__(self):
@@ -131,6 +134,8 @@ class Torch(NumPy):
 class TorchReference(Torch):
     """The road of plain torch operations, which the fast one must agree with."""
 
+    golden = slice(1, None, 8)
+
     def road(self):
         from diffsort.backends.torch import reference_path
 
@@ -140,6 +145,7 @@ class TorchReference(Torch):
 class JAX(NumPy):
     """Gradients by jax.vjp, tangents by jax.jvp. float64 needs x64; the other types run without."""
 
+    golden = slice(2, None, 8)
     default_dtype = "float32"
 
     def __init__(self):
@@ -229,13 +235,14 @@ class NumPyFallback(_Fallback, NumPy):
 
 
 class TorchFallback(_Fallback, Torch):
-    pass
+    golden = slice(3, None, 8)
 
 
 class JAXFallback(_Fallback, JAX):
     """With x64, whose sums the tolerances are about; tests/jax/test_fallback.py goes without."""
 
     default_dtype = "float64"
+    golden = slice(12, None, 24)  # XLA compiles a program for each length
 
     def x64(self, dtype):
         return super().x64("float64")
@@ -245,6 +252,7 @@ class ArrayAPIStrict(_Fallback, NumPy):
     """Arrays that offer the standard and nothing more, on a device that is not the default one."""
 
     device_name = "device1"
+    golden = slice(5, None, 8)
 
     def __init__(self):
         self.strict = pytest.importorskip("array_api_strict", minversion="2.4")
@@ -338,3 +346,12 @@ BACKENDS = {
     "array-api-strict": ArrayAPIStrict,
 }
 BROKEN = {"wrong-results": WrongResults, "wrong-derivatives": WrongDerivatives}
+ALL = {**BACKENDS, **BROKEN}
+
+# Backends that take minutes to compile what the tests ask of them; jax/test_fallback.py runs the
+# conformance suite on this one.
+SLOW = {"jax-fallback"}
+# A single backend in the place of all others, for tests that run the suite in another process.
+IN_USE = [name for name in [os.environ.get("DIFFSORT_TEST_BACKEND")] if name] or [
+    name for name in BACKENDS if name not in SLOW
+]

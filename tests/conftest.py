@@ -1,15 +1,11 @@
 import os
 
 import pytest
-from backends import BACKENDS, BROKEN, DTYPES
+from backends import ALL, DTYPES, IN_USE
 
-# Backends that take minutes to compile what the tests ask of them; jax/test_fallback.py runs the
-# conformance suite on this one.
-SLOW = {"jax-fallback"}
-# A single backend in the place of all others, for tests that run the suite in another process.
-IN_USE = [name for name in [os.environ.get("DIFFSORT_TEST_BACKEND")] if name] or [
-    name for name in BACKENDS if name not in SLOW
-]
+# XLA compiles quickly rather than well: the tests run each program once. .ci/run has some of them
+# run on programs that are compiled for use.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 def pytest_configure(config):
@@ -19,7 +15,7 @@ def pytest_configure(config):
 
 @pytest.fixture(params=IN_USE, scope="session")
 def backend(request):
-    return {**BACKENDS, **BROKEN}[request.param]()
+    return ALL[request.param]()
 
 
 @pytest.fixture(params=DTYPES, scope="session")

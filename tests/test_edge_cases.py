@@ -153,6 +153,19 @@ def test_infinite_values_that_meet_zero_weights(backend, strength, regularizatio
     check(backend, "project", inputs, regularization=regularization)
 
 
+@regularizations
+def test_infinite_weights_at_strength_0(backend, dtype, regularization):
+    """A block shares an infinite w like any other, and no derivative is 0 times infinity."""
+    inf = np.inf
+    least = 0.5 if regularization == "kl" else -inf
+    inputs = {
+        "values": np.array([[1.0, 2.0, 1.0, -inf, 0.5, 2.0], [3.0, inf, 1.0, 2.0, inf, 0.0]]),
+        "w": np.array([[inf, 1.0, 0.25, least, inf, 2.0], [0.0, inf, 0.5, inf, 1.0, least]]),
+        "regularization_strength": np.zeros((2, 1)),
+    }
+    Problem("project", inputs, dtype, regularization=regularization).check(backend)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("direction", ["ascending", "descending"])
 @pytest.mark.parametrize(

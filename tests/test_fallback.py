@@ -230,6 +230,31 @@ def test_accuracy_without_float64_of_nearly_even_rows(op, regularization):
     assert (np.abs(found - expected) <= roundings * 2.0**-23 * scale).all()
 
 
+@pytest.mark.parametrize("n", [2, 7, 50, 400])
+def test_accuracy_without_float64_of_kl_with_any_weights(n):
+    """To the bound of kl comes 2 S, S being the largest difference of s within a block: s, of up to
+    that size, has three roundings of 2^-24 and is what an exponential is taken of."""
+    rng = np.random.default_rng(n)
+    z, w = rng.normal(0, 8, (500, n)), np.exp(rng.uniform(-70, 0, (500, n)))
+    z, w = (rounded(array, "float32") for array in (z, w))
+    epsilon = rounded(np.exp(rng.uniform(-2, 2, (500, 1))), "float32")
+    options = {"regularization": "kl", "regularization_strength": epsilon}
+    expected = diffsort.project(z, w, **options)
+    starts, _ = native_blocks(z, w, epsilon, KL)
+    spread = max(
+        np.ptp(row[ids == start]) / strength
+        for row, ids, strength in zip(z, starts, epsilon[:, 0], strict=True)
+        for start in np.unique(ids)
+    )
+    assert spread > 30
+    with np.errstate(all="ignore"):
+        narrow = (array.astype(np.float32) for array in (z, w, epsilon))
+        found = Projection(NARROW, Spec("project", "z", -1, KL, 1.0, 1.0), *narrow).result
+    bound = (8 + np.log2(n) * np.log(n) + 2 * spread) * 2.0**-23
+    # Below, float32 has no digits left.
+    assert_within(found.astype(float), expected, np.maximum(bound * expected, 2.0**-126))
+
+
 def test_neighbours_are_compared_by_their_differences():
     """In float32, with a strength far below the resolution of the largest values."""
     rng = np.random.default_rng(24)

@@ -122,6 +122,25 @@ class TestShowConfig:
         assert {"cuda", "cuda_devices", "cuda_problem"} <= set(config["native"])
         assert config["backends"]["numpy"]["version"] == importlib.metadata.version("numpy")
 
+    def test_paths_are_those_of_the_chosen_solver(self):
+        def paths(backend):
+            rows = diffsort.show_config("dict")["backends"][backend]["capabilities"]
+            return {(row["device"], row["dtype"]): row["path"] for row in rows}
+
+        assert paths("numpy")["cpu", "float32"] == "native, sums in float64"
+        assert paths("torch")["others", "float16"] == "fallback in float32"
+        try:
+            diffsort.set_solver("fallback")
+            assert paths("numpy")["cpu", "float64"] == "fallback"
+            assert paths("numpy")["cpu", "float32"] == "fallback in the widest float"
+            assert paths("jax")["cpu", "bfloat16"] == "fallback in float32"
+            assert paths("torch")["others", "float16"] == "fallback in float32"
+            diffsort.set_solver("native")
+            assert paths("numpy")["cpu", "float64"] == "native"
+            assert paths("torch")["others", "float16"] == "an error: no kernel"
+        finally:
+            diffsort.set_solver("auto")
+
     def test_print(self, capsys):
         assert diffsort.show_config() is None
         printed = capsys.readouterr().out

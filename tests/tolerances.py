@@ -26,6 +26,7 @@ def assert_within(found, expected, tolerance):
     """Equal up to the tolerance; NaN and infinities equal themselves."""
     assert found.shape == np.shape(expected)
     assert np.array_equal(np.isnan(found), np.isnan(expected))
+    tolerance = np.where(np.isinf(tolerance), 0, tolerance)  # relative to an infinite number
     with np.errstate(invalid="ignore"):
         excess = np.where(found == expected, 0, np.abs(found - expected) - tolerance)
     assert not (excess > 0).any(), f"beyond tolerance by {np.nanmax(excess)}:\n{found}\n{expected}"

@@ -27,7 +27,7 @@ from diffsort.core.spec import (
     strength_number,
     strength_type_error,
 )
-from diffsort.core.tools import Tools
+from diffsort.core.tools import Tools, sum_to_shape
 
 Array = Any
 Strength = float | Array
@@ -240,7 +240,7 @@ class _Point:
         """Summed to the input's shape, which the call broadcast, and in its dtype."""
         form = self.inputs[name]
         floating = form.dtype.kind == "f" or self.adapter.is_half(form.dtype)
-        summed = _sum_to_shape(cotangent, form.shape)
+        summed = sum_to_shape(self.adapter.xp, cotangent, form.shape)
         return summed.astype(form.dtype if floating else self.dtype, copy=False)
 
 
@@ -287,11 +287,3 @@ def _promoted(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
         return np.result_type(a, b)
     except TypeError:  # float16 and bfloat16 have no common type of their own width
         return _FLOAT32
-
-
-def _sum_to_shape(array: Array, shape: tuple[int, ...]) -> Array:
-    extra = array.ndim - len(shape)
-    stretched = tuple(
-        d for d in range(array.ndim) if d < extra or shape[d - extra] != array.shape[d]
-    )
-    return array.sum(axis=stretched, keepdims=True).reshape(shape) if stretched else array

@@ -12,7 +12,7 @@ import numpy as np
 
 from diffsort.backends import check_framework, solver
 from diffsort.backends import numpy as numpy_backend
-from diffsort.core.projection import Projection
+from diffsort.core.projection import Projection, present
 from diffsort.core.spec import (
     Spec,
     broadcast_error,
@@ -21,10 +21,9 @@ from diffsort.core.spec import (
     check_strength,
     check_strength_shape,
     dtype_error,
-    strength_number,
     strength_type_error,
 )
-from diffsort.core.tools import Tools
+from diffsort.core.tools import Tools, sum_to_shape
 from diffsort.errors import BackendMismatchError
 
 NAME = "array_api"
@@ -75,6 +74,9 @@ class _Point:
     def __init__(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> None:
         self.spec = spec
         self.inputs = {"z": z, "w": w, "strength": strength}
+        self.shapes = {
+            name: tuple(getattr(values, "shape", ())) for name, values in self.inputs.items()
+        }
         z, w, values, self.dtype = _operands(spec, z, w)
         self.xp = values.__array_namespace__()
         solver.use_native(
@@ -94,9 +96,7 @@ class _Point:
 
     def jvp(self, tangents: dict[str, Any]) -> Array:
         given = {
-            name: self._direction(tangent, "tangent", np.shape(self.inputs[name]))
-            if not hasattr(self.inputs[name], "shape")
-            else self._direction(tangent, "tangent", self.inputs[name].shape)
+            name: self._direction(tangent, "tangent", self.shapes[name])
             for name, tangent in tangents.items()
         }
         with _quiet():
@@ -112,17 +112,10 @@ class _Point:
     def _as_input(self, name: str, cotangent: Array) -> Array:
         """Summed to the input's shape, which the call broadcast, and in its dtype."""
         like = self.inputs[name]
-        shape = tuple(getattr(like, "shape", ()))
-        extra = cotangent.ndim - len(shape)
-        stretched = tuple(
-            d for d in range(cotangent.ndim) if d < extra or shape[d - extra] != cotangent.shape[d]
-        )
-        if stretched:
-            cotangent = self.xp.sum(cotangent, axis=stretched, keepdims=True)
         dtype = self.dtype
         if hasattr(like, "dtype") and _is_real(self.xp, like.dtype):
             dtype = like.dtype
-        return self.xp.astype(self.xp.reshape(cotangent, shape), dtype)
+        return self.xp.astype(sum_to_shape(self.xp, cotangent, self.shapes[name]), dtype)
 
 
 def _quiet() -> Any:
@@ -135,8 +128,7 @@ def _operands(
 ) -> tuple[Array | None, Array | None, Array, Any]:
     """z and w in the result's shape, the one of them that is there, the result's dtype."""
     if z is None or w is None:
-        values = w if z is None else z
-        assert values is not None
+        values = present(z, w)
         return z, w, values, _result_dtype(spec, spec.argument, values)
     xp = z.__array_namespace__()
     dtypes = _result_dtype(spec, "z", z), _result_dtype(spec, "w", w)
@@ -181,13 +173,7 @@ def _strength(spec: Spec, strength: Any, values: Array, tools: Tools) -> Array:
     xp = tools.xp
     check_framework(spec.function, NAME, "regularization_strength", strength)
     if not hasattr(strength, "__array_namespace__") or isinstance(strength, np.generic):
-        if isinstance(strength, bool) or not isinstance(
-            strength, (int, float, np.number, np.ndarray)
-        ):
-            raise strength_type_error(spec.function, type(strength).__name__)
-        if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
-            raise strength_type_error(spec.function, f"dtype {strength.dtype}")
-        number = strength_number(spec.function, strength)
+        number = numpy_backend.strength_as_number(spec.function, strength)
         return xp.full((1,) * values.ndim, number, dtype=tools.wide, device=values.device)
     strength = asarray(spec.function, "regularization_strength", strength, like=values)
     if not xp.isdtype(strength.dtype, ("integral", "real floating")):

@@ -98,3 +98,16 @@ def devices(backend: str) -> tuple[str, ...]:
     """The devices with a kernel, in the order of the table."""
     rows = [row for row in TABLE if row.backend == backend and row.path.startswith("native")]
     return tuple(dict.fromkeys(row.device for row in rows))
+
+
+_FORCED = {"float64": "fallback", "float32": "fallback in the widest float"}
+
+
+def chosen(row: Capability, solver: str) -> Capability:
+    """A row of the table where `diffsort.set_solver` has forced a side."""
+    has_kernel = row.path.startswith("native")
+    if solver == "fallback" and has_kernel:
+        return row._replace(path=_FORCED.get(row.dtype, "fallback in float32"))
+    if solver == "native" and row.path.startswith("fallback"):
+        return row._replace(path="an error: no kernel")
+    return row

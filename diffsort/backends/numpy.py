@@ -13,7 +13,7 @@ import numpy.typing as npt
 from diffsort.backends import check_sequence, solver, threads
 from diffsort.backends.adapter import Adapter
 from diffsort.backends.kernels import Cpu
-from diffsort.core.spec import Spec
+from diffsort.core.spec import Spec, strength_number, strength_type_error
 from diffsort.core.tools import Tools
 
 NAME = "numpy"
@@ -41,6 +41,15 @@ def asarray(function: str, argument: str, values: Any, like: Array | None = None
         assert like is not None
         return array.astype(like.dtype)
     return array
+
+
+def strength_as_number(function: str, strength: Any) -> float:
+    """A strength of Python or NumPy, for backends with arrays of their own."""
+    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
+        raise strength_type_error(function, type(strength).__name__)
+    if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
+        raise strength_type_error(function, f"dtype {strength.dtype}")
+    return strength_number(function, strength)
 
 
 class _Memory:

@@ -30,6 +30,7 @@ from diffsort.backends import numpy as numpy_backend
 from diffsort.backends.kernels import Cpu, Cuda, Point, cuda_problem
 from diffsort.core import fallback, isotonic
 from diffsort.core.blocks import SegmentBlocks
+from diffsort.core.projection import present, rho
 from diffsort.core.spec import (
     KL,
     LOG_KL,
@@ -40,7 +41,6 @@ from diffsort.core.spec import (
     check_strength,
     check_strength_shape,
     dtype_error,
-    strength_number,
     strength_type_error,
 )
 from diffsort.core.tools import Segments, Tools
@@ -94,7 +94,7 @@ def asarray(function: str, argument: str, values: Any, like: Tensor | None = Non
 
 def project(spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any) -> Tensor:
     z, w, dtype = _operands(spec, z, w)
-    values = _present(z, w)
+    values = present(z, w)
     strength = _strength(spec, strength, values)
     if solver.requested != "fallback" and _is_plain(z, w, strength) and _has_kernel(values):
         result = _project_fast(spec, z, w, strength)
@@ -137,7 +137,7 @@ def _as_function(
 ) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
     """The projection as a function of the operands in `wrt`, and the point it is taken at."""
     _operands(spec, z, w)  # checks, before anything is converted
-    strength = _strength(spec, strength, _present(z, w))
+    strength = _strength(spec, strength, present(z, w))
     operands = {"z": z, "w": w, "strength": strength}
     for name in wrt:
         values = operands[name]
@@ -162,7 +162,7 @@ def _operands(
 ) -> tuple[Tensor | None, Tensor | None, torch.dtype]:
     """z and w in the type that the solver computes in, and the result's type."""
     if z is None or w is None:
-        values = _present(z, w)
+        values = present(z, w)
         dtype = _result_dtype(spec, spec.argument, values)
         compute = _COMPUTE[dtype]
         if values.dtype is not compute:
@@ -181,13 +181,6 @@ def _operands(
         raise broadcast_error(spec.function, z.shape, w.shape) from None
     compute = _COMPUTE[dtype]
     return z.to(compute).expand(shape), w.to(compute).expand(shape), dtype
-
-
-def _present(z: Tensor | None, w: Tensor | None) -> Tensor:
-    """An operand that is there; it has the result's shape and device."""
-    values = w if z is None else z
-    assert values is not None
-    return values
 
 
 def _result_dtype(spec: Spec, argument: str, values: Tensor) -> torch.dtype:
@@ -212,11 +205,7 @@ def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
     if isinstance(strength, Tensor):
         return _strength_tensor(spec, strength, values)
     check_framework(spec.function, NAME, "regularization_strength", strength)
-    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
-        raise strength_type_error(spec.function, type(strength).__name__)
-    if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
-        raise strength_type_error(spec.function, f"dtype {strength.dtype}")
-    return strength_number(spec.function, strength)
+    return numpy_backend.strength_as_number(spec.function, strength)
 
 
 def _strength_tensor(spec: Spec, strength: Tensor, values: Tensor) -> Tensor:
@@ -292,6 +281,13 @@ class _Tools(Tools):
     def take_rows(self, values: Tensor, positions: Tensor) -> Tensor:
         return values.gather(-1, positions)
 
+    def least(self, values: Tensor) -> Tensor:
+        # By halves: torch's own reduction of the first axis takes several times as long.
+        while values.shape[0] > 1:
+            half = values.shape[0] // 2
+            values = torch.minimum(values[:half], values[half:])
+        return values
+
     def unsort(self, values: Tensor, permutation: Tensor) -> Tensor:
         return torch.empty_like(values).scatter(-1, permutation, values)
 
@@ -337,9 +333,9 @@ def _tools(values: Tensor) -> _Tools:
 def _project_reference(
     spec: Spec, z: Tensor | None, w: Tensor | None, strength: float | Tensor
 ) -> Tensor:
-    values = _present(z, w)
+    values = present(z, w)
     epsilon = _strength_rows(strength, values)
-    operators = torch.ops.diffsort
+    tools, operators = _tools(values), torch.ops.diffsort
     find_blocks = operators.blocks if _use_native(spec, values) else operators.fallback_blocks
     block_z, block_w = find_blocks(
         None if z is None else z.detach(),
@@ -349,10 +345,10 @@ def _project_reference(
     )
     result = isotonic.value(
         xp,
-        SegmentBlocks(_tools(values), block_z, block_w, spec.axis),
+        SegmentBlocks(tools, block_z, block_w, spec.axis),
         spec.regularization,
-        _signed(spec.z_sign, z, values, spec.axis),
-        _signed(spec.w_sign, w, values, spec.axis),
+        _signed(tools, spec.z_sign, z, values, spec.axis),
+        _signed(tools, spec.w_sign, w, values, spec.axis),
         epsilon,
     )
     return (spec.w_sign * result).to(values.dtype)
@@ -395,13 +391,9 @@ def _strength_rows(strength: float | Tensor, values: Tensor) -> Tensor:
     return zero + strength
 
 
-def _signed(sign: float, operand: Tensor | None, like: Tensor, axis: int) -> Tensor:
-    """An operand of P in the wide type; an absent one is ρ = (n, ..., 1)."""
-    if operand is not None:
-        return sign * operand.to(_wide(like))
-    n = like.shape[axis]
-    rho = torch.arange(n, 0, -1, dtype=_wide(like), device=like.device)
-    return rho.reshape((n,) + (1,) * (-axis - 1)).expand(like.shape)
+def _signed(tools: Tools, sign: float, operand: Tensor | None, like: Tensor, axis: int) -> Tensor:
+    """An operand of P in the wide type; an absent one is ρ."""
+    return rho(tools, like, axis) if operand is None else sign * operand.to(tools.wide)
 
 
 _library = torch.library.Library("diffsort", "DEF")
@@ -423,7 +415,7 @@ def _blocks_native(
     w_sign: float,
 ) -> tuple[Tensor, Tensor]:
     spec = Spec("", "", axis, regularization, z_sign, w_sign)
-    kernels = _kernels(_present(z, w))
+    kernels = _kernels(present(z, w))
     _, block_z, block_w = kernels.project(spec, z, w, strength, False, True, True)
     assert block_z is not None
     assert block_w is not None
@@ -440,7 +432,7 @@ def _blocks_anywhere(
     w_sign: float,
 ) -> tuple[Tensor, Tensor]:
     """On the device of the operands, whichever it is: nothing goes through the host."""
-    values = _present(z, w)
+    values = present(z, w)
     wide = _wide(values)
     block_z, block_w = fallback.find_blocks(
         _tools(values),
@@ -457,7 +449,7 @@ def _blocks_anywhere(
 def _blocks_fake(
     z: Tensor | None, w: Tensor | None, strength: Tensor, *static: Any
 ) -> tuple[Tensor, Tensor]:
-    values = _present(z, w)
+    values = present(z, w)
     block = torch.empty(values.shape, dtype=torch.int32, device=values.device)
     return block, torch.empty_like(block)
 
@@ -554,7 +546,7 @@ def _project_fast(
     ):
         result: Tensor = _Projection.apply(z, w, strength, spec)
         return result
-    solved = _kernels(_present(z, w)).project(spec, z, w, _in_double(strength))[0]
+    solved = _kernels(present(z, w)).project(spec, z, w, _in_double(strength))[0]
     assert solved is not None
     return solved
 
@@ -571,7 +563,7 @@ class _Projection(torch.autograd.Function):
         ctx: Any, z: Tensor | None, w: Tensor | None, strength: float | Tensor, spec: Spec
     ) -> Tensor:
         _, needs_w, needs_strength, _ = ctx.needs_input_grad
-        result, block_z, block_w = _kernels(_present(z, w)).project(
+        result, block_z, block_w = _kernels(present(z, w)).project(
             spec, z, w, _in_double(strength), True, True, needs_w
         )
         assert result is not None
@@ -636,18 +628,16 @@ def _vjp_formula(
     block_w: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """In the terms of P: signs on the way in and on the way out. What is not needed is a zero."""
-    wide = _wide(cotangent)
-    zero = torch.zeros_like(block_z, dtype=wide)
+    tools = _tools(cotangent)
+    zero = torch.zeros_like(block_z, dtype=tools.wide)
     cotangents = isotonic.vjp(
         xp,
-        SegmentBlocks(
-            _tools(cotangent), block_z, block_w if block_w is not None else block_z, spec.axis
-        ),
+        SegmentBlocks(tools, block_z, block_z if block_w is None else block_w, spec.axis),
         spec.regularization,
-        spec.w_sign * cotangent.to(wide),
-        zero if result is None else spec.w_sign * result.to(wide),
-        _signed(spec.z_sign, z, cotangent, spec.axis) if needs[1] or needs[2] else zero,
-        zero if w is None else spec.w_sign * w.to(wide),
+        spec.w_sign * cotangent.to(tools.wide),
+        zero if result is None else spec.w_sign * result.to(tools.wide),
+        _signed(tools, spec.z_sign, z, cotangent, spec.axis) if needs[1] or needs[2] else zero,
+        zero if w is None else spec.w_sign * w.to(tools.wide),
         _strength_rows(strength, cotangent),
     )
     dtype = cotangent.dtype

@@ -53,7 +53,7 @@ def value(
         size = blocks.total(xp.ones_like(z), of="z", at="z")
         result = blocks.total(w, of="w", at="z") / size + _centred(blocks, z, size) * scale
     elif regularization == KL:
-        result = _softmax(xp, blocks, z, scale, of="z") * blocks.total(w, of="w", at="z")
+        result = _kl_value(xp, blocks, z, w, scale)
     else:
         s = (z - blocks.maximum(z, of="z", at="z")) * scale
         result = s - xp.log(blocks.total(xp.exp(s), of="z", at="z")) + _lse(xp, blocks, w)
@@ -78,6 +78,7 @@ def vjp(
     scale = _inverse(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == KL:
+        result = _smoothed(xp, result, strength)
         p = _shares(xp, blocks, result, z, scale)
         h = result * cotangent
         w_cotangent = blocks.total(p * cotangent, of="z", at="w")
@@ -117,6 +118,7 @@ def jvp(
     relative = (z - blocks.maximum(z, of="z", at="z")) * scale
     ds = _finite(xp, (tangents.z - relative * tangents.strength) * scale, blocks.infinite)
     if regularization == KL:
+        result = _smoothed(xp, result, strength)
         p = _shares(xp, blocks, result, z, scale)
         moved = result * (ds - blocks.total(p * ds, of="z", at="z"))
         moved = moved + p * blocks.total(tangents.w, of="w", at="z")
@@ -129,12 +131,29 @@ def jvp(
     return moved * _nan_factor(xp, blocks, moved)
 
 
+def _kl_value(xp: Any, blocks: Blocks, z: Array, w: Array, scale: Array) -> Array:
+    """softmax_B(z / ε) Σ_B w. An infinite w is at strength 0, where z does not act: it is shared by
+    size, without a derivative by z, which would be 0 times infinity."""
+    infinite = _infinite_w(xp, blocks, w)
+    size = blocks.total(xp.ones_like(z), of="z", at="z")
+    smoothed = _softmax(xp, blocks, z, scale, of="z") * blocks.total(
+        _finite(xp, w, infinite), of="w", at="z"
+    )
+    return smoothed + blocks.total(_finite(xp, w, xp.logical_not(infinite)), of="w", at="z") / size
+
+
 def _shares(xp: Any, blocks: Blocks, result: Array, z: Array, scale: Array) -> Array:
     """The weights p of kl."""
     # A block without weight in w has results 0, which do not tell its softmax: z does.
     total = blocks.total(result, of="z", at="z")
     softmax = _softmax(xp, blocks, z, scale, of="z")
-    return xp.where(total == 0, softmax, result / xp.where(total == 0, softmax, total))
+    return xp.where(total == 0, softmax, result / xp.where(total == 0, xp.ones_like(total), total))
+
+
+def _smoothed(xp: Any, result: Array, strength: Array) -> Array:
+    """The result of kl, but 1 at strength 0: there it may be infinite, derivatives by z are zero
+    whatever it is, and a block's z are equal and have equal shares."""
+    return xp.where(strength == 0, xp.ones_like(result), result)
 
 
 def _weights(
@@ -180,7 +199,7 @@ def _softmax(xp: Any, blocks: Blocks, values: Array, scale: Array | float, *, of
 
 
 def _infinite_w(xp: Any, blocks: Blocks, w: Array) -> Array:
-    """Where w is infinite and has a value: at strength 0, where each is alone in its block."""
+    """Where w is infinite in a row with a value: at strength 0."""
     return xp.isinf(w) & xp.logical_not(blocks.nan_row)
 
 

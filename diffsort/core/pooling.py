@@ -212,14 +212,18 @@ def _count_at_least(tools: Tools, values: Array, bounds: Array) -> Array:
 
 def _leading(tools: Tools, yes: Array) -> Array:
     """How many hold, along the first axis, before the first that does not."""
-    xp, index = tools.xp, _numbered(tools, yes)
-    return xp.min(xp.where(yes, xp.full_like(index, yes.shape[0]), index), axis=0, keepdims=True)
+    return _least_failing(tools, yes, _numbered(tools, yes))
 
 
 def _trailing(tools: Tools, yes: Array) -> Array:
     """How many hold behind the last that does not."""
-    xp, index = tools.xp, _numbered(tools, yes) + 1
-    return yes.shape[0] - xp.max(xp.where(yes, xp.zeros_like(index), index), axis=0, keepdims=True)
+    return _least_failing(tools, yes, yes.shape[0] - 1 - _numbered(tools, yes))
+
+
+def _least_failing(tools: Tools, yes: Array, index: Array) -> Array:
+    """The least index of those that do not hold, and the number of all if every one does."""
+    xp = tools.xp
+    return tools.least(xp.where(yes, xp.full_like(index, yes.shape[0]), index))
 
 
 def _numbered(tools: Tools, yes: Array) -> Array:

@@ -86,6 +86,13 @@ class Projection:
         return operand if operand is not None else rho(self.tools, like, self.spec.axis)
 
 
+def present(z: Array | None, w: Array | None) -> Array:
+    """An operand that is there."""
+    values = w if z is None else z
+    assert values is not None
+    return values
+
+
 def rho(tools: Tools, like: Array, axis: int) -> Array:
     """(n, ..., 1) along the axis."""
     n = like.shape[axis]

@@ -52,6 +52,10 @@ class Tools:
         flat = xp.reshape(positions + (self.arange(0, rows) * n)[:, None], (-1,))
         return xp.reshape(xp.take(xp.reshape(values, (-1,)), flat, axis=0), positions.shape)
 
+    def least(self, values: Array) -> Array:
+        """The least along the first axis, which is 2^k long and becomes 1."""
+        return self.xp.min(values, axis=0, keepdims=True)
+
     def argsort(self, values: Array) -> Array:
         """The stable permutation that sorts in descending order."""
         return self.xp.argsort(-values, axis=-1, stable=True)
@@ -129,3 +133,14 @@ def like_rows(xp: Any, rows: Array, shape: tuple[int, ...], axis: int) -> Array:
     moved = list(shape)
     moved.append(moved.pop(axis))
     return xp.moveaxis(xp.reshape(rows, tuple(moved)), -1, axis)
+
+
+def sum_to_shape(xp: Any, array: Array, shape: tuple[int, ...]) -> Array:
+    """The transpose of broadcasting an array of that shape."""
+    extra = array.ndim - len(shape)
+    stretched = tuple(
+        d for d in range(array.ndim) if d < extra or shape[d - extra] != array.shape[d]
+    )
+    if not stretched:
+        return array
+    return xp.reshape(xp.sum(array, axis=stretched, keepdims=True), shape)

@@ -100,13 +100,13 @@ class ZWeights {
     if (R == Regularization::log_kl) softmax(scratch);
     bool weightless = false;
     if (R == Regularization::kl) {
-      sum_results();
+      sum_weights();
       for (std::int64_t i = 0; i < row.n; ++i) weightless |= total_[row.block_z[i]] == 0.0;
     }
     if (R == Regularization::kl && weightless) {
       // A block without weight in w has results 0, which do not tell its softmax: z does.
       softmax(scratch);
-      sum_results();
+      sum_weights();
     }
     if (R == Regularization::l2) {
       total_.reset(row.n);
@@ -119,7 +119,7 @@ class ZWeights {
     if (R == Regularization::kl) {
       // For an element alone in its block exactly 1, so that its derivative is exactly 0.
       const double total = total_[row_.block_z[i]];
-      if (total != 0.0) return row_.result(i) / total;
+      if (total != 0.0) return weight(i) / total;
     }
     return static_cast<double>(softmax_[static_cast<std::size_t>(i)]);
   }
@@ -138,9 +138,11 @@ class ZWeights {
     const auto out = [&](std::int64_t i) -> T& { return softmax_[static_cast<std::size_t>(i)]; };
     block_softmax<T>(row_.n, row_.block_z, z, scale, scratch.z_max, scratch.total, out);
   }
-  void sum_results() {
+  // kl: the results. At strength 0, where they may be infinite, a block's z are equal and share alike.
+  double weight(std::int64_t i) const { return row_.strength > 0.0 ? row_.result(i) : 1.0; }
+  void sum_weights() {
     total_.reset(row_.n);
-    for (std::int64_t i = 0; i < row_.n; ++i) total_[row_.block_z[i]] += row_.result(i);
+    for (std::int64_t i = 0; i < row_.n; ++i) total_[row_.block_z[i]] += weight(i);
   }
 
   const RowProblem<T, R>& row_;

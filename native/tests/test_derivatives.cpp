@@ -206,6 +206,13 @@ TEST_CASE("the hard limit: ranks do not move, sorting permutes") {
   const Cotangent sorted = vjp(point(Regularization::log_kl, 0.0, {}, {1, kInf, 3, -kInf, 2}), g);
   CHECK(sorted.w == Vector{4, 1, 2, 5, 3});
   CHECK(sorted.strength == 0.0);
+  // An infinite w is shared like any other: here by two equal z.
+  const Point tied = point(Regularization::kl, 0.0, {1, 2, 1, 0.5}, {kInf, 1, 0.25, kInf});
+  const Cotangent shared = vjp(tied, {0.25, -1, 2, 1});
+  CHECK(shared.z == Vector(4, 0.0));
+  CHECK(shared.w == Vector{-1, 1.125, 1, 1.125});
+  CHECK(shared.strength == 0.0);
+  CHECK(jvp(tied, {1, 2, 3, 4}, {1, 2, 3, 4}, 1.0) == Vector{3, 1, 3, 3});
 }
 
 TEST_CASE("infinite z have derivative zero and leave the others theirs") {

@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -231,24 +232,104 @@ def check_pmap():
         assert_same((dx, ds.sum()), wanted)
 
 
-def check_explicit_axes():
-    """Meshes whose shardings are part of the arrays' types."""
-    if not hasattr(jax, "set_mesh") or not hasattr(jax.sharding, "AxisType"):
+EXPLICIT = hasattr(jax, "set_mesh") and jax.make_mesh(
+    (4,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,)
+)
+ROWS, ALL = P("d", None), P()
+
+
+def compare_explicit(f, *arguments, gathers=False):
+    """`f` of arrays whose shardings are part of their types; the first result has the rows'."""
+    if not EXPLICIT:
         return
-    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
-    with jax.set_mesh(mesh):
-        rows = jax.device_put(X, NamedSharding(mesh, P("d", None)))
-        columns = jax.device_put(X, NamedSharding(mesh, P(None, "d")))
-        for f in operators():
-            y = f(rows)
-            assert y.sharding.spec == P("d", None)
-            assert_same(y, f(X))
+    with jax.set_mesh(EXPLICIT):
+        program = jax.jit(f).lower(*(jax.device_put(*each) for each in arguments)).compile()
+        found = program(*(jax.device_put(*each) for each in arguments))
+    for transfer in ("all-gather", "all-to-all", "collective-permute"):
+        assert gathers or transfer not in program.as_text(), f"{transfer} in the program"
+    assert jax.tree_util.tree_leaves(found)[0].sharding.spec == ROWS
+    assert_same(found, jax.jit(f)(*(jnp.asarray(array) for array, _ in arguments)))
+
+
+def value_and_gradient(f):
+    """Results, and the gradient of the loss by every argument."""
+
+    def both(*arguments):
+        result, pull_back = jax.vjp(f, *arguments)
+        return result, pull_back(3 * result**2)
+
+    return both
+
+
+def check_explicit_axes():
+    for f in operators(OPERATORS + OTHERS):
+        compare_explicit(value_and_gradient(f), (X, ROWS), (STRENGTHS, ROWS))
+    for f in operators():
+        compare_explicit(value_and_gradient(f), (X, ROWS), (np.float64(0.7), ALL))
+        # All devices want the gradient of what they all have.
+        compare_explicit(value_and_gradient(f), (X, ALL), (STRENGTHS, ROWS), gathers=True)
+        along = lambda x, f=f: f(x.T, axis=0).T  # noqa: E731
+        compare_explicit(value_and_gradient(along), (X, ROWS))
+
+
+def check_explicit_axes_project():
+    for regularization in ("l2", "kl"):
+        f = partial(diffsort.project, regularization=regularization)
+        compare_explicit(value_and_gradient(f), (X, ROWS), (W, ALL))
+        compare_explicit(value_and_gradient(f), (W, ALL), (abs(X), ROWS))
+
+
+def check_explicit_axes_second_order():
+    for f in operators(ONE):
+
+        def product(x, strength, v, f=f):
             gradient = jax.grad(loss(f), argnums=(0, 1))
-            strength = jnp.float64(0.7)
-            dx, ds = jax.jit(gradient)(rows, strength)
-            assert dx.sharding.spec == P("d", None)
-            assert_same((dx, ds), gradient(jnp.asarray(X), strength))
-            assert_same(f(columns), f(X))
+            return jax.jvp(gradient, (x, strength), (v, jnp.ones_like(strength)))[1]
+
+        compare_explicit(product, (X, ROWS), (STRENGTHS, ROWS), (V, ROWS))
+
+
+def check_explicit_axes_vmap():
+    for f in operators():
+        compare_explicit(jax.vmap(value_and_gradient(f)), (X, ROWS), (STRENGTHS[:, 0], P("d")))
+    for f in operators(ONE):
+        product = lambda x, v, f=f: jax.jvp(jax.grad(loss(f)), (x,), (v,))[1]  # noqa: E731
+        compare_explicit(jax.vmap(product), (X, ROWS), (V, ROWS))
+
+
+def check_explicit_axes_fallback():
+    diffsort.set_solver("fallback")
+    try:
+        for f in operators(ONE):
+            compare_explicit(value_and_gradient(f), (X[:, :4], ROWS), (STRENGTHS, ROWS))
+    finally:
+        diffsort.set_solver("auto")
+
+
+def check_explicit_axes_without_jit():
+    if not EXPLICIT:
+        return
+    with jax.set_mesh(EXPLICIT):
+        ranks, pull_back = diffsort.vjp(diffsort.soft_rank, jax.device_put(X, ROWS))
+        found = ranks, pull_back(jnp.asarray(V))
+    assert all(array.sharding.spec == ROWS for array in found)
+    ranks, pull_back = diffsort.vjp(diffsort.soft_rank, jnp.asarray(X))
+    assert_same(found, (ranks, pull_back(jnp.asarray(V))))
+
+
+def check_explicit_axes_errors():
+    """Nothing is moved between devices that was to stay where it is."""
+    if not EXPLICIT:
+        return
+    cube = np.zeros((4, 4, 4))
+    with jax.set_mesh(EXPLICIT):
+        first, second = jax.device_put(cube, P("d")), jax.device_put(cube, P(None, "d"))
+        with pytest.raises(ValueError, match=r"soft_rank: values must .* along axis -2"):
+            diffsort.soft_rank(second, axis=1)
+        with pytest.raises(ValueError, match=r"project: w must .* along axis -2"):
+            diffsort.project(first, second, axis=1)
+        with pytest.raises(ValueError, match="project: all arrays must be sharded alike"):
+            diffsort.project(first, second)
 
 
 def main(partitioner):

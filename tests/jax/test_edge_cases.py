@@ -75,6 +75,24 @@ def test_nan_and_infinite_rows(case):
     assert not nan_rows[0]
 
 
+def test_second_derivatives_with_infinite_weights_at_strength_0():
+    """The projection is linear in w there and does not depend on z."""
+    inf = float("inf")
+    z, w, g = (
+        array([1.0, 2.0, 1.0, 0.5]),
+        array([inf, 1.0, 0.25, inf]),
+        array([0.3, -1.0, 2.0, 1.0]),
+    )
+
+    def loss(z, w, strength):
+        y = diffsort.project(z, w, regularization="kl", regularization_strength=strength)
+        return (g * y).sum()
+
+    hessian = jax.jit(jax.hessian(loss, argnums=(0, 1, 2)))(z, w, 0.0)
+    for second in jax.tree_util.tree_leaves(hessian):
+        assert_close(second, np.zeros(second.shape))
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1, 3), (2, 1, 2, 1, 3, 2)])
 def test_many_dimensions(shape):
     x = array(np.random.default_rng(0).normal(size=shape))

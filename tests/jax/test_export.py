@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import backends
+import numpy as np
 import pytest
 from points import expected, expected_vjp
 
-from .helpers import assert_close, cotangent, few_cases, jax, point, weighted
+from .helpers import (
+    FEW,
+    assert_close,
+    cotangent,
+    few_cases,
+    jax,
+    jnp,
+    kl_cases,
+    point,
+    run,
+    weighted,
+)
 
 export = pytest.importorskip("jax.export")
 
 TARGETS = ["diffsort_project", "diffsort_jvp", "diffsort_vjp"]
 # JAX exports no custom call that it does not know to be stable from one version to the next.
 CHECKS = [export.DisabledSafetyCheck.custom_call(name) for name in TARGETS]
+
+CALL = """
+import jax, numpy
+from jax import export
+import diffsort.backends.jax  # registers what the program calls
+
+jax.config.update("jax_enable_x64", True)
+gradient = export.deserialize(bytearray(open("gradient.jax", "rb").read()))
+at = numpy.load("arguments.npz")
+value, (dx, ds) = gradient.call(at["x"], 0.4, at["g"])
+numpy.savez("found.npz", value=value, dx=dx, ds=ds)
+"""
 
 
 @few_cases
@@ -34,8 +59,36 @@ def test_serialized_and_back(case):
     exported = export.export(jax.jit(case), disabled_checks=CHECKS)(point(), 0.7)
     again = export.deserialize(exported.serialize(vjp_order=1))
     assert_close(again.call(point(), 0.4), expected(case, point(), 0.4))
-    dx = jax.grad(weighted(again.call))(point(), 0.4, cotangent())
-    assert_close(dx, expected_vjp(case, point(), 0.4, cotangent())[0])
+    dx, ds = jax.grad(weighted(again.call), argnums=(0, 1))(point(), 0.4, cotangent())
+    wanted = expected_vjp(case, point(), 0.4, cotangent())
+    assert_close(dx, wanted[0])
+    assert_close(ds, wanted[1].sum())
+
+
+@kl_cases
+def test_a_gradient_in_another_process(case, tmp_path):
+    """The program calls the native module there, without a trace of the operator."""
+    pytest.importorskip("flatbuffers", reason="JAX serializes by way of flatbuffers")
+    gradient = jax.jit(jax.value_and_grad(weighted(case), argnums=(0, 1)))
+    exported = export.export(gradient, disabled_checks=CHECKS)(point(), 0.7, cotangent())
+    (tmp_path / "gradient.jax").write_bytes(exported.serialize())
+    np.savez(tmp_path / "arguments.npz", x=point(), g=cotangent())
+    run(CALL, tmp_path)
+    found = np.load(tmp_path / "found.npz")
+    assert_close(jnp.asarray(found["value"]), (cotangent() * expected(case, point(), 0.4)).sum())
+    wanted = expected_vjp(case, point(), 0.4, cotangent())
+    assert_close(jnp.asarray(found["dx"]), wanted[0])
+    assert_close(jnp.asarray(found["ds"]), wanted[1].sum())
+
+
+def test_a_program_with_the_fallback_needs_nothing_of_this_package(tmp_path):
+    """It holds operations of XLA alone, so JAX exports it without being told that it may."""
+    pytest.importorskip("flatbuffers", reason="JAX serializes by way of flatbuffers")
+    case = FEW[0]
+    with backends.fallback():  # a function of its own, which JAX has not traced natively before
+        exported = export.export(jax.jit(lambda x, strength: case(x, strength)))(point(), 0.7)
+    again = export.deserialize(exported.serialize())
+    assert_close(again.call(point(), 0.4), expected(case, point(), 0.4))
 
 
 @few_cases

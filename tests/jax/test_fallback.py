@@ -11,7 +11,7 @@ import backends
 import numpy as np
 import pytest
 import test_conformance
-from points import COTANGENT, POINT
+from points import COTANGENT, EDGE_POINT, EDGE_STRENGTH, POINT
 
 import diffsort
 from diffsort import errors
@@ -29,13 +29,12 @@ operators = pytest.mark.parametrize(("op", "regularization"), OPERATORS)
 
 
 def test_the_conformance_suite_passes(tmp_path):
-    """In a process of its own, in which XLA compiles quickly rather than well."""
+    """In a process of its own: conftest.py leaves this backend out of the tests of all others."""
     report = tmp_path / "report.xml"
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     command = [sys.executable, "-m", "pytest", SUITE, "-q", "--tb=short"]
     run = subprocess.run(
         [*command, "-p", "no:cacheprovider", f"--junit-xml={report}"],
-        env={**os.environ, "DIFFSORT_TEST_BACKEND": "jax-fallback", "XLA_FLAGS": flags},
+        env={**os.environ, "DIFFSORT_TEST_BACKEND": "jax-fallback"},
         cwd=SUITE.parents[1],
         capture_output=True,
         text=True,
@@ -43,7 +42,7 @@ def test_the_conformance_suite_passes(tmp_path):
     )
     assert run.returncode == 0, run.stdout
     cases = list(ElementTree.parse(report).iter("testcase"))
-    assert len(cases) > 1000
+    assert len(cases) > 400
     assert not [case for case in cases if case.find("skipped") is not None]
 
 
@@ -82,6 +81,27 @@ def test_transformations_agree_with_the_native_solver(op, regularization, transf
     ):
         # Values and derivatives of order 10 to 100, up to rounding of both.
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
+
+
+@operators
+def test_jax_debug_nans_finds_none_in_rows_with_values(op, regularization):
+    """Ties, strength 0, one block, infinite ranks: no NaN comes and goes where JAX looks."""
+    x = np.asarray(EDGE_POINT)[[0, 2, 3]]
+    x[0, 2:] = [np.inf, 0.0, -np.inf] if op is diffsort.soft_rank else x[0, 2:]
+    x, strength = jnp.asarray(x), jnp.asarray(EDGE_STRENGTH)[np.array([0, 2, 3])]
+    derivatives = jax.value_and_grad(loss(op, regularization), argnums=(0, 1))
+    with backends.fallback(), jax.debug_nans(True):
+        value, (dx, ds) = derivatives(x, strength)
+        jax.block_until_ready(jax.jit(derivatives)(x, strength))
+    assert all(jnp.isfinite(array).all() for array in (value, dx, ds))
+
+
+def test_ranks_are_promoted_whatever_the_caller_allows():
+    x = jnp.asarray(POINT)
+    with backends.fallback(), jax.numpy_rank_promotion("raise"):
+        hessian = jax.hessian(loss(diffsort.soft_sort, "kl"))(x, jnp.asarray(0.7))
+    expected = jax.hessian(loss(diffsort.soft_sort, "kl"))(x, jnp.asarray(0.7))
+    np.testing.assert_allclose(hessian, expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("n", [10, 50])

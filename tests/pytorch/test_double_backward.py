@@ -189,3 +189,20 @@ def test_float32(case):
     ]
     assert hs.dtype == torch.float32
     assert_close(hs, wanted, rtol=SINGLE, atol=SINGLE)
+
+
+def test_infinite_weights_at_strength_0():
+    """The projection is linear in w there and does not depend on z."""
+    inf = float("inf")
+    z = torch.tensor([1.0, 2.0, 1.0, 0.5], dtype=torch.float64, requires_grad=True)
+    w = torch.tensor([inf, 1.0, 0.25, inf], dtype=torch.float64, requires_grad=True)
+    strength = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    g = torch.tensor([0.3, -1.0, 2.0, 1.0], dtype=torch.float64)
+    y = diffsort.project(z, w, regularization="kl", regularization_strength=strength)
+    dz, dw, ds = torch.autograd.grad(y, (z, w, strength), g, create_graph=True)
+    assert_close(dz, torch.zeros(4))
+    # In descending order w is 0, 3, 1, 2 and z is 1, 0, 2, 3, of which the middle two are equal.
+    assert_close(dw, [-1.0, 1.15, 1.0, 1.15])
+    assert_close(ds, torch.zeros(()))
+    second = _rows(torch.cat([dz, dw, ds[None]]), (z, w, strength))
+    assert_close(second, torch.zeros_like(second))

@@ -18,9 +18,10 @@ import numpy as np
 
 from diffsort.backends import check_framework, solver
 from diffsort.backends import numpy as numpy_backend
-from diffsort.backends.jax import compat
+from diffsort.backends.jax import compat, meshes
 from diffsort.backends.jax.formulas import Static
 from diffsort.backends.jax.primitives import bind, projection_p
+from diffsort.core.projection import present
 from diffsort.core.spec import (
     Spec,
     broadcast_error,
@@ -29,7 +30,6 @@ from diffsort.core.spec import (
     check_strength,
     check_strength_shape,
     dtype_error,
-    strength_number,
     strength_type_error,
 )
 from diffsort.errors import MissingKernelError
@@ -106,7 +106,7 @@ def _direction(spec: Spec, argument: str, values: Any, like: Array) -> Array:
     array = asarray(spec.function, argument, values, like)
     _result_dtype(spec, argument, array)
     check_direction(spec.function, argument, array.shape, like.shape)
-    return array.astype(like.dtype)
+    return meshes.shard_like(array.astype(like.dtype), like)
 
 
 def _as_function(
@@ -153,7 +153,7 @@ def _check_operands(
 ) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """The result's dtype and shape."""
     if z is None or w is None:
-        values = _present(z, w)
+        values = present(z, w)
         return _result_dtype(spec, spec.argument, values), values.shape
     dtype = jnp.promote_types(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
     check_same_length(spec.function, z.shape, w.shape, spec.axis)
@@ -161,13 +161,6 @@ def _check_operands(
         return dtype, jnp.broadcast_shapes(z.shape, w.shape)
     except ValueError:
         raise broadcast_error(spec.function, z.shape, w.shape) from None
-
-
-def _present(z: Array | None, w: Array | None) -> Array:
-    """An operand that is there."""
-    values = w if z is None else z
-    assert values is not None
-    return values
 
 
 def _result_dtype(spec: Spec, argument: str, values: Array) -> np.dtype[Any]:
@@ -191,11 +184,7 @@ def _strength(spec: Spec, strength: Any, shape: tuple[int, ...]) -> float | Arra
     if isinstance(strength, jax.Array):
         return _strength_array(spec, strength, shape)
     check_framework(spec.function, NAME, "regularization_strength", strength)
-    if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
-        raise strength_type_error(spec.function, type(strength).__name__)
-    if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
-        raise strength_type_error(spec.function, f"dtype {strength.dtype}")
-    number = strength_number(spec.function, strength)
+    number = numpy_backend.strength_as_number(spec.function, strength)
     if number > float(jnp.finfo(_default_dtype()).max):
         raise ValueError(
             f"{spec.function}: regularization_strength must be finite in float32, got {number}. "
@@ -242,15 +231,21 @@ def _project_now(
     rows = list(shape)
     rows[static.spec.axis] = 1
 
-    def operand(array: Array | None) -> Array | None:
-        return None if array is None else jnp.broadcast_to(array.astype(_COMPUTE[dtype]), shape)
-
+    operands = {
+        name: array.astype(_COMPUTE[dtype])
+        for name, array in (("z", z), ("w", w))
+        if array is not None
+    }
+    for name, array in operands.items():
+        argument = name if len(operands) > 1 else static.spec.argument
+        meshes.check_whole_rows(static.spec, argument, array)
     strength = jnp.asarray(strength)
     exact = strength.dtype == np.float64
-    strength = strength.astype(np.float64 if exact else np.float32)
-    strength = jnp.broadcast_to(strength, tuple(rows))
-    z, w, strength = compat.vary_alike(operand(z), operand(w), strength)
-    found = bind(projection_p, static, ("result",), z=z, w=w, strength=strength)
+    operands["strength"] = strength.astype(np.float64 if exact else np.float32)
+    shapes = [tuple(rows) if name == "strength" else shape for name in operands]
+    arrays = meshes.broadcast(static.spec, list(operands.values()), shapes)
+    operands = dict(zip(operands, arrays, strict=True))
+    found = bind(projection_p, static, ("result",), **operands)
     return found["result"].astype(dtype)
 
 

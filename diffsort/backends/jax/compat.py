@@ -155,35 +155,3 @@ def register_replication_rule(primitive: Any) -> None:
         register = getattr(shard_map, name, None)
         if register is not None:
             register(primitive)
-
-
-def vary_alike(*arrays: Array | None) -> list[Array | None]:
-    """Inside shard_map: all arrays as varying over the mesh axes over which any of them varies.
-
-    A strength that is the same on all devices then gets its gradient summed over them.
-    """
-    axes = [_varying_axes(array) for array in arrays]
-    union = frozenset().union(*axes)
-
-    def varied(array: Array, own: frozenset[str]) -> Array:
-        missing = tuple(sorted(union - own))
-        if not missing:
-            return array
-        if hasattr(jax.lax, "pcast"):
-            return jax.lax.pcast(array, missing, to="varying")
-        return jax.lax.pvary(array, missing)
-
-    return [
-        None if array is None else varied(array, own)
-        for array, own in zip(arrays, axes, strict=True)
-    ]
-
-
-def _varying_axes(array: Array | None) -> frozenset[str]:
-    if array is None or not hasattr(jax, "typeof"):
-        return frozenset()
-    aval = jax.typeof(array)
-    if hasattr(aval, "vma"):
-        return frozenset(aval.vma)
-    manual = getattr(aval, "manual_axis_type", None)
-    return frozenset() if manual is None else frozenset(manual.varying)

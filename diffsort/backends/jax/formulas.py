@@ -22,7 +22,8 @@ from diffsort.core.tools import Segments, Tools, like_rows, rows_of
 Array = Any
 Operands = dict[str, Any]
 
-DIRECTION_OF = {"z": "dz", "w": "dw", "strength": "dstrength"}
+# The names of tangents and cotangents.
+DIRECTION_OF = {"z": "dz", "w": "dw", "strength": "dstrength", "result": "dresult"}
 
 
 class Static(NamedTuple):
@@ -82,7 +83,7 @@ def pushforward(static: Static, at: Operands) -> dict[str, Array]:
     moved = isotonic.jvp(
         jnp, _blocks(tools, spec, at), spec.regularization, tangents, *_point(tools, spec, at)
     )
-    return {"tangent": (spec.w_sign * moved).astype(float_dtype(at))}
+    return {"dresult": (spec.w_sign * moved).astype(float_dtype(at))}
 
 
 def pullback(static: Static, at: Operands) -> dict[str, Array]:
@@ -91,14 +92,14 @@ def pullback(static: Static, at: Operands) -> dict[str, Array]:
         jnp,
         _blocks(tools, spec, at),
         spec.regularization,
-        spec.w_sign * at["cotangent"].astype(tools.wide),
+        spec.w_sign * at["dresult"].astype(tools.wide),
         *_point(tools, spec, at),
     )
     dtype = float_dtype(at)
     return {
-        "z": (spec.z_sign * found.z).astype(dtype),
-        "w": (spec.w_sign * found.w).astype(dtype),
-        "strength": found.strength.astype(at["strength"].dtype),
+        "dz": (spec.z_sign * found.z).astype(dtype),
+        "dw": (spec.w_sign * found.w).astype(dtype),
+        "dstrength": found.strength.astype(at["strength"].dtype),
     }
 
 

@@ -1,8 +1,8 @@
 """The solver as three JAX primitives: the projection, its Jacobian and the transposed Jacobian.
 
     projection_p    z, w, strength                 -> result, block_z, block_w
-    pushforward_p   dz, dw, dstrength; the point   -> tangent              J d
-    pullback_p      cotangent; the point           -> z, w, strength       Jᵀ g
+    pushforward_p   dz, dw, dstrength; the point   -> dresult              J d
+    pullback_p      dresult; the point             -> dz, dw, dstrength    Jᵀ g
 
 The point is z, w, result, block_z, block_w and strength, as far as the regularization reads them.
 All arrays have one shape, but for strengths, which have length 1 along the axis. Operands and
@@ -28,7 +28,7 @@ import numpy as np
 from jax.interpreters import ad, batching, mlir
 
 from diffsort.backends import solver
-from diffsort.backends.jax import compat, formulas
+from diffsort.backends.jax import compat, formulas, meshes
 from diffsort.backends.jax.formulas import DIRECTION_OF, Operands, Static
 from diffsort.core.spec import KL, LOG_KL
 
@@ -72,7 +72,7 @@ def _abstract(
     strength = by_name["strength"]
 
     def result(name: str) -> Any:
-        if name == "strength":
+        if name == "dstrength":
             return strength.update(weak_type=False)
         dtype = np.dtype(np.int32) if name.startswith("block") else formulas.float_dtype(by_name)
         return values.update(dtype=dtype, weak_type=False)
@@ -87,22 +87,40 @@ def _batch(
     size = next(
         array.shape[dim] for array, dim in zip(arrays, dims, strict=True) if dim is not None
     )
-
-    def batched(array: Array, dim: int | None) -> Array:
-        if dim is None:
-            return jnp.broadcast_to(array, (size, *array.shape))
-        return jnp.moveaxis(array, dim, 0)
-
-    arrays = [batched(array, dim) for array, dim in zip(arrays, dims, strict=True)]
-    found = primitive.bind(*arrays, **params)
+    arrays = [
+        array if dim is None else jnp.moveaxis(array, dim, 0)
+        for array, dim in zip(arrays, dims, strict=True)
+    ]
+    shapes = [
+        (size, *array.shape) if dim is None else array.shape
+        for array, dim in zip(arrays, dims, strict=True)
+    ]
+    found = primitive.bind(*meshes.broadcast(params["static"].spec, arrays, shapes), **params)
     return found, [0] * len(found)
 
 
-def _by_formula(
+def _by_formula(formula: Any, *arrays: Array, **params: Any) -> list[Array]:
+    if meshes.explicit_sharding(arrays[0]) is None:
+        return _of_rows(formula, *arrays, **params)
+    return _per_shard(formula, *arrays, **params)
+
+
+def _of_rows(
     formula: Any, *arrays: Array, static: Static, operands: Any, results: Any
 ) -> list[Array]:
-    found = formula(static, dict(zip(operands, arrays, strict=True)))
+    # Formulas broadcast by rank, whatever the caller's own code may do.
+    with jax.numpy_rank_promotion("allow"):
+        found = formula(static, dict(zip(operands, arrays, strict=True)))
     return [found[name] for name in results]
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("static", "operands", "results"))
+def _per_shard(formula: Any, *arrays: Array, **params: Any) -> list[Array]:
+    """Rows are independent: no formula has to know of explicit axes."""
+    sharding = meshes.explicit_sharding(arrays[0])
+    assert sharding is not None
+    found: list[Array] = meshes.per_shard(partial(_of_rows, formula, **params), sharding)(*arrays)
+    return found
 
 
 def _lower_native(
@@ -251,26 +269,31 @@ projection_p = _primitive(
 )
 pushforward_p = _primitive(
     "diffsort_pushforward",
-    _Map("diffsort_jvp", ("dz", "dw", "dstrength", *POINT), ("tangent",), formulas.pushforward),
+    _Map("diffsort_jvp", ("dz", "dw", "dstrength", *POINT), ("dresult",), formulas.pushforward),
 )
 pullback_p = _primitive(
     "diffsort_pullback",
-    _Map("diffsort_vjp", ("cotangent", *POINT), ("z", "w", "strength"), formulas.pullback),
+    _Map("diffsort_vjp", ("dresult", *POINT), ("dz", "dw", "dstrength"), formulas.pullback),
 )
 
 
 # --- derivatives ----------------------------------------------------------------------------------
 
-# The operands in which each map is linear.
-_LINEAR = {pushforward_p: ("dz", "dw", "dstrength"), pullback_p: ("cotangent",)}
+# The operands in which each map is linear, which are the results of its transpose.
+_LINEAR = {pushforward_p: ("dz", "dw", "dstrength"), pullback_p: ("dresult",)}
+_TRANSPOSE = {pushforward_p: pullback_p, pullback_p: pushforward_p}
 
 
-def _is_zero(tangent: Any) -> bool:
-    return type(tangent) is ad.Zero or tangent.dtype == jax.dtypes.float0
+def _nonzero(names: Sequence[str], directions: Sequence[Any]) -> dict[str, Array]:
+    """The tangents or cotangents that are there."""
+    return {
+        name: direction
+        for name, direction in zip(names, directions, strict=True)
+        if type(direction) is not ad.Zero and direction.dtype != jax.dtypes.float0
+    }
 
 
 def _projection_jvp(
-    primitive: Any,
     primals: Sequence[Array],
     tangents: Sequence[Any],
     *,
@@ -279,14 +302,10 @@ def _projection_jvp(
     results: tuple[str, ...],
 ) -> tuple[list[Array], list[Any]]:
     at = dict(zip(operands, primals, strict=True))
-    moving = {
-        DIRECTION_OF[name]: tangent
-        for name, tangent in zip(operands, tangents, strict=True)
-        if not _is_zero(tangent)
-    }
+    moving = {DIRECTION_OF[name]: each for name, each in _nonzero(operands, tangents).items()}
     moves_w = "dw" in moving
     blocks = ("block_z", "block_w") if moves_w else ("block_z",)
-    out = bind(primitive, static, tuple(dict.fromkeys((*results, "result", *blocks))), **at)
+    out = bind(projection_p, static, tuple(dict.fromkeys((*results, "result", *blocks))), **at)
     kl, log_kl = static.spec.regularization == KL, static.spec.regularization == LOG_KL
     reads = {
         "z": "dstrength" in moving or (moves_w and kl),
@@ -296,7 +315,7 @@ def _projection_jvp(
         **dict.fromkeys((*blocks, "strength"), True),
     }
     point = {name: {**at, **out}.get(name) for name in POINT if reads.get(name)}
-    change = bind(pushforward_p, static, ("tangent",), **moving, **point)["tangent"]
+    change = bind(pushforward_p, static, ("dresult",), **moving, **point)["dresult"]
     return [out[name] for name in results], [
         change if name == "result" else compat.no_tangent(out[name]) for name in results
     ]
@@ -312,11 +331,7 @@ def _linear_jvp(
     results: tuple[str, ...],
 ) -> tuple[list[Array], list[Array]]:
     at = dict(zip(operands, primals, strict=True))
-    moving = {
-        name: tangent
-        for name, tangent in zip(operands, tangents, strict=True)
-        if not _is_zero(tangent)
-    }
+    moving = _nonzero(operands, tangents)
     linear = {name: moving.pop(name) for name in _LINEAR[primitive] if name in moving}
     out = bind(primitive, static, results, **at)
     change = {name: jnp.zeros_like(value) for name, value in out.items()}
@@ -325,55 +340,37 @@ def _linear_jvp(
         change = bind(primitive, static, results, **point, **linear)
     if moving:
 
-        def by_point(values: Operands) -> dict[str, Array]:
-            found = _maps[primitive].formula(static, {**at, **values})
-            return {name: found[name] for name in results}
+        def by_point(values: Operands) -> list[Array]:
+            arrays = ({**at, **values}[name] for name in operands)
+            return _by_formula(_maps[primitive].formula, *arrays, **params)
 
+        params = {"static": static, "operands": operands, "results": results}
         _, more = jax.jvp(by_point, ({name: at[name] for name in moving},), (moving,))
-        change = {name: change[name] + more[name] for name in results}
+        change = {name: change[name] + add for name, add in zip(results, more, strict=True)}
     return [out[name] for name in results], [change[name] for name in results]
 
 
-def _pushforward_transpose(
+def _linear_transpose(
+    primitive: Any,
     cotangents: Sequence[Any],
     *arrays: Any,
     static: Static,
     operands: tuple[str, ...],
     results: tuple[str, ...],
 ) -> list[Any]:
+    """Cotangents of the results are what the transpose is linear in, and the other way round."""
     at = dict(zip(operands, arrays, strict=True))
-    (cotangent,) = cotangents
-    if type(cotangent) is ad.Zero:
-        return [ad.Zero(array.aval) if ad.is_undefined_primal(array) else None for array in arrays]
-    wanted = [name for name in DIRECTION_OF if ad.is_undefined_primal(at.get(DIRECTION_OF[name]))]
-    point = {name: at[name] for name in POINT if name in at}
-    found = bind(pullback_p, static, wanted, cotangent=cotangent, **point)
-    by_direction = {DIRECTION_OF[name]: value for name, value in found.items()}
-    return [by_direction.get(name) for name in operands]
+    wanted = [name for name in operands if ad.is_undefined_primal(at[name])]
+    given = _nonzero(results, cotangents)
+    if not given:
+        found = {name: ad.Zero(at[name].aval) for name in wanted}
+    else:
+        point = {name: at[name] for name in operands if name in POINT}
+        found = bind(_TRANSPOSE[primitive], static, wanted, **given, **point)
+    return [found.get(name) for name in operands]
 
 
-def _pullback_transpose(
-    cotangents: Sequence[Any],
-    *arrays: Any,
-    static: Static,
-    operands: tuple[str, ...],
-    results: tuple[str, ...],
-) -> list[Any]:
-    at = dict(zip(operands, arrays, strict=True))
-    directions = {
-        DIRECTION_OF[name]: cotangent
-        for name, cotangent in zip(results, cotangents, strict=True)
-        if type(cotangent) is not ad.Zero
-    }
-    if not directions:
-        return [ad.Zero(array.aval) if ad.is_undefined_primal(array) else None for array in arrays]
-    point = {name: at[name] for name in POINT if name in at}
-    found = bind(pushforward_p, static, ("tangent",), **directions, **point)
-    return [found["tangent"] if name == "cotangent" else None for name in operands]
-
-
-ad.primitive_jvps[projection_p] = partial(_projection_jvp, projection_p)
-ad.primitive_jvps[pushforward_p] = partial(_linear_jvp, pushforward_p)
-ad.primitive_jvps[pullback_p] = partial(_linear_jvp, pullback_p)
-ad.primitive_transposes[pushforward_p] = _pushforward_transpose
-ad.primitive_transposes[pullback_p] = _pullback_transpose
+ad.primitive_jvps[projection_p] = _projection_jvp
+for _linear in _LINEAR:
+    ad.primitive_jvps[_linear] = partial(_linear_jvp, _linear)
+    ad.primitive_transposes[_linear] = partial(_linear_transpose, _linear)
