@@ -7,7 +7,7 @@ import pytest
 
 import diffsort
 from diffsort import errors
-from diffsort.backends import solver
+from diffsort.backends import kernels, solver
 
 VALUES = np.array([[0.5, 2.0, 1.0], [3.0, 1.5, -2.0]])
 OPS = ["soft_rank", "soft_sort", "project"]
@@ -212,12 +212,14 @@ class TestTorch:
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         monkeypatch.setattr(solver, "requested", "native")
+        monkeypatch.setattr(kernels, "_problems", {0: "for a reason"})
         with FakeTensorMode():
             values = torch.ones(3, device="cuda")
             with pytest.raises(errors.MissingKernelError) as raised:
                 call(op, values, **({"w": values} if op == "project" else {}))
         name = "z" if op == "project" else "values"
         check_message(raised, f"{op}: {name} ", "torch.float32", "cuda:0", "cpu", "show_config")
+        check_message(raised, "(for a reason)")
 
     def w_for(self, torch, op):
         return {"w": torch.ones(3)} if op == "project" else {}
