@@ -26,8 +26,9 @@ __device__ inline int lane_of_thread() {
 struct WarpLanes {
   template <class Predicate>
   __device__ std::uint32_t ballot(const Predicate& predicate) const {
-    __syncwarp();  // what lanes have written before is there for all of them after
-    return __ballot_sync(kAllLanes, predicate(lane_of_thread()));
+    const bool vote = predicate(lane_of_thread());
+    __syncwarp();  // what lanes have written, here too, is there for all of them after
+    return __ballot_sync(kAllLanes, vote);
   }
 };
 

@@ -16,7 +16,7 @@
 //                                sorts keys[0..n) ascending by their lowest `bits` bits, stable,
 //                                and writes where each came from
 //     lanes.ballot(p)            bit l of the result is p(l), for l = 0..31; for the 32 lanes this is
-//                                a barrier too: what one wrote before, all may read after
+//                                a barrier too: what one wrote before or in p, all may read after
 #pragma once
 
 #include <algorithm>
