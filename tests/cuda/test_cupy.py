@@ -67,7 +67,7 @@ def cupy(device, monkeypatch):
     """The stand-in, in the place of CuPy."""
     module = types.ModuleType("cupy")
     functions = np.asarray, np.ascontiguousarray, np.broadcast_arrays, np.broadcast_to
-    for function in (*functions, np.empty, np.moveaxis, np.zeros):
+    for function in (*functions, np.empty, np.moveaxis, np.reshape, np.sum, np.zeros):
         setattr(module, function.__name__, on_device(function))
     module.ndarray = Array
     stream = types.SimpleNamespace(ptr=STREAM)

@@ -160,12 +160,12 @@ def _lower_cuda(
         return _lower_with_axis_last(primitive, ctx, *arrays, **params)
     # The kernels write the strength's cotangent in float64, whatever JAX calls it.
     wide = [
-        aval.update(dtype=np.dtype(np.float64)) if name == "strength" else aval
+        aval.update(dtype=np.dtype(np.float64)) if name == "dstrength" else aval
         for name, aval in zip(results, ctx.avals_out, strict=True)
     ]
     found = _lower_call(primitive, ctx.replace(avals_out=wide), *arrays, **params)
     return [
-        compat.converted(value, aval) if name == "strength" else value
+        compat.converted(value, aval) if name == "dstrength" else value
         for name, value, aval in zip(results, found, ctx.avals_out, strict=True)
     ]
 
