@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "diffsort/host_device.h"
-#include "diffsort/parallel_row/sorted_row.h"
 #include "diffsort/sort.h"
 
 namespace diffsort {
@@ -27,9 +26,6 @@ struct KeyedOperand {
   // NaN sort before or behind everything else, as their sign says.
   DIFFSORT_HD bool has_nan() const { return std::isnan((*this)(0)) || std::isnan((*this)(n - 1)); }
 };
-
-template <class T, Regularization R>
-using KeyedRow = SortedRow<R, KeyedOperand<T>, KeyedOperand<T>>;
 
 // The finite elements of a sorted operand lie at [first, last).
 struct FiniteRange {

@@ -20,9 +20,9 @@
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_result.h"
 #include "diffsort/parallel_row/double_buffer.h"
-#include "diffsort/parallel_row/keyed_operand.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
+#include "diffsort/parallel_row/row_state.h"
 
 namespace diffsort {
 
@@ -49,29 +49,19 @@ struct KeyedRows {
   explicit operator bool() const { return keys != nullptr; }
 };
 
-// What the steps of one row need to know about it.
-struct RowState {
-  bool has_value;
-  Units units;
-  FiniteRange finite_z;
-};
-
 // A chunk of rows, all its memory, and how rows lie in it. Steps get it by value.
 template <class T, Regularization R>
 struct LongRows {
   ProjectionRows<T> arrays;
   int column_bits;  // 2^column_bits >= n
   KeyedRows<T> z, w;
-  RowState* states;
+  RowState<T, R>* states;
   PartitionMemory<R> partitions;  // of all rows, one after another
 
   DIFFSORT_HD std::int64_t n() const { return arrays.n; }
 
   DIFFSORT_HD KeyedOperand<T> operand(const KeyedRows<T>& x, std::int64_t r) const {
     return {x.keys == nullptr ? nullptr : x.keys + r * n(), n()};
-  }
-  DIFFSORT_HD KeyedRow<T, R> row(std::int64_t r) const {
-    return {n(), arrays.strength.row(r), states[r].units, operand(z, r), operand(w, r)};
   }
   DIFFSORT_HD PartitionMemory<R> partition(std::int64_t r) const {
     return {partitions.bits + r * StartBits::words(n()),
@@ -105,11 +95,8 @@ struct DescribeRow {
   LongRows<T, R> rows;
 
   DIFFSORT_HD void operator()(std::int64_t r) const {
-    const KeyedOperand<T> z = rows.operand(rows.z, r), w = rows.operand(rows.w, r);
-    const ProjectionRow<T> row = rows.arrays.row(r);
-    const FiniteRange finite_z = FiniteRange::of(z);
-    rows.states[r] = {row.valid_strength() && has_value<R>(row.strength, z, w),
-                      Units(row.strength, finite_z.width(z), w(0) - w(w.n - 1)), finite_z};
+    rows.states[r] = {rows.arrays.strength.row(r), rows.operand(rows.z, r), rows.operand(rows.w, r),
+                      rows.partition(r)};
   }
 };
 
@@ -133,8 +120,8 @@ struct PoolPart {
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, std::int64_t k) const {
     const Place at(k, per_row);
-    if (!rows.states[at.row].has_value) return;
-    pool_part(team, rows.row(at.row), rows.partition(at.row), at.column, kPartLength);
+    const RowState<T, R>& state = rows.states[at.row];
+    if (state.has_value) pool_part(team, state.row, state.memory, at.column, kPartLength);
   }
 };
 
@@ -146,8 +133,10 @@ struct JoinPairs {
   template <class Lanes>
   DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
     const Place at(k, per_row);
-    if (!rows.states[at.row].has_value) return;
-    join_pairs(lanes, rows.row(at.row), rows.partition(at.row), width, at.column * group, group);
+    const RowState<T, R>& state = rows.states[at.row];
+    if (state.has_value) {
+      join_pairs(lanes, state.row, state.memory, width, at.column * group, group);
+    }
   }
 };
 
@@ -159,16 +148,17 @@ struct WriteElement {
     const Place at(k, rows.n());
     const std::int64_t r = at.row, i = at.column;
     const ProjectionRow<T> out = rows.arrays.row(r);
-    if (!rows.states[r].has_value) return out.write_nan(i);
-    const KeyedRow<T, R> row = rows.row(r);
-    const Partition<R, KeyedRow<T, R>> partition(row, rows.partition(r));
+    const RowState<T, R>& state = rows.states[r];
+    if (!state.has_value) return out.write_nan(i);
+    const auto partition = state.partition();
     const Block block = partition.block_of(static_cast<std::int32_t>(i));
     const std::int64_t column = rows.column(rows.z, r, i);
     if (out.result) {
-      out.result[column] = out.signed_result(block_result(row, partition.sums_of(block), block, i));
+      out.result[column] =
+          out.signed_result(block_result(state.row, partition.sums_of(block), block, i));
     }
     if (out.block_z) {
-      const bool finite = rows.states[r].finite_z.contains(i);
+      const bool finite = state.finite_z.contains(i);
       out.block_z[column] = finite ? block.start : infinite_block(block.start);
     }
     if (out.block_w) out.block_w[rows.column(rows.w, r, i)] = block.start;
@@ -184,7 +174,7 @@ class LongMemory {
   template <class Executor>
   LongMemory(Arena& arena, Executor& executor, std::int64_t rows, std::int64_t n, int operands)
       : rows_(rows), n_(n) {
-    states = arena.template take<RowState>(rows);
+    states = arena.template take<RowState<T, R>>(rows);
     for (int k = 0; k < (operands > 0 ? operands + 1 : 0); ++k) {
       const std::size_t begin = arena.bytes();
       regions[k].keys = arena.template take<Bits>(rows * n);
@@ -207,7 +197,7 @@ class LongMemory {
     return place_partitions(spare.keys, beyond);
   }
 
-  RowState* states;
+  RowState<T, R>* states;
   KeyedRows<T> regions[3];  // one for each sorted operand, and one more to sort with
   void* sort_scratch = nullptr;
   std::size_t sort_bytes = 0;

@@ -20,9 +20,9 @@
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_result.h"
-#include "diffsort/parallel_row/keyed_operand.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
+#include "diffsort/parallel_row/row_state.h"
 
 namespace diffsort {
 
@@ -56,6 +56,15 @@ struct RowMemory {
   }
 };
 
+// What all threads of a team know about their row. It lies in the team's memory, because a copy for
+// each thread would fill their registers.
+template <class T, Regularization R>
+struct RowWork {
+  ProjectionRow<T> row;
+  RowMemory<T, R> memory;
+  RowState<T, R> state;  // once the row is sorted
+};
+
 // out[index[i]] = value(i), by way of the stage; without an index in order.
 template <class Team, class Index, class V, class Value>
 DIFFSORT_HD void write_unsorted(Team& team, std::int64_t n, const Index* index, V* stage, V* out,
@@ -65,67 +74,77 @@ DIFFSORT_HD void write_unsorted(Team& team, std::int64_t n, const Index* index, 
   team.for_each(n, [&](std::int64_t i) { out[i] = stage[i]; });
 }
 
-// As rank_in_one_block of project_cpu.cpp, on keys of the signed row.
-template <class Team, class T>
-DIFFSORT_HD bool rank_in_one_block(Team& team, const ProjectionRow<T>& row,
-                                   const typename SortKey<T>::Bits* keys) {
+// As rank_in_one_block of project_cpu.cpp, on the keys of z.
+template <class Team, class T, Regularization R>
+DIFFSORT_HD bool rank_in_one_block(Team& team, const RowWork<T, R>& work) {
   struct Spread {
     T low, high;
     double sum;  // of z - first; not finite if z is not
   };
+  const std::int64_t n = work.row.n;
+  const double strength = work.row.strength;
+  const auto* const keys = work.memory.z_keys;
+  if (!(strength > 0.0 && std::isfinite(strength))) return false;
   const auto value = [&](std::int64_t i) { return from_descending_key<T>(keys[i]); };
   const T first = value(0);
   const auto centred = [&](std::int64_t i) {
     return static_cast<double>(value(i)) - static_cast<double>(first);
   };
   const Spread spread = team.reduce(
-      row.n, Spread{first, first, 0.0},
+      n, Spread{first, first, 0.0},
       [&](std::int64_t i) { return Spread{value(i), value(i), centred(i)}; },
       [](const Spread& a, const Spread& b) {
         return Spread{b.low < a.low ? b.low : a.low, b.high > a.high ? b.high : a.high,
                       a.sum + b.sum};
       });
   const double range = static_cast<double>(spread.high) - static_cast<double>(spread.low);
-  const double size = static_cast<double>(row.n);
-  if (!std::isfinite(spread.sum) || !(range <= 0.5 * size * row.strength)) return false;
+  const double size = static_cast<double>(n);
+  if (!std::isfinite(spread.sum) || !(range <= 0.5 * size * strength)) return false;
   const double mean = spread.sum / size;
-  team.for_each(row.n, [&](std::int64_t i) {
-    const double rank = 0.5 * (size + 1.0) + (centred(i) - mean) / row.strength;
-    if (row.result) row.result[i] = row.signed_result(rank);
-    if (row.block_z) row.block_z[i] = 0;
-    if (row.block_w) row.block_w[i] = 0;
+  team.for_each(n, [&](std::int64_t i) {
+    const double rank = 0.5 * (size + 1.0) + (centred(i) - mean) / strength;
+    if (work.row.result) work.row.result[i] = work.row.signed_result(rank);
+    if (work.row.block_z) work.row.block_z[i] = 0;
+    if (work.row.block_w) work.row.block_w[i] = 0;
   });
   return true;
 }
 
-// Values of all elements, `partition` being solved. The keys of z and the sums are lost.
-template <class Team, class T, Regularization R, class Sorted>
-DIFFSORT_HD void write_results(Team& team, const ProjectionRow<T>& row,
-                               const Partition<R, Sorted>& partition,
-                               const RowMemory<T, R>& memory) {
+template <class Team, class T, Regularization R>
+DIFFSORT_HD void load_keys(Team& team, const RowWork<T, R>& work, const T* values, double sign,
+                           typename SortKey<T>::Bits* keys) {
+  team.for_each(work.row.n, [=](std::int64_t i) { keys[i] = signed_key(values[i], sign); });
+}
+
+// Values of all elements of a row that has been pooled. The keys of z and the sums are lost.
+template <class Team, class T, Regularization R>
+DIFFSORT_HD void write_results(Team& team, const RowWork<T, R>& work) {
+  const std::int64_t n = work.row.n;
+  const auto partition = work.state.partition();
+  auto* const keys = work.memory.z_keys;
   const auto block_of = [&](std::int64_t i) {
     return partition.block_of(static_cast<std::int32_t>(i));
   };
   const auto result = [&](Block block, const BlockSums<R>& sums, std::int64_t i) {
-    return row.signed_result(block_result(partition.row, sums, block, i));
+    return work.row.signed_result(block_result(work.state.row, sums, block, i));
   };
-  if (memory.z_keys == nullptr) {
-    return team.for_each(row.n, [&](std::int64_t i) {
+  if (keys == nullptr) {
+    return team.for_each(n, [&](std::int64_t i) {
       const Block block = block_of(i);
-      row.result[i] = result(block, partition.sums_of(block), i);
+      work.row.result[i] = result(block, partition.sums_of(block), i);
     });
   }
   // Results take the places of keys, before the stage takes that of the sums. A block's first key
   // is read by all of the block, and goes last; so do all keys of a block without kept sums.
   const auto put = [&](Block block, const BlockSums<R>& sums, std::int64_t i) {
     const T value = result(block, sums, i);
-    std::memcpy(&memory.z_keys[i], &value, sizeof value);
+    std::memcpy(&keys[i], &value, sizeof value);
   };
-  team.for_each(row.n, [&](std::int64_t i) {
+  team.for_each(n, [&](std::int64_t i) {
     const Block block = block_of(i);
     if (i > block.start && partition.keeps(block)) put(block, partition.sums_of(block), i);
   });
-  team.for_each(row.n, [&](std::int64_t i) {
+  team.for_each(n, [&](std::int64_t i) {
     const Block block = block_of(i);
     if (i > block.start) return;
     const BlockSums<R> sums = partition.sums_of(block);
@@ -133,57 +152,51 @@ DIFFSORT_HD void write_results(Team& team, const ProjectionRow<T>& row,
       put(block, sums, k);
     }
   });
-  write_unsorted(team, row.n, memory.z_index, static_cast<T*>(memory.stage), row.result,
+  write_unsorted(team, n, work.memory.z_index, static_cast<T*>(work.memory.stage), work.row.result,
                  [&](std::int64_t i) {
                    T value;
-                   std::memcpy(&value, &memory.z_keys[i], sizeof value);
+                   std::memcpy(&value, &keys[i], sizeof value);
                    return value;
                  });
 }
 
 template <class Team, class T, Regularization R>
-DIFFSORT_HD void write_blocks(Team& team, const ProjectionRow<T>& row, const FiniteRange& finite_z,
-                              const StartBits& starts, const RowMemory<T, R>& memory) {
-  auto* stage = static_cast<std::int32_t*>(memory.stage);
-  if (row.block_z) {
-    write_unsorted(team, row.n, memory.z_index, stage, row.block_z, [&](std::int64_t i) {
-      const std::int32_t id = starts.prev(static_cast<std::int32_t>(i));
-      return finite_z.contains(i) ? id : infinite_block(id);
+DIFFSORT_HD void write_blocks(Team& team, const RowWork<T, R>& work) {
+  const std::int64_t n = work.row.n;
+  const StartBits starts(work.memory.partition.bits, n);
+  const FiniteRange finite_z = work.state.finite_z;
+  auto* const stage = static_cast<std::int32_t*>(work.memory.stage);
+  const auto start = [&](std::int64_t i) { return starts.prev(static_cast<std::int32_t>(i)); };
+  if (work.row.block_z) {
+    write_unsorted(team, n, work.memory.z_index, stage, work.row.block_z, [&](std::int64_t i) {
+      return finite_z.contains(i) ? start(i) : infinite_block(start(i));
     });
   }
-  if (row.block_w) {
-    write_unsorted(team, row.n, memory.w_index, stage, row.block_w,
-                   [&](std::int64_t i) { return starts.prev(static_cast<std::int32_t>(i)); });
+  if (work.row.block_w) {
+    write_unsorted(team, n, work.memory.w_index, stage, work.row.block_w, start);
   }
 }
 
-template <Regularization R, class Team, class T>
-DIFFSORT_HD void project_row(Team& team, const ProjectionRow<T>& row,
-                             const RowMemory<T, R>& memory) {
+// `work` is to be seen by all threads, with row and memory.
+template <class Team, class T, Regularization R>
+DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
   constexpr int kBits = static_cast<int>(8 * sizeof(typename SortKey<T>::Bits));
-  const std::int64_t n = row.n;
-  const auto write_nan_row = [&] { team.for_each(n, [&](std::int64_t i) { row.write_nan(i); }); };
-  if (!row.valid_strength()) return write_nan_row();
-  team.for_each(n, [&](std::int64_t i) {
-    if (row.z) memory.z_keys[i] = signed_key(row.z[i], row.z_sign);
-    if (row.w) memory.w_keys[i] = signed_key(row.w[i], row.w_sign);
+  const ProjectionRow<T>& row = work.row;
+  const RowMemory<T, R>& memory = work.memory;
+  if (row.z) load_keys(team, work, row.z, row.z_sign, memory.z_keys);
+  if (row.w) load_keys(team, work, row.w, row.w_sign, memory.w_keys);
+  if (R == Regularization::l2 && row.z && !row.w && rank_in_one_block(team, work)) return;
+  if (row.z) team.sort(row.n, kBits, memory.z_keys, memory.z_index);
+  if (row.w) team.sort(row.n, kBits, memory.w_keys, memory.w_index);
+  team.for_each(1, [&](std::int64_t) {
+    work.state = {row.strength, {memory.z_keys, row.n}, {memory.w_keys, row.n}, memory.partition};
   });
-  if (R == Regularization::l2 && row.z && !row.w && row.strength > 0.0 &&
-      rank_in_one_block(team, row, memory.z_keys)) {
-    return;
+  if (!work.state.has_value) {
+    return team.for_each(row.n, [&](std::int64_t i) { row.write_nan(i); });
   }
-  if (row.z) team.sort(n, kBits, memory.z_keys, memory.z_index);
-  if (row.w) team.sort(n, kBits, memory.w_keys, memory.w_index);
-
-  const KeyedOperand<T> z{memory.z_keys, n}, w{memory.w_keys, n};
-  if (!has_value<R>(row.strength, z, w)) return write_nan_row();
-  const FiniteRange finite_z = FiniteRange::of(z);
-  const Units units(row.strength, finite_z.width(z), w(0) - w(n - 1));
-  const KeyedRow<T, R> sorted{n, row.strength, units, z, w};
-  pool(team, sorted, memory.partition);
-  const Partition<R, KeyedRow<T, R>> partition(sorted, memory.partition);
-  if (row.result) write_results(team, row, partition, memory);
-  write_blocks(team, row, finite_z, partition.starts, memory);
+  pool(team, work.state.row, work.state.memory);
+  if (row.result) write_results(team, work);
+  write_blocks(team, work);
 }
 
 // project_row for every row of an array: what an executor runs (see executor.cuh).
@@ -197,8 +210,8 @@ struct ProjectRows {
 
   DIFFSORT_HD std::size_t bytes(std::size_t sort_bytes) const {
     Arena arena;
-    const RowMemory<T, R> memory = layout(arena, sort_bytes);
-    (void)memory;
+    layout(arena, sort_bytes);
+    arena.template take<RowWork<T, R>>(1);
     return arena.bytes();
   }
 
@@ -206,12 +219,18 @@ struct ProjectRows {
   DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory,
                               std::size_t sort_bytes) const {
     Arena arena(memory);
-    project_row<R>(team, arrays.row(r), layout(arena, sort_bytes));
+    const RowMemory<T, R> pieces = layout(arena, sort_bytes);
+    auto* const work = arena.template take<RowWork<T, R>>(1);
+    team.for_each(1, [&](std::int64_t) {
+      work->row = arrays.row(r);
+      work->memory = pieces;
+    });
+    project_row(team, *work);
   }
 
  private:
   DIFFSORT_HD RowMemory<T, R> layout(Arena& arena, std::size_t sort_bytes) const {
-    return {arena, arrays.n, arrays.z.data != nullptr, arrays.w.data != nullptr, sort_bytes};
+    return {arena, arrays.n, static_cast<bool>(arrays.z), static_cast<bool>(arrays.w), sort_bytes};
   }
 };
 

@@ -7,8 +7,8 @@
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/dense_rows.h"
-#include "diffsort/parallel_row/keyed_operand.h"
 #include "diffsort/projection.h"
+#include "diffsort/sort.h"
 
 namespace diffsort {
 
@@ -25,8 +25,6 @@ struct ProjectionRow {
   const T *z, *w;
   T* result;
   std::int32_t *block_z, *block_w;
-
-  DIFFSORT_HD bool valid_strength() const { return strength >= 0.0 && std::isfinite(strength); }
 
   // A value of P as the result holds it; + 0.0: never -0.
   DIFFSORT_HD T signed_result(double value) const { return static_cast<T>(w_sign * value + 0.0); }
@@ -59,14 +57,5 @@ struct ProjectionRows {
             w.row(r), result.row(r),   block_z.row(r), block_w.row(r)};
   }
 };
-
-// Whether a row has a value, its operands being sorted. At strength > 0 an infinite w has no limit.
-template <Regularization R, class T>
-DIFFSORT_HD bool has_value(double strength, const KeyedOperand<T>& z, const KeyedOperand<T>& w) {
-  if (z.has_nan() || w.has_nan()) return false;
-  const double largest = w(0), smallest = w(w.n - 1);
-  if (strength > 0.0 && (std::isinf(largest) || std::isinf(smallest))) return false;
-  return R != Regularization::kl || smallest >= 0.0;
-}
 
 }  // namespace diffsort
