@@ -151,7 +151,10 @@ ffi::Error vjp_handler(const Resources& resources, ffi::RemainingArgs args, ffi:
   const DiffsortLinearization at = linearization(point, problem);
   const DiffsortCotangents cotangents = {rows_of(cotangent, problem), output_of<void>(z),
                                          output_of<void>(w), output_of<double>(strength)};
-  if (problem.rows * problem.n == 0) return ffi::Error::Success();
+  // The strengths of empty rows have a cotangent all the same.
+  if (problem.rows * problem.n == 0 && !(strength && problem.rows > 0)) {
+    return ffi::Error::Success();
+  }
   const CudaLibrary& library = cuda_library().usable();
   return resources.call(
       [&](const DiffsortCall* call, std::size_t* bytes) {
