@@ -29,6 +29,9 @@ namespace diffsort {
 // Parts of a row that a team pools by itself before parts are joined: 8 * 2^k.
 constexpr std::int64_t kPartLength = 4096;
 
+// How many warps are worth keeping busy with joins, whatever the device.
+constexpr std::int64_t kWarpsOfDevice = 4096;
+
 // Where the k-th of all elements of a chunk lies: rows of `per_row`, fewer than 2^31 in all.
 struct Place {
   std::int64_t row, column;
@@ -256,7 +259,8 @@ void pool_rows(Executor& executor, const LongRows<T, R>& rows) {
   executor.for_each("fill_bits", count * words, FillBits<T, R>{rows, words});
   executor.for_each_team("pool_part", count * parts, PoolPart<T, R>{rows, parts});
   for (std::int64_t width = kPartLength; width < n; width *= 2) {
-    const std::int64_t joins = pairs(n, width), group = pairs_per_warp(joins);
+    const std::int64_t joins = pairs(n, width);
+    const std::int64_t group = pairs_per_warp(count * joins, kWarpsOfDevice);
     const std::int64_t groups = (joins + group - 1) / group;
     executor.for_each_lanes("join_pairs", count * groups,
                             JoinPairs<T, R>{rows, width, groups, group});

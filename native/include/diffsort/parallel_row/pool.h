@@ -36,10 +36,13 @@ DIFFSORT_HD inline Halves halves_of_pair(std::int64_t n, std::int64_t width, std
           static_cast<std::int32_t>(last)};
 }
 
-// How many pairs a warp takes at a time: lanes look at theirs together, but build bridges one by one.
-DIFFSORT_HD inline std::int64_t pairs_per_warp(std::int64_t pairs) {
-  return pairs < 16 ? 1 : pairs < 256 ? pairs / 8 : 32;
+// How many pairs a warp takes at a time, with work for so many warps: its lanes look at theirs
+// together, but build bridges one by one.
+DIFFSORT_HD inline std::int64_t pairs_per_warp(std::int64_t pairs, std::int64_t warps) {
+  return pairs < 2 * warps ? 1 : pairs < 32 * warps ? pairs / warps : 32;
 }
+
+constexpr std::int64_t kWarpsOfTeam = 8;  // or so: results do not depend on it
 
 // Leaf k < leaves(n): the blocks of its elements, and its node of the tree.
 template <Regularization R, class Row>
@@ -123,7 +126,7 @@ DIFFSORT_HD void pool_part(Team& team, const Row& row, const PartitionMemory<R>&
       team.for_each(count, [&](std::int64_t k) { join_pair(row, memory, width, first_pair + k); });
       continue;
     }
-    const std::int64_t group = pairs_per_warp(count);
+    const std::int64_t group = pairs_per_warp(count, kWarpsOfTeam);
     team.for_each_lanes((count + group - 1) / group, [&](const auto& lanes, std::int64_t g) {
       join_pairs(lanes, row, memory, width, first_pair + g * group, group);
     });
