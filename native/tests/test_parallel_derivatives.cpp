@@ -5,12 +5,14 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "derivative_arguments.h"
 #include "diffsort/parallel_row/long_derivatives.h"
 #include "diffsort/parallel_row/team.h"
 #include "host_executor.h"
@@ -64,14 +66,9 @@ Rows<const T> view(const std::vector<T>& values, std::int64_t n) {
   return values.empty() ? Rows<const T>{} : contiguous_rows<const T>(values.data(), n);
 }
 
-template <class T>
-FloatRows floats(const std::vector<T>& values, std::int64_t stride) {
-  return {values.empty() ? nullptr : values.data(), stride, std::is_same_v<T, float>};
-}
-
-template <class T>
-FloatOutput output(std::vector<T>& values) {
-  return {values.data(), std::is_same_v<T, float>};
+template <class V>
+DiffsortRows rows_of(const std::vector<V>& values, std::int64_t stride) {
+  return {values.empty() ? nullptr : values.data(), stride};
 }
 
 template <class T>
@@ -182,16 +179,21 @@ Answer<T> sequential(const Case<T>& c, const Asked& asked) {
 }
 
 template <class T>
-LinearizedRows linearized(const Case<T>& c) {
-  return {{c.rows, c.n},
+DiffsortProblem c_problem(const Case<T>& c) {
+  constexpr std::int32_t type = std::is_same_v<T, float> ? DIFFSORT_FLOAT32 : DIFFSORT_FLOAT64;
+  return {c.rows,
+          c.n,
+          type,
+          static_cast<std::int32_t>(c.regularization),
           c.z_sign,
           c.w_sign,
-          {c.strength.data(), 1, std::is_same_v<T, float>, 0.0},
-          floats(c.z, c.n),
-          floats(c.w, c.one_w ? 0 : c.n),
-          floats(c.solved.result, c.n),
-          {c.solved.block_z.data(), c.n},
-          {c.solved.block_w.data(), c.n}};
+          {c.strength.data(), 1, type, 0.0}};
+}
+
+template <class T>
+DiffsortLinearization c_linearization(const Case<T>& c) {
+  return {rows_of(c.z, c.n), rows_of(c.w, c.one_w ? 0 : c.n), rows_of(c.solved.result, c.n),
+          rows_of(c.solved.block_z, c.n), rows_of(c.solved.block_w, c.n)};
 }
 
 template <class Run>
@@ -207,25 +209,29 @@ void run_program(Regularization regularization, const LinearizedRows& at,
   }
 }
 
-// run(program) for vjp and jvp.
+// run(program) for vjp and jvp, from the arguments of the C interface.
 template <class T, class Run>
 Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
   Answer<T> answer(c);
-  RowDirections backward;
-  backward.cotangents.g = floats(c.g, c.n);
-  if (asked.z) backward.cotangents.z = output(answer.z);
-  if (asked.w) backward.cotangents.w = output(answer.w);
-  if (asked.strength) backward.cotangents.strength = answer.strength.data();
-  run_program(c.regularization, linearized(c), backward, run);
+  const DiffsortProblem problem = c_problem(c);
+  const DiffsortLinearization at = c_linearization(c);
+  const LinearizedRows rows = linearized_rows(problem, at);
+  DiffsortCotangents cotangents{};
+  cotangents.g = rows_of(c.g, c.n);
+  if (asked.z) cotangents.z_out = answer.z.data();
+  if (asked.w) cotangents.w_out = answer.w.data();
+  if (asked.strength) cotangents.strength_out = answer.strength.data();
+  REQUIRE(check_vjp(problem, at, cotangents) == nullptr);
+  run_program(c.regularization, rows, row_directions(problem, cotangents), run);
 
-  RowDirections along;
-  along.forward = true;
-  if (asked.z) along.tangents.z = floats(c.dz, c.n);
-  if (asked.w) along.tangents.w = floats(c.dw, c.n);
-  along.tangents.has_strength = asked.strength;
-  along.tangents.strength.value = c.dstrength;
-  along.tangents.out = output(answer.tangent);
-  run_program(c.regularization, linearized(c), along, run);
+  DiffsortTangents tangents{};
+  if (asked.z) tangents.z = rows_of(c.dz, c.n);
+  if (asked.w) tangents.w = rows_of(c.dw, c.n);
+  tangents.has_strength = asked.strength;
+  tangents.strength.value = c.dstrength;
+  tangents.out = answer.tangent.data();
+  REQUIRE(check_jvp(problem, at, tangents) == nullptr);
+  run_program(c.regularization, rows, row_directions(problem, tangents), run);
   return answer;
 }
 
@@ -277,20 +283,23 @@ bool same_bits(const Answer<T>& a, const Answer<T>& b) {
          same_bits(a.strength, b.strength);
 }
 
-double largest_finite(const double* begin, const double* end) {
-  double largest = 0.0;
-  for (const double* x = begin; x != end; ++x) {
-    if (std::isfinite(*x)) largest = std::max(largest, std::abs(*x));
-  }
-  return largest;
-}
+// Of the finite values of a row: the largest magnitude, and the distance between them.
+struct Extent {
+  double magnitude = 0.0, range = 0.0;
+};
 
 template <class T>
-double largest_in_row(const std::vector<T>& values, std::int64_t r, std::int64_t n) {
-  if (values.empty()) return static_cast<double>(n);  // rho
-  const auto begin = values.begin() + r * n;
-  const Vector row(begin, begin + n);
-  return largest_finite(row.data(), row.data() + n);
+Extent extent(const std::vector<T>& values, std::int64_t r, std::int64_t n) {
+  if (values.empty()) return {static_cast<double>(n), static_cast<double>(n)};  // rho
+  double least = kInf, largest = -kInf;
+  for (std::int64_t i = r * n; i < (r + 1) * n; ++i) {
+    const double x = values[static_cast<std::size_t>(i)];
+    if (!std::isfinite(x)) continue;
+    least = std::min(least, x);
+    largest = std::max(largest, x);
+  }
+  if (!(least <= largest)) return {};
+  return {std::max(-least, largest), largest - least};
 }
 
 // Within the rounding of sums of n terms in double, and of numbers that are kept as T: results, and
@@ -314,9 +323,9 @@ Scales scales(const Case<T>& c, std::int64_t r) {
   const double n = static_cast<double>(c.n),
                strength = static_cast<double>(c.strength[std::size_t(r)]);
   const bool kl = c.regularization == Regularization::kl;
-  const double g = largest_in_row(c.g, r, c.n), dz = largest_in_row(c.dz, r, c.n),
-               dw = largest_in_row(c.dw, r, c.n), range = 2.0 * largest_in_row(c.z, r, c.n),
-               outer = kl ? largest_in_row(c.solved.result, r, c.n) : 1.0;
+  const double g = extent(c.g, r, c.n).magnitude, dz = extent(c.dz, r, c.n).magnitude,
+               dw = extent(c.dw, r, c.n).magnitude, range = extent(c.z, r, c.n).range,
+               outer = kl ? extent(c.solved.result, r, c.n).magnitude : 1.0;
   if (!(strength > 0.0)) return {0.0, g, 0.0, dw};
   const double z = 2.0 * outer * g / strength;
   const double ds = (dz + range / strength * c.dstrength) / strength;
@@ -517,6 +526,11 @@ TEST_CASE("parallel derivatives: forged block ids make their row NaN and no othe
     check_forged([&](std::int32_t* z, std::int32_t*) {
       for (int i = 0; i < n; ++i) z[i] = std::int32_t(random() % n);
     });
+    // Blocks that agree with themselves, but not with the other operand's.
+    check_forged([&](std::int32_t* z, std::int32_t* w) {
+      std::fill(z, z + n, 0);
+      std::iota(w, w + n, 0);
+    });
     check_forged([&](std::int32_t* z, std::int32_t* w) {
       for (int i = 0; i < n; ++i) {
         z[i] = i;
@@ -545,4 +559,44 @@ TEST_CASE("parallel derivatives: an element alone in its block has derivative 0,
     CHECK(answer.z == Vector(40, 0.0));
     CHECK(answer.strength == Vector(1, 0.0));
   }
+}
+
+TEST_CASE("parallel derivatives: arguments that do not fit together") {
+  std::mt19937_64 random(31);
+  const auto c = random_case<float>(5, Regularization::kl, Operands::both, random);
+  const DiffsortProblem problem = c_problem(c);
+  std::vector<float> out(c.size());
+  DiffsortCotangents cotangents{};
+  cotangents.g = rows_of(c.g, c.n);
+  cotangents.w_out = out.data();
+  DiffsortTangents tangents{};
+  tangents.w = rows_of(c.dw, c.n);
+  tangents.out = out.data();
+  const auto refuses = [&](const auto& change) {
+    DiffsortLinearization at = c_linearization(c);
+    DiffsortCotangents backward = cotangents;
+    DiffsortTangents forward = tangents;
+    change(at, backward, forward);
+    return std::make_pair(check_vjp(problem, at, backward) != nullptr,
+                          check_jvp(problem, at, forward) != nullptr);
+  };
+  using A = DiffsortLinearization;
+  using C = DiffsortCotangents;
+  using D = DiffsortTangents;
+  const auto neither = std::make_pair(false, false), both = std::make_pair(true, true);
+  CHECK(refuses([](A&, C&, D&) {}) == neither);
+  CHECK(refuses([](A& at, C&, D&) { at.block_z.data = nullptr; }) == both);
+  CHECK(refuses([](A& at, C&, D&) { at.block_w.data = nullptr; }) == both);
+  CHECK(refuses([](A& at, C&, D&) { at.result.data = nullptr; }) == both);
+  CHECK(refuses([](A& at, C&, D&) { at.z.stride = 4; }) == both);
+  CHECK(refuses([](A&, C& backward, D& forward) {
+          backward.g.data = nullptr;
+          forward.out = nullptr;
+        }) == both);
+  CHECK(refuses([](A&, C& backward, D& forward) { backward.g.stride = forward.w.stride = 1; }) ==
+        both);
+  CHECK(refuses([&](A&, C&, D& forward) {
+          forward.has_strength = 1;
+          forward.strength = {out.data(), 2, DIFFSORT_FLOAT32, 0.0};
+        }) == std::make_pair(false, true));
 }

@@ -126,7 +126,7 @@ struct BlockedRows {
       case Quantity::largest:
         return operand(e);
       case Quantity::results:
-        return at.result_at(e);
+        return result_part(e);
       case Quantity::cotangents:
         return outer(e) * g(e);
       case Quantity::softmax:
@@ -167,7 +167,11 @@ struct BlockedRows {
     const double total = divided ? numbers.total[start / 2] : -1.0;
     if (kl && total == 0.0) return 0.0;  // of no consequence where w's derivative is not wanted
     const bool by_result = kl && !(total < 0.0);
-    return (by_result ? at.result_at(e) : softmax_part(e, start)) / std::abs(total);
+    return (by_result ? result_part(e) : softmax_part(e, start)) / std::abs(total);
+  }
+  // kl: the result. At strength 0, where it may be infinite, a block's z are equal and share alike.
+  DIFFSORT_HD double result_part(std::int64_t e) const {
+    return states.strength[at.set.row(e)] > 0.0 ? at.result_at(e) : 1.0;
   }
   // Of s = z / strength. Not of the result, though the two differ by a constant of the block: the
   // result is rounded, by much where w is far from zero.
