@@ -4,13 +4,13 @@ if(NOT DIFFSORT_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "DIFFSORT_CUDA must be AUTO, ON or OFF, got '${DIFFSORT_CUDA}'.")
 endif()
 
-# Machine code for every generation from Turing on that this nvcc knows, and the newest one's PTX for
-# those to come.
+# Machine code for every major generation from Turing on that this nvcc knows (8.6 and 8.9 run that of
+# 8.0, 10.3 that of 10.0), and the newest one's PTX for those to come.
 function(diffsort_default_architectures result)
   execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch
     OUTPUT_VARIABLE known ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
   set(chosen "")
-  foreach(architecture 75 80 86 89 90 100 120)
+  foreach(architecture 75 80 90 100 120)
     if(known MATCHES "compute_${architecture}(\n|$)")
       list(APPEND chosen ${architecture}-real)
     endif()

@@ -1,0 +1,117 @@
+"""Checks libdiffsort_cuda.so without a GPU, and prints what its kernels take.
+
+    python tools/check_cuda_library.py PATH [--architectures 75 80 90 100 120] [--ptx 120]
+
+- exported: the functions that native/include/diffsort/cuda.h declares, and nothing else;
+- linked: the C and C++ libraries alone, so that it opens on machines without a driver;
+- inside: machine code for each architecture, and PTX for the newest one;
+- kernels: at most 64 registers where a block has 1024 threads, little stack (calls and spilled
+  registers), no more static shared memory than the launches leave room for;
+- size: under 4 MB.
+
+Needs nm and readelf (binutils) and cuobjdump (the CUDA toolkit, or the package
+nvidia-cuda-cuobjdump).
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LARGEST = 4_000_000  # bytes
+LINKED = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0"}
+LINKED |= {"libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+RESERVED_SHARED = 1024  # bytes per block that the driver keeps, in the numbers of sm_80 and newer
+STATIC_SHARED = 1024  # kStaticBytes in native/src/cuda/executor.cuh
+BLOCK_REGISTERS = 64  # of 1024 threads, with 65536 registers
+STACK = 512  # bytes per thread, for calls and for registers that are spilled
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def declared():
+    header = (ROOT / "native/include/diffsort/cuda.h").read_text()
+    return set(re.findall(r"^int (diffsort_cuda_\w+)\(", header, re.MULTILINE))
+
+
+def exported(library):
+    lines = output("nm", "--dynamic", "--defined-only", library).splitlines()
+    return {line.split()[-1] for line in lines}
+
+
+def linked(library):
+    return set(re.findall(r"\(NEEDED\).*\[(.+)\]", output("readelf", "--dynamic", library)))
+
+
+def architectures(library, kind):
+    return set(re.findall(r"sm_(\d+)", output("cuobjdump", f"--list-{kind}", library)))
+
+
+def kernels(library):
+    """(architecture, kernel, registers, stack, static shared memory) of each."""
+    report = output("cuobjdump", "--dump-resource-usage", library)
+    names = output("c++filt", *re.findall(r"Function (\S+):", report)).splitlines()
+    architecture, found = "", []
+    for line in report.splitlines():
+        if match := re.search(r"arch = sm_(\d+)", line):
+            architecture = match[1]
+        if match := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)", line):
+            registers, stack, shared = map(int, match.groups())
+            shared -= RESERVED_SHARED if shared >= RESERVED_SHARED else 0
+            found.append((architecture, names[len(found)], registers, stack, shared))
+    return found
+
+
+def short(name):
+    for word in ("(anonymous namespace)::", "diffsort::", "(Regularization)", "void "):
+        name = name.replace(word, "")
+    return re.sub(r"\(.*", "", name)
+
+
+def check(library, wanted, ptx):
+    problems = []
+    if exported(library) != declared():
+        problems.append(f"exports differ from cuda.h: {sorted(exported(library) ^ declared())}")
+    if linked(library) - LINKED:
+        problems.append(f"linked: {sorted(linked(library) - LINKED)}")
+    for kind, expected in (("elf", wanted), ("ptx", ptx)):
+        found = architectures(library, kind)
+        if found != expected:
+            problems.append(f"{kind} for {sorted(found, key=int)} instead of {sorted(expected)}")
+    size = Path(library).stat().st_size
+    print(f"{library}: {size} bytes")
+    if size >= LARGEST:
+        problems.append(f"{size} bytes are not under {LARGEST}")
+    own = [kernel for kernel in kernels(library) if "cub::" not in kernel[1]]
+    print("sm registers stack shared kernel")
+    for architecture, name, registers, stack, shared in own:
+        print(f"{architecture:>3} {registers:8} {stack:5} {shared:6} {short(name)}")
+        if "block_rows_kernel" in name and registers > BLOCK_REGISTERS:
+            problems.append(f"sm_{architecture} {short(name)} has {registers} registers")
+        if stack > STACK:
+            problems.append(f"sm_{architecture} {short(name)} has {stack} bytes of stack")
+        if shared > STATIC_SHARED:
+            problems.append(f"sm_{architecture} {short(name)} has {shared} bytes of shared memory")
+    if not own:
+        problems.append("no kernels of diffsort's own")
+    return problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("library")
+    parser.add_argument("--architectures", nargs="+", default=["75", "80", "90", "100", "120"])
+    parser.add_argument("--ptx", nargs="*", default=["120"])
+    arguments = parser.parse_args()
+    problems = check(arguments.library, set(arguments.architectures), set(arguments.ptx))
+    for problem in problems:
+        print(f"PROBLEM: {problem}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
