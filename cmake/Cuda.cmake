@@ -4,8 +4,8 @@ if(NOT DIFFSORT_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "DIFFSORT_CUDA must be AUTO, ON or OFF, got '${DIFFSORT_CUDA}'.")
 endif()
 
-# Machine code for every major generation from Turing on that this nvcc knows (8.6 and 8.9 run that of
-# 8.0, 10.3 that of 10.0), and the newest one's PTX for those to come.
+# Machine code for every generation from Turing on that this nvcc knows, which later devices of the same
+# generation run too, and PTX for the others: that of 10.0, which 11.0 takes as well, or of the newest.
 function(diffsort_default_architectures result)
   execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch
     OUTPUT_VARIABLE known ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
@@ -19,8 +19,11 @@ function(diffsort_default_architectures result)
     message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of the architectures that diffsort is "
       "built for by default. Set CMAKE_CUDA_ARCHITECTURES.")
   endif()
-  list(POP_BACK chosen newest)
-  string(REPLACE "-real" "" newest "${newest}")
+  list(GET chosen -1 newest)
+  if(100-real IN_LIST chosen)
+    set(newest 100-real)
+  endif()
+  string(REPLACE "-real" "-virtual" newest "${newest}")
   set(${result} ${chosen} ${newest} PARENT_SCOPE)
 endfunction()
 
@@ -37,6 +40,7 @@ if(NOT DIFFSORT_CUDA STREQUAL "OFF")
     set(DIFFSORT_CUDA_LIBRARY TRUE)
     list(JOIN CMAKE_CUDA_ARCHITECTURES " " DIFFSORT_CUDA_STATE)
     string(REPLACE "-real" "" DIFFSORT_CUDA_STATE "library built for ${DIFFSORT_CUDA_STATE}")
+    string(REPLACE "-virtual" " (PTX)" DIFFSORT_CUDA_STATE "${DIFFSORT_CUDA_STATE}")
   elseif(DIFFSORT_CUDA STREQUAL "ON")
     message(FATAL_ERROR "DIFFSORT_CUDA=ON, but no CUDA compiler was found. "
       "Put nvcc on the PATH or set CUDACXX, or build with DIFFSORT_CUDA=AUTO or OFF.")

@@ -1,10 +1,10 @@
 """Checks libdiffsort_cuda.so without a GPU, and prints what its kernels take.
 
-    python tools/check_cuda_library.py PATH [--architectures 75 80 90 100 120] [--ptx 120]
+    python tools/check_cuda_library.py PATH [--architectures 75 80 90 100 120] [--ptx 100]
 
 - exported: the functions that native/include/diffsort/cuda.h declares, and nothing else;
 - linked: the C and C++ libraries alone, so that it opens on machines without a driver;
-- inside: machine code for each architecture, and PTX for the newest one;
+- inside: machine code for each architecture, and PTX for others;
 - kernels: at most 64 registers where a block has 1024 threads, little stack (calls and spilled
   registers), no more static shared memory than the launches leave room for;
 - size: under 4 MB.
@@ -105,7 +105,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library")
     parser.add_argument("--architectures", nargs="+", default=["75", "80", "90", "100", "120"])
-    parser.add_argument("--ptx", nargs="*", default=["120"])
+    parser.add_argument("--ptx", nargs="*", default=["100"])
     arguments = parser.parse_args()
     problems = check(arguments.library, set(arguments.architectures), set(arguments.ptx))
     for problem in problems:

@@ -70,7 +70,7 @@ struct Resources {
   ffi::Error call(const Workspace& workspace, const Run& run) const {
     char message[512] = "";
     DiffsortCall call = {};
-    call.device = -1;  // XLA has made it the current one
+    call.device = -1;  // that of the stream
     call.stream = stream;
     call.message = message;
     call.message_bytes = sizeof message;

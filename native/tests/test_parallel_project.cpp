@@ -387,3 +387,29 @@ TEST_CASE("arguments of the CUDA library that do not fit together") {
   CHECK(refuses([&](P&, A& a) { a.w = {values, 1}; }));
   CHECK(!refuses([](P&, A& a) { a.z.stride = 0; }));
 }
+
+TEST_CASE("the workspace of long rows") {
+  // Bytes per element of one long row, but for its state and the byte that HostExecutor sorts with.
+  const auto per_element = [](auto type, Regularization regularization, bool has_z, bool has_w) {
+    using T = decltype(type);
+    constexpr std::int64_t n = 1 << 20;
+    static const T values[1] = {};
+    HostExecutor executor;
+    ProjectionRows<T> arrays{};
+    arrays.rows = 1;
+    arrays.n = n;
+    if (has_z) arrays.z = {values, 0};
+    if (has_w) arrays.w = {values, 0};
+    const std::size_t bytes = with_regularization(regularization, [&](auto r) {
+      return projection_workspace<decltype(r)::value>(executor, arrays);
+    });
+    return static_cast<double>(bytes - 1024) / static_cast<double>(n) - 1.0;
+  };
+  for (const bool ranks : {true, false}) {
+    CHECK(per_element(0.0f, Regularization::l2, ranks, !ranks) <= 16.0);
+    CHECK(per_element(0.0f, Regularization::kl, ranks, !ranks) <= 16.2);
+    CHECK(per_element(0.0f, Regularization::log_kl, ranks, !ranks) <= 16.2);
+    CHECK(per_element(0.0, Regularization::l2, ranks, !ranks) <= 24.0);
+  }
+  CHECK(per_element(0.0f, Regularization::l2, true, true) <= 24.0);
+}

@@ -78,7 +78,7 @@ typedef struct {
 
 /* Where and with what a call runs. */
 typedef struct {
-  int32_t device; /* ordinal, or -1 for the current device */
+  int32_t device; /* ordinal, or -1 for that of the stream */
   void* stream;   /* a cudaStream_t */
   void* workspace;
   size_t workspace_bytes;

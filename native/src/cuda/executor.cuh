@@ -88,7 +88,7 @@ class CudaExecutor {
       : call_(call), function_(function), rows_(rows), n_(n) {
     int device = call.device;
     check("cudaGetDevice", cudaGetDevice(&previous_device_));
-    if (device < 0) device = previous_device_;
+    if (ok() && device < 0) device = device_of_stream();
     if (ok() && device != previous_device_) {
       check("cudaSetDevice", cudaSetDevice(device));
       switched_ = ok();
@@ -190,6 +190,18 @@ class CudaExecutor {
     std::size_t sort_bytes, row_bytes, shared_bytes;
   };
 
+  // The device of the caller's stream, as far as the runtime tells, and else the current one.
+  int device_of_stream() const {
+    int device = previous_device_;
+#if CUDART_VERSION >= 12080
+    if (cudaStreamGetDevice(static_cast<cudaStream_t>(call_.stream), &device) != cudaSuccess) {
+      cudaGetLastError();
+      device = previous_device_;
+    }
+#endif
+    return device;
+  }
+
   static std::int64_t blocks_for(std::int64_t count, int per_block) {
     return std::min((count + per_block - 1) / per_block, kMaxBlocks);
   }
@@ -199,9 +211,11 @@ class CudaExecutor {
               std::size_t shared, const Arguments&... arguments) {
     if (!ok() || blocks == 0) return;
     const void* function = reinterpret_cast<const void*>(kernel);
-    if (shared > kDefaultSharedBytes) {
+    // Beyond the default, which the kernel's static shared memory is part of, one has to ask. Always
+    // for the same: what is set holds for all threads that launch this kernel.
+    if (shared + kStaticBytes > kDefaultSharedBytes) {
       check(name, cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(shared)));
+                                       shared_bytes_ - static_cast<int>(kStaticBytes)));
     }
     if (!ok()) return;
     void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};

@@ -33,10 +33,10 @@ constexpr std::int64_t kPartLength = 4096;
 constexpr std::int64_t kWarpsOfDevice = 4096;
 
 // Where the k-th of all elements of a chunk lies: rows of `per_row`, fewer than 2^31 in all.
-struct Place {
+struct ChunkPlace {
   std::int64_t row, column;
 
-  DIFFSORT_HD Place(std::int64_t k, std::int64_t per_row) {
+  DIFFSORT_HD ChunkPlace(std::int64_t k, std::int64_t per_row) {
     const auto quotient = static_cast<std::uint32_t>(k) / static_cast<std::uint32_t>(per_row);
     row = quotient;
     column = k - quotient * per_row;
@@ -87,7 +87,7 @@ struct LoadKeys {
   KeyedRows<T> out;
 
   DIFFSORT_HD void operator()(std::int64_t k) const {
-    const Place at(k, n);
+    const ChunkPlace at(k, n);
     out.keys[k] = signed_key(values.row(at.row)[at.column], sign);
     out.places[k] = static_cast<std::uint32_t>((at.row << column_bits) | at.column);
   }
@@ -109,7 +109,7 @@ struct FillBits {
   std::int64_t per_row;
 
   DIFFSORT_HD void operator()(std::int64_t k) const {
-    const Place at(k, per_row);
+    const ChunkPlace at(k, per_row);
     StartBits(rows.partition(at.row).bits, rows.n()).fill(at.column);
   }
 };
@@ -122,7 +122,7 @@ struct PoolPart {
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, std::int64_t k) const {
-    const Place at(k, per_row);
+    const ChunkPlace at(k, per_row);
     const RowState<T, R>& state = rows.states[at.row];
     if (state.has_value) pool_part(team, state.row, state.memory, at.column, kPartLength);
   }
@@ -135,7 +135,7 @@ struct JoinPairs {
 
   template <class Lanes>
   DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
-    const Place at(k, per_row);
+    const ChunkPlace at(k, per_row);
     const RowState<T, R>& state = rows.states[at.row];
     if (state.has_value) {
       join_pairs(lanes, state.row, state.memory, width, at.column * group, group);
@@ -148,7 +148,7 @@ struct WriteElement {
   LongRows<T, R> rows;
 
   DIFFSORT_HD void operator()(std::int64_t k) const {
-    const Place at(k, rows.n());
+    const ChunkPlace at(k, rows.n());
     const std::int64_t r = at.row, i = at.column;
     const ProjectionRow<T> out = rows.arrays.row(r);
     const RowState<T, R>& state = rows.states[r];
