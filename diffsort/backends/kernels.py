@@ -243,8 +243,9 @@ class Cuda:
         memory = self.memory
         if axis != -1:
             array = memory.moveaxis(array, axis, -1)
-        steps = zip(array.shape[:-1], memory.strides(array)[:-1], strict=True)
-        if array.ndim > 1 and 0 not in array.shape and not any(s for n, s in steps if n > 1):
+        strides = zip(array.shape[:-1], memory.strides(array)[:-1], strict=True)
+        steps = [step for length, step in strides if length > 1]
+        if steps and 0 not in array.shape and not any(steps):
             array = array[(0,) * (array.ndim - 1)]  # one row for all
         return memory.lend(memory.dense(array))
 

@@ -339,7 +339,9 @@ void py_project_vjp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
   const int device = device_of(
       {pointer(point.block_z), &*g, pointer(z_out), pointer(w_out), pointer(strength_out)});
 
-  const RowSpace space = row_space(*point.block_z, -1);
+  // Of an output, which is never one row for all; that of the strength has one element per row.
+  const Array& shaped = z_out ? *z_out : w_out ? *w_out : *point.block_z;
+  const RowSpace space = row_space(shaped, -1);
   const DiffsortProblem problem =
       problem_of(space, type_code(*g), regularization, z_sign, w_sign, point.strength);
   const DiffsortLinearization at = point.at(space, g->type());
@@ -381,7 +383,7 @@ void py_project_jvp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
   const int device = device_of({pointer(point.block_z), &*tangent_out, pointer(dz), pointer(dw),
                                 dstrength ? dstrength->array() : nullptr});
 
-  const RowSpace space = row_space(*point.block_z, -1);
+  const RowSpace space = row_space(*tangent_out, -1);
   const Type type = tangent_out->type();
   const DiffsortProblem problem =
       problem_of(space, type_code(*tangent_out), regularization, z_sign, w_sign, point.strength);

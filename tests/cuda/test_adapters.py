@@ -119,6 +119,14 @@ def test_conformance_of_broadcasts(adapter, regularization, shapes):
     conformance.example("project", "float64", options, shapes=shapes).check(adapter)
 
 
+@pytest.mark.parametrize("shape", [(1, 7), (1, 1, 7), (7,)], ids=str)
+@operators
+def test_conformance_of_a_single_row(adapter, op, options, shape):
+    example = conformance.example(op, "float64", options, strength="number", shapes=(shape, shape))
+    example.check_values(adapter)
+    example.check(adapter)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @operators
 def test_conformance_of_halves(adapter, op, options, dtype):
@@ -161,6 +169,24 @@ class TestTorch:
             ).sum().backward()
             found.append((leaf.grad, strength.grad))
         for one, other in zip(*found, strict=True):
+            assert torch_module.equal(one, other)
+
+    @pytest.mark.parametrize("batch", [(1,), (1, 1)], ids=str)
+    @pytest.mark.parametrize("axis", [-1, 0])
+    def test_a_single_row_has_the_gradients_of_a_vector(self, torch_module, batch, axis):
+        found = []
+        for shape in ((4,), (*batch, 4) if axis == -1 else (4, *batch)):
+            leaf = torch_module.tensor(self.X[0]).reshape(shape).requires_grad_()
+            strength = torch_module.tensor(0.5).reshape((1,) * len(shape)).requires_grad_()
+            ranks = diffsort.soft_rank(leaf, axis=axis, regularization_strength=strength)
+            ranks.square().sum().backward()
+            alone = diffsort.soft_rank(
+                leaf.detach(), axis=axis, regularization_strength=strength.detach().requires_grad_()
+            )
+            alone.sum().backward()
+            found.append((leaf.grad.flatten(), strength.grad.flatten()))
+        for one, other in zip(*found, strict=True):
+            assert one.abs().max() > 0
             assert torch_module.equal(one, other)
 
     def test_empty_rows_have_zero_gradients(self, torch_module, device):

@@ -158,6 +158,23 @@ def test_batch_axes_are_rows(device):
     assert np.array_equal(out.array, expected)
 
 
+def test_derivatives_have_the_rows_of_their_outputs(device):
+    """Blocks of one row for all, the batch axis of which is not there."""
+    block, outputs = np.zeros(5, np.int32), [np.empty((2, 1, 5)) for _ in range(3)]
+    g = RNG.normal(size=(2, 1, 5))
+    point = [None, None, None, *map(DeviceArray, (block, block)), 0.7, 0, 1.0, 1.0]
+    rest = None, scratch, STREAM
+    device.module.cuda_project_vjp(*point, *map(DeviceArray, (g, *outputs[:2])), *rest)
+    device.module.cuda_project_jvp(
+        *point, DeviceArray(g), None, None, DeviceArray(outputs[2]), *rest[1:]
+    )
+    mean = g.mean(-1, keepdims=True)
+    for found, expected in zip(
+        outputs, ((g - mean) / 0.7, np.broadcast_to(mean, g.shape), (g - mean) / 0.7), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     "shape", [(0, 5), (3, 0), (0,), (2, 0, 5)], ids=lambda shape: "x".join(map(str, shape))
 )

@@ -42,6 +42,8 @@ def main():
         for regularization in ("l2", "kl"):
             result = diffsort.project(x, w, regularization=regularization)
             result.sin().sum().backward()
+        one_row = x.detach()[:1].requires_grad_()
+        diffsort.soft_rank(one_row).sin().sum().backward()
         tangents(n, dtype)
     torch.cuda.synchronize()
     print(f"{len(LENGTHS)} lengths, all kernels")

@@ -114,6 +114,15 @@ def test_special_rows_stay_alone(n):
     assert ranks[0].isfinite().all()
 
 
+@pytest.mark.parametrize("case", CODES)
+@pytest.mark.parametrize("shape", [(1, 7), (1, 1, 7), (1, 5000)], ids=str)
+def test_a_single_row(shape, case):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    strength = torch.full((1,) * len(shape), 0.5, dtype=torch.float64)
+    for one, other in zip(*both(x, strength, case), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * shape[-1])
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_axes_and_strides(axis):
     x = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(1))
