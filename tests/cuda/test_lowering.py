@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,6 +138,40 @@ def test_without_the_library_the_reason_is_told(monkeypatch):
     monkeypatch.setattr(solver, "requested", "native")
     with pytest.raises(errors.MissingKernelError, match=r"\(of no library\)"):
         lowered(diffsort.soft_rank, X)
+
+
+OLD = "no kernels for cuda:1"
+
+
+@pytest.mark.parametrize(
+    ("ordinals", "problem"), [([], None), ([0], None), ([0, 1], OLD), ([1], OLD), ([None], None)]
+)
+def test_every_device_of_the_process_is_asked(monkeypatch, ordinals, problem):
+    asked = []
+
+    def local_devices(*, backend):
+        assert backend == "cuda"
+        if not ordinals:
+            raise RuntimeError("Unknown backend cuda")
+        return [SimpleNamespace(local_hardware_id=ordinal) for ordinal in ordinals]
+
+    def cuda_problem(device=None):
+        asked.append(device)
+        return OLD if device == 1 else None
+
+    monkeypatch.setattr(jax, "local_devices", local_devices)
+    monkeypatch.setattr(primitives.native, "cuda_problem", cuda_problem)
+    monkeypatch.setattr(solver, "_warned", set())
+    monkeypatch.setattr(solver, "requested", "native")
+    if problem is None:
+        assert calls(lowered(diffsort.soft_rank, X))
+        assert asked == (ordinals or [None])
+        return
+    with pytest.raises(errors.MissingKernelError, match=rf"\({problem}\)"):
+        lowered(diffsort.soft_rank, X)
+    monkeypatch.setattr(solver, "requested", "auto")
+    with pytest.warns(errors.FallbackWarning, match=rf"\({problem}\)"):
+        assert not calls(lowered(diffsort.soft_rank, X, warn=True))
 
 
 def test_the_handlers_compute_what_they_are_asked_for(tmp_path):

@@ -91,6 +91,14 @@ def platform(ctx: Any) -> str:
     return str(platforms[0])
 
 
+def cuda_ordinals() -> list[int | None]:
+    """Of the CUDA devices of this process, as the driver counts them; None is not known."""
+    try:
+        return [device.local_hardware_id for device in jax.local_devices(backend="cuda")]
+    except RuntimeError:  # there is no such backend
+        return []
+
+
 def is_partitioned(ctx: Any) -> bool:
     """Whether what is lowered may be split over several devices."""
     return getattr(ctx.module_context.axis_context, "num_devices", 1) not in (None, 1)

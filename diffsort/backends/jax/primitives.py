@@ -154,7 +154,7 @@ def _lower_cuda(
     params = {"static": static, "operands": operands, "results": results}
     if static.solver == "fallback" or any(0 in aval.shape for aval in ctx.avals_in):
         return by_formula(ctx, *arrays, **params)
-    if native.cuda_problem() is not None:
+    if _cuda_problem() is not None:
         return _lower_without_kernel(by_formula, ctx, *arrays, **params)
     if static.spec.axis != -1:  # where the kernels have it
         return _lower_with_axis_last(primitive, ctx, *arrays, **params)
@@ -168,6 +168,14 @@ def _lower_cuda(
         compat.converted(value, aval) if name == "dstrength" else value
         for name, value, aval in zip(results, found, ctx.avals_out, strict=True)
     ]
+
+
+def _cuda_problem() -> str | None:
+    """Why the kernels cannot run on some CUDA device of this process; None: they can. Where JAX has
+    no such device, programs for other machines can be made all the same."""
+    ordinals = compat.cuda_ordinals() or [None]
+    problems = map(native.cuda_problem, ordinals)
+    return next((problem for problem in problems if problem is not None), None)
 
 
 def _lower_call(
@@ -207,9 +215,7 @@ def _lower_without_kernel(by_formula: Any, ctx: Any, *arrays: Any, **params: Any
             platform,
             f"an array on {platform}",
             has_kernel=False,
-            reason=native.cuda_problem()
-            if platform == "cuda"
-            else f"there are none for {platform}",
+            reason=_cuda_problem() if platform == "cuda" else f"there are none for {platform}",
         )
     return by_formula(ctx, *arrays, **params)
 
