@@ -66,7 +66,7 @@ sanitizer() {
   for tool in memcheck racecheck; do
     # Small allocations of their own, so that what lies beyond an array is nobody's.
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 1 \
-      python3 tests/gpu/sanitized.py 7 33 257 2000 || return 1
+      python3 tests/gpu/sanitized.py 7 33 257 2000 5000 9001 || return 1
   done
 }
 
@@ -80,7 +80,7 @@ export -f build tests sanitizer benchmark
 export results
 part build 150 bash -c build
 part tests 200 bash -c tests
-part sanitizer 90 bash -c sanitizer
+part sanitizer 100 bash -c sanitizer
 part benchmark 140 bash -c benchmark
 cat "$log"
 exit "$failed"

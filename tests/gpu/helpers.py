@@ -48,6 +48,8 @@ class JAX(backends.JAX):
 
 
 class CuPy(backends.NumPy):
+    golden = slice(4, None, 8)
+
     def __init__(self):
         self.cupy = devices.cupy()
         super().__init__()
@@ -64,6 +66,7 @@ class CuPy(backends.NumPy):
 
 
 BACKENDS = {"torch": Torch, "torch-reference": TorchReference, "cupy": CuPy, "jax": JAX}
+ON_THE_FIXTURE = ("torch", "torch-reference", "cupy")  # test_jax.py has the tests of JAX
 
 # The capability of the first device is what the build must have been made for.
 PROBLEM = kernels.cuda_problem(0)

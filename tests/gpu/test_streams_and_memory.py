@@ -1,5 +1,8 @@
 """Streams, graphs, devices, determinism and errors on the device."""
 
+import ctypes
+
+import _diffsort_native as native
 import devices
 import numpy as np
 import pytest
@@ -102,19 +105,49 @@ def test_another_device_than_the_current_one():
         diffsort.project(x, x.to("cuda:1"))
 
 
-def test_running_out_of_memory_leaves_no_error_behind():
+@pytest.mark.parametrize("room", [0.2, 1.5], ids=["for nothing", "for the result alone"])
+def test_running_out_of_memory_leaves_no_error_behind(room):
+    """In the allocation of the result, and in that of scratch memory, which the module asks for."""
     x = make((1, 20_000_000))
     expected = step(make(SHAPES[1]))
+    torch.cuda.synchronize()
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(1.2 * torch.cuda.memory_allocated() / total)
+    limit = torch.cuda.memory_reserved() + room * x.nbytes
+    torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
-        with pytest.raises(torch.cuda.OutOfMemoryError):
-            step(x)
+        with torch.no_grad(), pytest.raises(torch.cuda.OutOfMemoryError):
+            diffsort.soft_rank(x, regularization_strength=0.1)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     torch.cuda.synchronize()
     assert_equal(step(make(SHAPES[1])), expected)
+
+
+class OnNoDevice:
+    """A tensor that says it is on a device that is not there."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __dlpack__(self, *, stream=None):
+        capsule = self.tensor.__dlpack__(stream=stream)
+        get = ctypes.pythonapi.PyCapsule_GetPointer
+        get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        # The tensor begins with the pointer to its data; type and number of its device follow.
+        where = ctypes.c_int32.from_address(get(capsule, b"dltensor") + 12)
+        where.value = 99
+        return capsule
+
+
+def test_an_error_of_the_library_is_told_and_leaves_none_behind():
+    x = make((2, 3))
+    expected = step(x)
+    there = OnNoDevice(x)
+    with pytest.raises(RuntimeError, match="cudaSetDevice failed on 2 rows of 3"):
+        native.cuda_project(there, None, 0.1, 0, 1.0, 1.0, there, None, None, bytes, 0)
+    torch.cuda.synchronize()
+    assert_equal(step(x), expected)
 
 
 def test_the_workspace_is_at_most_16_bytes_per_element():
@@ -149,6 +182,22 @@ def test_compiled(regularization):
     torch.testing.assert_close(leaf.grad, expected, rtol=1e-10, atol=1e-10)
 
 
+def test_transformations_are_equal_in_every_run_on_request():
+    """torch.func differentiates scatter and gather, which torch itself makes deterministic."""
+
+    def loss(x):
+        return (diffsort.soft_rank(x, regularization_strength=0.1) ** 3).sum()
+
+    x = make(SHAPES[1])
+    torch.use_deterministic_algorithms(True)
+    try:
+        expected = torch.func.grad_and_value(loss)(x)
+        for _ in range(20):
+            assert_equal(torch.func.grad_and_value(loss)(x), expected)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_a_stream_of_cupy():
     cupy = devices.cupy()
     x = cupy.random.default_rng(0).normal(size=(300, 700))
@@ -157,5 +206,24 @@ def test_a_stream_of_cupy():
     with cupy.cuda.Stream(non_blocking=True) as stream:
         y = x * 1
         found = diffsort.soft_rank(y, regularization_strength=0.1)
+        stream.synchronize()
+    assert np.array_equal(found.get(), expected.get())
+
+
+def test_capture_and_replay_with_cupy():
+    cupy = devices.cupy()
+    if not hasattr(cupy.cuda.Stream, "begin_capture"):
+        pytest.skip("this CuPy captures no graphs")
+    x, y = cupy.random.default_rng(0).normal(size=(2, 300, 700))
+    expected = diffsort.soft_rank(y, regularization_strength=0.1)
+    cupy.cuda.Device().synchronize()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        diffsort.soft_rank(x, regularization_strength=0.1)  # memory for the pool of the stream
+        stream.synchronize()
+        stream.begin_capture()
+        found = diffsort.soft_rank(x, regularization_strength=0.1)
+        graph = stream.end_capture()
+        x[...] = y
+        graph.launch(stream)
         stream.synchronize()
     assert np.array_equal(found.get(), expected.get())
