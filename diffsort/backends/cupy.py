@@ -18,6 +18,7 @@ from diffsort.backends import numpy as numpy_backend
 from diffsort.backends import solver
 from diffsort.backends.adapter import Adapter
 from diffsort.backends.kernels import Cuda, cuda_problem
+from diffsort.core.projection import present
 from diffsort.core.spec import Spec, dtype_error
 from diffsort.core.tools import Tools
 
@@ -131,7 +132,7 @@ class _CuPy(Adapter):
 
 
 def _device(z: Array | None, w: Array | None) -> AbstractContextManager[Any]:
-    device: AbstractContextManager[Any] = (w if z is None else z).device  # type: ignore[union-attr]
+    device: AbstractContextManager[Any] = present(z, w).device
     return device
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import _diffsort_native as native
 
+from diffsort.core.projection import present
 from diffsort.core.spec import Spec
 
 Array = Any
@@ -77,8 +78,7 @@ class Cpu:
         block_w: bool = False,
     ) -> _Three:
         """The outputs that are asked for; the others are None."""
-        memory, like = self.memory, w if z is None else z
-        assert like is not None
+        memory, like = self.memory, present(z, w)
         shape, lend = like.shape, memory.lend
         out = (
             memory.empty(shape, like.dtype, like) if result else None,
@@ -149,8 +149,7 @@ class Cuda:
         block_z: bool = False,
         block_w: bool = False,
     ) -> _Three:
-        memory, like = self.memory, w if z is None else z
-        assert like is not None
+        memory, like = self.memory, present(z, w)
         with memory.on_device(like):
             out = (
                 self._output(like, like.dtype, spec.axis) if result else None,
