@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "block_weights.h"
+#include "cpu/solver.h"
 #include "diffsort/parallel.h"
 #include "diffsort/projection.h"
 
@@ -196,8 +197,16 @@ template <class T, Regularization R>
 void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangents<T>& cotangents,
               const Workers& workers) {
   const RowSpace& space = problem.space;
+  const bool one_operand = !cotangents.strength && !cotangents.z != !cotangents.w;
   for_each_row<T, R>(
       problem, at, workers, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
+        if (one_operand &&
+            solver().try_vjp(VjpRow<T>{row.n, R, row.strength, row.z_sign, row.w_sign,
+                                       cotangents.g.row(space, r), at.w.row(space, r),
+                                       at.result.row(space, r), row.block_z, row.block_w,
+                                       cotangents.z.row(space, r), cotangents.w.row(space, r)})) {
+          return;
+        }
         vjp_row(row, cotangents.g.row(space, r), cotangents.z.row(space, r),
                 cotangents.w.row(space, r), cotangents.strength.row(space, r).data, scratch);
       });

@@ -75,6 +75,7 @@ struct BlockSums {
   // in s and dw above in w.
   struct Shift {
     double ds, dw, s, w;
+    DIFFSORT_HD Shift(double ds, double dw, double s, double w) : ds(ds), dw(dw), s(s), w(w) {}
     DIFFSORT_HD Shift(const Units& units, double z_left, double z_right, double dw)
         : ds(scaled_difference(z_left, z_right, units.strength)),
           dw(dw),
@@ -84,10 +85,13 @@ struct BlockSums {
 
   // v(left) <= v(right). Zero weights need no special case: their value is +inf. Blocks that
   // are infinitely far apart stay so even then: in a common softmax the right one would have 0.
-  DIFFSORT_HD static bool violates(const BlockSums& left, std::int64_t, const BlockSums& right,
-                                   std::int64_t, const Shift& shift) {
+  DIFFSORT_HD static bool violates(const BlockSums& left, std::int64_t left_size,
+                                   const BlockSums& right, std::int64_t right_size,
+                                   const Shift& shift) {
     if (shift.ds == std::numeric_limits<double>::infinity()) return false;
     constexpr bool linear_w = R == Regularization::kl;
+    // Single elements compare without exponentials, which would round.
+    if (!linear_w && left_size == 1 && right_size == 1) return shift.ds <= shift.dw;
     if (shift.s < kUnderflow && (linear_w || shift.w < kUnderflow)) {
       // What is left of these factors has few digits, or none: compare logarithms.
       const double apart = linear_w ? shift.ds : shift.ds - shift.dw;

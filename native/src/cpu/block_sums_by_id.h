@@ -1,0 +1,54 @@
+// Sums over the blocks of a row whose elements are in any order.
+//
+// Adding to a number in memory waits for the previous addition to the same number, and a row often
+// has one block with most of its elements; so short rows have several tables, which take turns.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "buffer.h"
+#include "simd.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+
+class SumsById {
+ public:
+  // The sum over each block of term(i), at the block's id.
+  template <class Term>
+  void add_up(const std::int32_t* ids, std::int64_t n, const Term& term) {
+    if (n <= kShort) {
+      add_up<4>(ids, n, term);
+    } else {
+      add_up<1>(ids, n, term);
+    }
+  }
+
+  double& operator[](std::int64_t id) { return tables_.data()[id]; }
+  const double* data() const { return tables_.data(); }
+  void release() { tables_.release(); }
+
+ private:
+  static constexpr std::int64_t kShort = 2048;
+
+  template <int kTables, class Term>
+  void add_up(const std::int32_t* ids, std::int64_t n, const Term& term) {
+    double* const tables = tables_.get(static_cast<std::size_t>(kTables * n));
+    std::memset(tables, 0, static_cast<std::size_t>(kTables * n) * sizeof(double));
+    std::int64_t i = 0;
+    for (; i + kTables <= n; i += kTables) {
+      for (int t = 0; t < kTables; ++t) tables[t * n + ids[i + t]] += term(i + t);
+    }
+    for (; i < n; ++i) tables[ids[i]] += term(i);
+    if (kTables == 1) return;
+    for (std::int64_t b = 0; b < n; ++b) {
+      double sum = tables[b];
+      for (int t = 1; t < kTables; ++t) sum += tables[t * n + b];
+      tables[b] = sum;
+    }
+  }
+
+  Buffer<double> tables_;
+};
+
+}  // namespace diffsort::DIFFSORT_LEVEL

@@ -1,0 +1,49 @@
+// Ranks of rows that are one block, without a sort: the order within a block does not matter.
+//
+// l2: one block if (high - low) / strength <= n / 2, for the mean of the k largest exceeds the mean of
+// all by at most (high - low) (n - k) / n, and that of rho by exactly (n - k) / 2.
+// kl: one block if (high - low) / strength <= log 2. The exp(s) then lie in [m, 2m], so the k largest
+// have at most the share 2k / (n + k) of their sum; one block is where that is never above the share
+// k (2n - k + 1) / (n (n + 1)) of the k largest of rho, which is n <= k (n + 1 - k), true for all k.
+// Cost: one write after the scan (l2), one read and one write (kl).
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/projection.h"
+#include "exp.h"
+#include "row.h"
+#include "scan.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+
+template <Regularization R>
+bool rank_is_one_block(const RowFacts& z, std::int64_t n, double strength) {
+  constexpr double kLog2 = 0.6931471805599453;  // below log 2
+  if (R == Regularization::l2) return z.range() <= 0.5 * static_cast<double>(n) * strength;
+  return R == Regularization::kl && z.range() <= kLog2 * strength;
+}
+
+template <Regularization R, class T>
+void write_one_block(DenseOperand<T> z, const RowFacts& facts, std::int64_t n, double strength,
+                     const DenseOutput<T>& out) {
+  const double scale = static_cast<double>(z.sign) / strength;
+  const auto size = static_cast<double>(n);
+  const double middle = 0.5 * (size + 1.0);
+  if (R == Regularization::l2) {
+    const double mean = facts.sum / size;
+    map(z.values, n, out.result, [&](Doubles x) {
+      return (middle + ((x - facts.first) - mean) * scale) * out.sign;
+    });
+  } else {
+    const double top = z.sign < T(0) ? facts.low : facts.high;
+    const auto part = [&](Doubles x) { return exp_nonpositive((x - top) * scale); };
+    const double sum = sum_of(
+        0, n, [&](std::int64_t i) { return part(load(z.values + i)); },
+        [&](std::int64_t i) { return part(broadcast(static_cast<double>(z.values[i])))[0]; });
+    const double factor = middle * size / sum * out.sign;
+    map(z.values, n, out.result, [&](Doubles x) { return part(x) * factor; });
+  }
+}
+
+}  // namespace diffsort::DIFFSORT_LEVEL

@@ -1,0 +1,33 @@
+// One row whose elements lie side by side, as the fast ways want it.
+#pragma once
+
+#include <cstdint>
+
+namespace diffsort {
+
+// sign * values; without values: rho.
+template <class T>
+struct DenseOperand {
+  const T* values;
+  T sign;
+};
+
+// What is wanted of a row; null: not wanted. The result is multiplied by sign.
+template <class T>
+struct DenseOutput {
+  T* result;
+  std::int32_t *block_z, *block_w;
+  double sign;
+
+  void write(std::int64_t i, double value) const {
+    result[i] = static_cast<T>(sign * value + 0.0);  // + 0.0: never -0
+  }
+};
+
+template <class T>
+void fill(T* out, std::int64_t n, T value) {
+  if (out == nullptr) return;
+  for (std::int64_t i = 0; i < n; ++i) out[i] = value;
+}
+
+}  // namespace diffsort

@@ -1,0 +1,149 @@
+// The projection of one row of moderate numbers, in memory without gaps: scan, sort, pool, write.
+//
+//     scan           what the row looks like                                  scan.h
+//     one block      ranks that need no order are written at once             one_block.h
+//     sort           values and where they stood                              sort_row.h
+//     pool           blocks of more than one element                          pooling.h
+//     write          values of blocks, back to where they stood               block_values.h
+//
+// Moderate: operands are finite, and neither their range nor the strength is beyond 1e100 or its
+// inverse, so that nothing overflows. All else (infinities, NaN, strength 0) is general_row.h's.
+#pragma once
+
+#include <cstdint>
+
+#include "block_values.h"
+#include "buffer.h"
+#include "one_block.h"
+#include "operand.h"
+#include "pooling.h"
+#include "row.h"
+#include "scan.h"
+#include "sort_row.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+
+inline bool is_moderate(double strength) {
+  return strength > 1e-100 && strength < 1e100;
+}
+
+// Memory of a sorted operand.
+template <class T>
+struct SortedMemory {
+  Buffer<T> values;
+  Buffer<std::int32_t> from;
+
+  SortedValues<T> sorted() const { return {values.data(), from.data()}; }
+};
+
+template <class T, Regularization R>
+class RowSolver {
+ public:
+  // False: this row is not moderate, and nothing was written.
+  bool solve(std::int64_t n, DenseOperand<T> z, DenseOperand<T> w, double strength,
+             const DenseOutput<T>& out) {
+    if (!is_moderate(strength)) return false;
+    RowFacts z_facts{}, w_facts{};
+    if (z.values != nullptr && !scan_finds_moderate(n, z, &z_facts)) return false;
+    if (w.values != nullptr && !scan_finds_moderate(n, w, &w_facts)) return false;
+    if (R == Regularization::kl && w.values != nullptr && lowest(w_facts, w) < 0.0) return false;
+    if (z.values != nullptr && w.values == nullptr && rank_is_one_block<R>(z_facts, n, strength)) {
+      if (out.result != nullptr) write_one_block<R>(z, z_facts, n, strength, out);
+      fill(out.block_z, n, 0);
+      fill(out.block_w, n, 0);
+      return true;
+    }
+    const Rho rho{n};
+    if (z.values != nullptr) sort(n, z, z_facts, z_);
+    if (w.values != nullptr) sort(n, w, w_facts, w_);
+    if (z.values == nullptr) {
+      w.values == nullptr ? pool(n, strength, rho, rho, out)
+                          : pool(n, strength, rho, w_.sorted(), out);
+    } else {
+      w.values == nullptr ? pool(n, strength, z_.sorted(), rho, out)
+                          : pool(n, strength, z_.sorted(), w_.sorted(), out);
+    }
+    return true;
+  }
+
+ private:
+  static bool scan_finds_moderate(std::int64_t n, DenseOperand<T> x, RowFacts* facts) {
+    *facts = scan(x.values, n);
+    return facts->finite && facts->range() < 1e100;
+  }
+  static double lowest(const RowFacts& facts, DenseOperand<T> x) {
+    return x.sign < T(0) ? -facts.high : facts.low;
+  }
+
+  void sort(std::int64_t n, DenseOperand<T> x, const RowFacts& facts, SortedMemory<T>& memory) {
+    const auto size = static_cast<std::size_t>(n);
+    T* const values = memory.values.get(size);
+    std::int32_t* const from = memory.from.get(size);
+    if (is_descending(x.values, n, x.sign)) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        values[i] = x.sign * x.values[i];
+        from[i] = static_cast<std::int32_t>(i);
+      }
+    } else {
+      sorter_.sort(x.values, n, x.sign, facts.low, facts.high, values, from);
+    }
+  }
+
+  template <class Z, class W>
+  void pool(std::int64_t n, double strength, const Z& z, const W& w, const DenseOutput<T>& out) {
+    growth_.run(n, strength, z, w);
+    if (out.result != nullptr) {
+      for (const PooledBlock& block : growth_.blocks()) {
+        block_values<R>(block.start, block.end, strength, z, w, out.sign, values(z, out) + block.start);
+      }
+    }
+    std::int64_t i = 0;
+    for (const PooledBlock& block : growth_.blocks()) {
+      write_singletons(i, block.start, z, w, out);
+      write_block(block.start, block.end, z, w, out);
+      i = block.end;
+    }
+    write_singletons(i, n, z, w, out);
+  }
+
+  // Values of blocks replace the sorted values that they come from; those of rho, which is nowhere,
+  // are in order and go to their place at once.
+  T* values(const SortedValues<T>&, const DenseOutput<T>&) { return z_.values.data(); }
+  T* values(const Rho&, const DenseOutput<T>& out) { return out.result; }
+
+  template <class Z, class W>
+  void write_singletons(std::int64_t a, std::int64_t b, const Z& z, const W& w,
+                        const DenseOutput<T>& out) {
+    if (out.result != nullptr) {
+      for (std::int64_t i = a; i < b; ++i) out.write(z.index(i), w(i));
+    }
+    if (out.block_z != nullptr) {
+      for (std::int64_t i = a; i < b; ++i) out.block_z[z.index(i)] = static_cast<std::int32_t>(i);
+    }
+    if (out.block_w != nullptr) {
+      for (std::int64_t i = a; i < b; ++i) out.block_w[w.index(i)] = static_cast<std::int32_t>(i);
+    }
+  }
+
+  template <class Z, class W>
+  void write_block(std::int64_t a, std::int64_t b, const Z& z, const W& w,
+                   const DenseOutput<T>& out) {
+    const auto id = static_cast<std::int32_t>(a);
+    if (out.result != nullptr && !std::is_same_v<Z, Rho>) {
+      const T* const found = z_.values.data();
+      for (std::int64_t i = a; i < b; ++i) out.result[z.index(i)] = found[i];
+    }
+    if (out.block_z != nullptr) {
+      for (std::int64_t i = a; i < b; ++i) out.block_z[z.index(i)] = id;
+    }
+    if (out.block_w != nullptr) {
+      for (std::int64_t i = a; i < b; ++i) out.block_w[w.index(i)] = id;
+    }
+  }
+
+  RowSorter<T> sorter_;
+  BlockGrowth<R> growth_;
+  SortedMemory<T> z_, w_;
+};
+
+}  // namespace diffsort::DIFFSORT_LEVEL

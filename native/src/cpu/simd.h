@@ -1,0 +1,97 @@
+// Short vectors of numbers, as wide as the registers of the level that is compiled (see levels.h).
+//
+// The vector extensions of GCC and Clang: operators work lane by lane, a comparison gives lanes of
+// all ones or all zeros, and `mask ? a : b` selects. Sums run over kSumLanes partial sums whatever
+// the width, so that all levels round alike.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "levels.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+
+constexpr int kLanes = kVectorBytes / 8;   // doubles in a vector
+constexpr int kSumLanes = 16;              // partial sums of a long sum
+constexpr int kSums = kSumLanes / kLanes;  // and the vectors that hold them
+
+typedef double Doubles __attribute__((vector_size(kVectorBytes)));
+typedef std::int64_t Longs __attribute__((vector_size(kVectorBytes)));
+typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
+
+inline Doubles broadcast(double x) {
+  return Doubles{} + x;
+}
+
+inline Doubles load(const double* x) {
+  Doubles v;
+  std::memcpy(&v, x, sizeof v);
+  return v;
+}
+
+inline Doubles load(const float* x) {
+  HalfFloats v;
+  std::memcpy(&v, x, sizeof v);
+  return __builtin_convertvector(v, Doubles);
+}
+
+inline void store(double* x, Doubles v) {
+  std::memcpy(x, &v, sizeof v);
+}
+
+inline void store(float* x, Doubles v) {
+  const HalfFloats narrow = __builtin_convertvector(v, HalfFloats);
+  std::memcpy(x, &narrow, sizeof narrow);
+}
+
+// (0, 1, 2, ...)
+inline Doubles iota() {
+  Doubles v;
+  for (int k = 0; k < kLanes; ++k) v[k] = k;
+  return v;
+}
+
+// Bit k is set where lane k of a comparison holds.
+inline unsigned mask_bits(Longs mask) {
+#if defined(__AVX2__) || defined(DIFFSORT_LEVEL_IS_AVX2)
+  return static_cast<unsigned>(__builtin_ia32_movmskpd256(reinterpret_cast<Doubles>(mask)));
+#else
+  unsigned bits = 0;
+  for (int k = 0; k < kLanes; ++k) bits |= static_cast<unsigned>(mask[k] & 1) << k;
+  return bits;
+#endif
+}
+
+// The total of kSumLanes partial sums.
+inline double add_up(double* parts) {
+  for (int half = kSumLanes / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) parts[k] += parts[k + half];
+  }
+  return parts[0];
+}
+
+// A sum in kSumLanes parts: term(i) gives the vector of terms i, ..., i + kLanes - 1, and
+// last_term(i) a single one.
+template <class Term, class LastTerm>
+double sum_of(std::int64_t begin, std::int64_t end, const Term& term, const LastTerm& last_term) {
+  Doubles sums[kSums] = {};
+  std::int64_t i = begin;
+  for (; i + kSumLanes <= end; i += kSumLanes) {
+    for (int k = 0; k < kSums; ++k) sums[k] += term(i + k * kLanes);
+  }
+  double parts[kSumLanes];
+  std::memcpy(parts, sums, sizeof parts);
+  for (int k = 0; i < end; ++i, ++k) parts[k] += last_term(i);
+  return add_up(parts);
+}
+
+// out[i] = f(x[i]), where f takes vectors. x and out may be the same.
+template <class T, class F>
+void map(const T* x, std::int64_t n, T* out, const F& f) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(out + i, f(load(x + i)));
+  for (; i < n; ++i) out[i] = static_cast<T>(f(broadcast(static_cast<double>(x[i])))[0]);
+}
+
+}  // namespace diffsort::DIFFSORT_LEVEL

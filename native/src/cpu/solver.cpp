@@ -1,0 +1,177 @@
+// The rows of a call, one after the other. Compiled once for each level: see levels.h.
+#include "solver.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "buffer.h"
+#include "diffsort/block_sums.h"
+#include "diffsort/projection.h"
+#include "diffsort/rows.h"
+#include "diffsort/sort.h"
+#include "general_row.h"
+#include "levels.h"
+#include "row.h"
+
+DIFFSORT_BEGIN_LEVEL
+
+#include "row_solver.h"
+#include "vjp_solver.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+namespace {
+
+// Memory without gaps for a row that has some.
+template <class V>
+class Dense {
+ public:
+  // The row itself where it is dense, else a copy.
+  const V* read(Row<const V> row, std::int64_t n) {
+    if (!row || row.stride == 1 || n == 1) return row.data;
+    V* const copy = copy_.get(static_cast<std::size_t>(n));
+    for (std::int64_t i = 0; i < n; ++i) copy[i] = row[i];
+    return copy;
+  }
+  // Where to write the row; `written` brings it to its place.
+  V* write(Row<V> row, std::int64_t n) {
+    if (!row || row.stride == 1 || n == 1) return row.data;
+    return copy_.get(static_cast<std::size_t>(n));
+  }
+  void written(Row<V> row, std::int64_t n) const {
+    if (!row || row.stride == 1 || n == 1) return;
+    for (std::int64_t i = 0; i < n; ++i) row[i] = copy_.data()[i];
+  }
+
+ private:
+  Buffer<V> copy_;
+};
+
+template <class T, Regularization R>
+struct Scratch {
+  RowSolver<T, R> solver;
+  Dense<T> z, w, result;
+  Dense<std::int32_t> block_z, block_w;
+};
+
+template <class T, Regularization R>
+void project_row(const Problem& problem, const Projection<T>& arrays, std::int64_t r,
+                 Scratch<T, R>& scratch) {
+  const RowSpace& space = problem.space;
+  const std::int64_t n = space.length;
+  const GeneralRow<T> row{n,
+                          R,
+                          problem.z_sign,
+                          problem.w_sign,
+                          problem.strength.row(space, r),
+                          arrays.z.row(space, r),
+                          arrays.w.row(space, r),
+                          arrays.result.row(space, r),
+                          arrays.block_z.row(space, r),
+                          arrays.block_w.row(space, r)};
+  const DenseOperand<T> z{scratch.z.read(row.z, n), static_cast<T>(row.z_sign)};
+  const DenseOperand<T> w{scratch.w.read(row.w, n), static_cast<T>(row.w_sign)};
+  const DenseOutput<T> out{scratch.result.write(row.result, n),
+                           scratch.block_z.write(row.block_z, n),
+                           scratch.block_w.write(row.block_w, n), row.w_sign};
+  if (!scratch.solver.solve(n, z, w, row.strength, out)) return project_general_row(row);
+  scratch.result.written(row.result, n);
+  scratch.block_z.written(row.block_z, n);
+  scratch.block_w.written(row.block_w, n);
+}
+
+// Memory that a thread keeps from call to call, unless a long row has made it large.
+template <class S>
+class Kept {
+ public:
+  explicit Kept(std::int64_t n) : n_(n) {}
+  ~Kept() {
+    if (n_ > kKeptLength) memory() = S();
+  }
+  S& memory() {
+    static thread_local S memory;
+    return memory;
+  }
+
+ private:
+  static constexpr std::int64_t kKeptLength = std::int64_t{1} << 16;
+  std::int64_t n_;
+};
+
+template <class T, Regularization R>
+void project_rows(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
+                  std::int64_t end) {
+  Kept<Scratch<T, R>> kept(problem.space.length);
+  for (std::int64_t r = begin; r < end; ++r) project_row<T, R>(problem, arrays, r, kept.memory());
+}
+
+template <class T>
+void project(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
+             std::int64_t end) {
+  switch (problem.regularization) {
+    case Regularization::l2:
+      return project_rows<T, Regularization::l2>(problem, arrays, begin, end);
+    case Regularization::kl:
+      return project_rows<T, Regularization::kl>(problem, arrays, begin, end);
+    case Regularization::log_kl:
+      return project_rows<T, Regularization::log_kl>(problem, arrays, begin, end);
+  }
+}
+
+template <class T>
+struct VjpScratch {
+  VjpSolver<T> solver;
+  Dense<T> g, w, result, z_out, w_out;
+  Dense<std::int32_t> block_z, block_w;
+};
+
+template <class T>
+bool try_vjp_row(const VjpRow<T>& row) {
+  if (!is_moderate(row.strength)) return false;
+  const std::int64_t n = row.n;
+  Kept<VjpScratch<T>> kept(n);
+  VjpScratch<T>& scratch = kept.memory();
+  const DenseVjpRow<T> dense{n,
+                             row.strength,
+                             row.z_sign,
+                             row.w_sign,
+                             scratch.g.read(row.g, n),
+                             scratch.result.read(row.result, n),
+                             scratch.w.read(row.w, n),
+                             scratch.block_z.read(row.block_z, n),
+                             scratch.block_w.read(row.block_w, n),
+                             scratch.z_out.write(row.z_out, n),
+                             scratch.w_out.write(row.w_out, n)};
+  bool solved = false;
+  switch (row.regularization) {
+    case Regularization::l2:
+      solved = scratch.solver.template solve<Regularization::l2>(dense);
+      break;
+    case Regularization::kl:
+      solved = scratch.solver.template solve<Regularization::kl>(dense);
+      break;
+    case Regularization::log_kl:
+      solved = scratch.solver.template solve<Regularization::log_kl>(dense);
+      break;
+  }
+  if (!solved) return false;
+  scratch.z_out.written(row.z_out, n);
+  scratch.w_out.written(row.w_out, n);
+  return true;
+}
+
+}  // namespace
+
+#define DIFFSORT_NAME_OF(level) #level
+#define DIFFSORT_NAME(level) DIFFSORT_NAME_OF(level)
+const Solver kSolver = {DIFFSORT_NAME(DIFFSORT_LEVEL), project<float>, project<double>,
+                        try_vjp_row<float>, try_vjp_row<double>};
+
+}  // namespace diffsort::DIFFSORT_LEVEL
+
+DIFFSORT_END_LEVEL

@@ -1,0 +1,161 @@
+// Stable descending sort of a row of finite numbers: the values and where each came from.
+//
+// Three ways. None looks at a value more often than it has to, and none branches on an order.
+//
+// Up to kCountingLimit elements, every element is put behind those that are larger: n^2 comparisons
+// side by side. Elements that are equal are found by the sum of all counts, and then counted by
+// position as well.
+//
+// Longer rows are spread over cells of equal width between the largest and the smallest value,
+//     cell(x) = floor((high - x) * (cells - 1) / (high - low)),
+// which falls where x rises, rounding included. Two passes of a radix sort by least significant digits
+// order the cells; what shares a cell is then put right by insertion. Equal values share a cell and
+// keep their order.
+//
+// Where values crowd into few cells (heavy tails, one outlier), insertion stops after a few moves
+// per element, and the row is sorted by the bits of its values instead (diffsort/sort.h).
+// Cost: O(n). Scratch: 8 bytes per element, 16 (float32) or 32 (float64) more in the last case.
+#pragma once
+
+#include <cstdint>
+
+#include "buffer.h"
+#include "diffsort/sort.h"
+#include "simd.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+
+// Of a row of n elements; rows with more are partitioned first.
+constexpr std::int64_t kLongestSort = std::int64_t{1} << 16;
+
+namespace counting {
+
+template <class T>
+struct Lanes;
+template <>
+struct Lanes<float> {
+  typedef float Values __attribute__((vector_size(kVectorBytes)));
+  typedef std::int32_t Counts __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct Lanes<double> {
+  typedef double Values __attribute__((vector_size(kVectorBytes)));
+  typedef std::int64_t Counts __attribute__((vector_size(kVectorBytes)));
+};
+
+}  // namespace counting
+
+template <class T>
+class RowSorter {
+ public:
+  // Sorts sign * x, which is finite and lies in [low, high].
+  void sort(const T* x, std::int64_t n, T sign, double low, double high, T* values,
+            std::int32_t* index) {
+    if (n <= kCountingLimit) return sort_by_counting(x, n, sign, values, index);
+    const bool sorted = n < kManyCells ? sort_by_cells<9>(x, n, sign, low, high, values, index)
+                                       : sort_by_cells<10>(x, n, sign, low, high, values, index);
+    if (sorted) return;
+    pairs_.sort({x, 1}, sign < T(0), n);
+    for (std::int64_t i = 0; i < n; ++i) {
+      values[i] = pairs_.value(i);
+      index[i] = static_cast<std::int32_t>(pairs_.index(i));
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kCountingLimit = sizeof(T) == 4 ? 160 : 96;
+  static constexpr std::int64_t kManyCells = 2048;  // from where on 2^20 cells pay, not 2^18
+
+  void sort_by_counting(const T* x, std::int64_t n, T sign, T* values, std::int32_t* index) {
+    using Values = typename counting::Lanes<T>::Values;
+    using Counts = typename counting::Lanes<T>::Counts;
+    constexpr std::int64_t kStep = kVectorBytes / sizeof(T), kVectors = 4;
+    constexpr std::int64_t kPadded = kCountingLimit + kVectors * kStep;
+    alignas(64) T keys[kPadded];
+    alignas(64) Counts counts[kPadded / kStep];
+    for (std::int64_t i = 0; i < n; ++i) keys[i] = sign * x[i];
+    for (std::int64_t i = n; i < n + kVectors * kStep && i < kPadded; ++i) keys[i] = keys[0];
+    for (std::int64_t i = 0; i < n; i += kVectors * kStep) {
+      Values v[kVectors];
+      Counts above[kVectors] = {};
+      std::memcpy(v, keys + i, sizeof v);
+      for (std::int64_t j = 0; j < n; ++j) {
+        for (int k = 0; k < kVectors; ++k) above[k] -= keys[j] > v[k];
+      }
+      std::memcpy(&counts[i / kStep], above, sizeof above);
+    }
+    const auto* count = reinterpret_cast<const std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>*>(counts);
+    std::int64_t sum = 0;
+    for (std::int64_t i = 0; i < n; ++i) sum += count[i];
+    const bool ties = sum != n * (n - 1) / 2;
+    for (std::int64_t i = 0; i < n; ++i) {
+      std::int64_t place = count[i];
+      if (ties) {
+        for (std::int64_t j = 0; j < i; ++j) place += keys[j] == keys[i];
+      }
+      values[place] = keys[i];
+      index[place] = static_cast<std::int32_t>(i);
+    }
+  }
+
+  // Entries hold a cell in their lower half and the row's index above; a cell has two digits.
+  template <int kDigitBits>
+  bool sort_by_cells(const T* x, std::int64_t n, T sign, double low, double high, T* values,
+                     std::int32_t* index) {
+    constexpr std::uint32_t kDigits = 1u << kDigitBits, kMask = kDigits - 1;
+    const T top = static_cast<T>(sign < T(0) ? -low : high);
+    const T scale = static_cast<T>(kDigits * kDigits - 1) / static_cast<T>(high - low);
+    if (!(scale <= std::numeric_limits<T>::max())) return false;  // one value, or too near
+    std::uint64_t* const entries = entries_.get(static_cast<std::size_t>(2 * n));
+    std::uint64_t* const passed = entries + n;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto cell = static_cast<std::int32_t>((top - sign * x[i]) * scale);
+      entries[i] = static_cast<std::uint64_t>(i) << 32 | static_cast<std::uint64_t>(cell);
+    }
+    std::uint32_t low_digits[kDigits] = {}, high_digits[kDigits] = {};
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto cell = static_cast<std::uint32_t>(entries[i]);
+      ++low_digits[cell & kMask];
+      ++high_digits[cell >> kDigitBits];
+    }
+    std::uint32_t low_sum = 0, high_sum = 0;
+    for (std::uint32_t d = 0; d < kDigits; ++d) {
+      const std::uint32_t a = low_digits[d], b = high_digits[d];
+      low_digits[d] = low_sum;
+      high_digits[d] = high_sum;
+      low_sum += a;
+      high_sum += b;
+    }
+    for (std::int64_t i = 0; i < n; ++i) passed[low_digits[entries[i] & kMask]++] = entries[i];
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::uint64_t entry = passed[i];
+      const std::uint32_t place = high_digits[static_cast<std::uint32_t>(entry) >> kDigitBits]++;
+      index[place] = static_cast<std::int32_t>(entry >> 32);
+      values[place] = sign * x[entry >> 32];
+    }
+    return insert(n, values, index);
+  }
+
+  static bool insert(std::int64_t n, T* values, std::int32_t* index) {
+    std::int64_t moves = 4 * n + 64;
+    for (std::int64_t i = 1; i < n; ++i) {
+      const T value = values[i];
+      if (!(values[i - 1] < value)) continue;
+      const std::int32_t from = index[i];
+      std::int64_t j = i;
+      for (; j > 0 && values[j - 1] < value; --j) {
+        values[j] = values[j - 1];
+        index[j] = index[j - 1];
+      }
+      values[j] = value;
+      index[j] = from;
+      if ((moves -= i - j) < 0) return false;
+    }
+    return true;
+  }
+
+  Buffer<std::uint64_t> entries_;
+  SortedPairs<T> pairs_;
+};
+
+}  // namespace diffsort::DIFFSORT_LEVEL
