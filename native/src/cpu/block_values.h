@@ -21,9 +21,7 @@ namespace diffsort::DIFFSORT_LEVEL {
 template <class X>
 double sum_above(std::int64_t a, std::int64_t b, const X& x) {
   const double first = x(a);
-  return sum_of(
-      a, b, [&](std::int64_t i) { return x.vector(i) - first; },
-      [&](std::int64_t i) { return x(i) - first; });
+  return padded_sum_of(a, b, [&](std::int64_t i) { return x.vector(i) - first; });
 }
 
 inline double sum_above(std::int64_t a, std::int64_t b, const Rho&) {
@@ -35,42 +33,41 @@ inline double sum_above(std::int64_t a, std::int64_t b, const Rho&) {
 template <class X>
 double sum_of_exp(std::int64_t a, std::int64_t b, double scale, const X& x) {
   const double first = x(a);
-  return sum_of(
-      a, b, [&](std::int64_t i) { return exp_nonpositive((x.vector(i) - first) * scale); },
-      [&](std::int64_t i) { return exp_of((x(i) - first) * scale); });
+  return padded_sum_of(
+      a, b, [&](std::int64_t i) { return exp_nonpositive((x.vector(i) - first) * scale); });
 }
 
-// out[i - a] = sign * f(scale (z_i - z_a)) for i in [a, b); never -0. May overwrite z.
-template <class T, class Z, class F>
-void map_block(std::int64_t a, std::int64_t b, double scale, const Z& z, const F& f, double sign,
-               T* out) {
-  const double first = z(a);
-  std::int64_t i = a;
-  for (; i + kLanes <= b; i += kLanes) {
-    store(out + (i - a), sign * f((z.vector(i) - first) * scale) + 0.0);
-  }
-  for (; i < b; ++i) {
-    out[i - a] = static_cast<T>(sign * f(broadcast((z(i) - first) * scale))[0] + 0.0);
-  }
-}
+// The values of one block, multiplied by `sign`.
+template <Regularization R>
+class BlockValues {
+ public:
+  BlockValues() = default;
 
-template <Regularization R, class T, class Z, class W>
-void block_values(std::int64_t a, std::int64_t b, double strength, const Z& z, const W& w,
-                  double sign, T* out) {
-  const double scale = 1.0 / strength;
-  if (R == Regularization::l2) {
-    const auto size = static_cast<double>(b - a);
-    const double s_mean = sum_above(a, b, z) / size * scale;
-    const double w_mean = w(a) + sum_above(a, b, w) / size;
-    map_block(a, b, scale, z, [&](Doubles s) { return w_mean + (s - s_mean); }, sign, out);
-  } else if (R == Regularization::kl) {
-    const double w_sum = static_cast<double>(b - a) * w(a) + sum_above(a, b, w);
-    const double factor = w_sum / sum_of_exp(a, b, scale, z);
-    map_block(a, b, scale, z, [&](Doubles s) { return exp_nonpositive(s) * factor; }, sign, out);
-  } else {
-    const double shift = w(a) + (std::log(sum_of_exp(a, b, 1.0, w)) - std::log(sum_of_exp(a, b, scale, z)));
-    map_block(a, b, scale, z, [&](Doubles s) { return shift + s; }, sign, out);
+  template <class Z, class W>
+  BlockValues(std::int64_t a, std::int64_t b, double strength, const Z& z, const W& w, double sign)
+      : first_(z(a)), scale_(1.0 / strength), sign_(sign) {
+    if (R == Regularization::l2) {
+      const auto size = static_cast<double>(b - a);
+      below_ = sum_above(a, b, z) / size * scale_;
+      shift_ = w(a) + sum_above(a, b, w) / size;
+    } else if (R == Regularization::kl) {
+      const double w_sum = static_cast<double>(b - a) * w(a) + sum_above(a, b, w);
+      sign_ *= w_sum / sum_of_exp(a, b, scale_, z);
+    } else {
+      shift_ = w(a) + (std::log(sum_of_exp(a, b, 1.0, w)) - std::log(sum_of_exp(a, b, scale_, z)));
+    }
   }
-}
+
+  // Of the elements from i on, side by side; what lies beyond the block means nothing.
+  template <class Z>
+  Doubles from(std::int64_t i, const Z& z) const {
+    const Doubles s = (z.vector(i) - first_) * scale_;
+    if (R == Regularization::kl) return exp_nonpositive(s) * sign_;
+    return (shift_ + (s - below_)) * sign_;
+  }
+
+ private:
+  double first_ = 0.0, scale_ = 0.0, below_ = 0.0, shift_ = 0.0, sign_ = 0.0;
+};
 
 }  // namespace diffsort::DIFFSORT_LEVEL

@@ -36,13 +36,15 @@ void write_one_block(DenseOperand<T> z, const RowFacts& facts, std::int64_t n, d
       return (middle + ((x - facts.first) - mean) * scale) * out.sign;
     });
   } else {
-    const double top = z.sign < T(0) ? facts.low : facts.high;
-    const auto part = [&](Doubles x) { return exp_nonpositive((x - top) * scale); };
+    // Around the middle, where the exponents lie within log(2) / 2. A first pass leaves them in out.
+    const double centre = 0.5 * (facts.low + facts.high);
+    const auto part = [&](Doubles x) { return exp_near_0<T>((x - centre) * scale); };
+    map(z.values, n, out.result, part);
     const double sum = sum_of(
-        0, n, [&](std::int64_t i) { return part(load(z.values + i)); },
-        [&](std::int64_t i) { return part(broadcast(static_cast<double>(z.values[i])))[0]; });
+        0, n, [&](std::int64_t i) { return load(out.result + i); },
+        [&](std::int64_t i) { return static_cast<double>(out.result[i]); });
     const double factor = middle * size / sum * out.sign;
-    map(z.values, n, out.result, [&](Doubles x) { return part(x) * factor; });
+    map(out.result, n, out.result, [&](Doubles x) { return x * factor; });
   }
 }
 

@@ -20,7 +20,8 @@
 
 namespace diffsort::DIFFSORT_LEVEL {
 
-// Sums of a block that grows, and how they compare with those of its neighbours.
+// What a block does with its neighbours. Single ones, which most are, have loops of their own; all say
+// the same as BlockSums::violates and absorb.
 //
 // l2 works in the units of z: y = z - strength w, and neighbours violate where y_i <= y_{i+1}.
 template <Regularization R, class Z, class W>
@@ -29,25 +30,55 @@ class Neighbours {
   using Sums = BlockSums<R>;
   using Shift = typename Sums::Shift;
 
-  Neighbours(std::int64_t, double strength, const Z& z, const W& w)
-      : units_{strength, 0.0, 0.0}, z_(z), w_(w) {}
+  Neighbours(std::int64_t n, double strength, const Z& z, const W& w)
+      : n_(n), strength_(strength), z_(z), w_(w) {}
 
-  static Sums singleton(std::int64_t) { return {0.0}; }
   // Whether i and i + 1 violate the order, alone in their blocks; for i, ..., i + kLanes - 1.
-  unsigned violations(std::int64_t i) {
-    return mask_bits(z_.gaps(i) - units_.strength * w_.gaps(i) <= 0.0);
+  unsigned violations(std::int64_t i) const {
+    return mask_bits(z_.gaps(i) - strength_ * w_.gaps(i) <= 0.0);
   }
-  bool violates(std::int64_t i) const { return shift(i, i + 1, {}).y <= 0.0; }
+  bool violates(std::int64_t i) const { return distance(i, i + 1) <= 0.0; }
+
+  Sums pair(std::int64_t i) const { return {-distance(i, i + 1)}; }
+  // The block [start, end) takes the elements right of it; returns its new end.
+  std::int64_t grow_right(std::int64_t start, std::int64_t end, Sums& block) const {
+    const double z_first = z_(start), w_first = w_(start);
+    auto size = static_cast<double>(end - start);
+    double y = block.y;
+    for (; end < n_; ++end, size += 1.0) {
+      const double apart = (z_first - z_(end)) - strength_ * (w_first - w_(end));
+      if (!(apart * size + y <= 0.0)) break;
+      y -= apart;
+    }
+    block.y = y;
+    return end;
+  }
+  // The same to the left, as far as `limit`; returns the new start.
+  std::int64_t grow_left(std::int64_t limit, std::int64_t start, std::int64_t end,
+                         Sums& block) const {
+    auto size = static_cast<double>(end - start);
+    for (; start > limit; --start, size += 1.0) {
+      const double apart = distance(start - 1, start);
+      if (!(apart * size - block.y <= 0.0)) break;
+      block.y -= size * apart;
+    }
+    return start;
+  }
   // From the first element of a block to that of its right neighbour.
   Shift shift(std::int64_t left, std::int64_t right, const Sums&) const {
-    return Shift(units_, z_(left), z_(right), w_(left) - w_(right));
+    return Shift({strength_, 0.0, 0.0}, z_(left), z_(right), w_(left) - w_(right));
   }
   static void absorb(Sums& left, const Sums& right, std::int64_t size, const Shift& shift) {
     left.absorb(right, size, shift);
   }
 
  private:
-  Units units_;
+  double distance(std::int64_t left, std::int64_t right) const {
+    return (z_(left) - z_(right)) - strength_ * (w_(left) - w_(right));
+  }
+
+  std::int64_t n_;
+  double strength_;
   Z z_;
   W w_;
 };
@@ -69,24 +100,66 @@ class ExpNeighbours {
   ExpNeighbours(std::int64_t n, double strength, const Z& z, const W& w)
       : n_(n), strength_(strength), z_(z), w_(w) {}
 
-  Sums singleton(std::int64_t i) const { return {BlockSums<R>::singleton(w_(i))}; }
-
   unsigned violations(std::int64_t i) {
     if (kLogWeights) return mask_bits(z_.gaps(i) / strength_ <= w_.gaps(i));
     look_at(i, kLanes);
-    return mask_bits(w_.vector(i + 1) <= w_.vector(i) * load(s_ + (i - window_)));
+    return mask_bits(w_.vector(i + 1) <= w_.vector(i) * load(s_ratios_ + (i - window_)));
   }
   bool violates(std::int64_t i) {
     if (kLogWeights) return (z_(i) - z_(i + 1)) / strength_ <= w_(i) - w_(i + 1);
     look_at(i, 1);
-    return w_(i + 1) <= w_(i) * s_[i - window_];
+    return w_(i + 1) <= w_(i) * s_ratios_[i - window_];
+  }
+
+  Sums pair(std::int64_t i) {
+    Sums block = singleton(i);
+    absorb(block, singleton(i + 1), 1, shift(i, i + 1, block));
+    return block;
+  }
+  std::int64_t grow_right(std::int64_t start, std::int64_t end, Sums& block) {
+    for (; end < n_; ++end) {
+      look_at(end - 1, 1);
+      const double s = block.s_reach * s_ratios_[end - 1 - window_];
+      if (s < Sums::kUnderflow) {  // rare
+        const Sums next = singleton(end);
+        const Shift far = shift(start, end, block);
+        if (!Sums::violates(block, end - start, next, 1, far)) break;
+        absorb(block, next, 1, far);
+        continue;
+      }
+      const double w_reach =
+          kLogWeights ? block.w_reach * w_ratios_[end - 1 - window_] : block.w_reach;
+      const double w = kLogWeights ? w_reach : w_(end);
+      if (!(block.s * w <= block.w * s)) break;
+      block.s += s;
+      block.w += w;
+      block.s_reach = s;
+      block.w_reach = w_reach;
+    }
+    return end;
+  }
+  std::int64_t grow_left(std::int64_t limit, std::int64_t start, std::int64_t end, Sums& block) {
+    for (; start > limit; --start) {
+      Sums left = singleton(start - 1);
+      const Shift step = shift(start - 1, start, left);
+      if (!Sums::violates(left, 1, block, end - start, step)) break;
+      absorb(left, block, end - start, step);
+      block = left;
+    }
+    return start;
   }
   Shift shift(std::int64_t left, std::int64_t right, const Sums& block) {
-    look_at(right - 1, 1);
     const double ds = (z_(left) - z_(right)) / strength_, dw = w_(left) - w_(right);
-    const std::int64_t boundary = right - 1 - window_;
-    return Shift(ds, dw, block.s_reach * s_[boundary],
-                 kLogWeights ? block.w_reach * w_ratios_[boundary] : 1.0);
+    double s, w = 1.0;
+    if (right - 1 >= window_) {
+      look_at(right - 1, 1);
+      s = s_ratios_[right - 1 - window_];
+      if (kLogWeights) w = w_ratios_[right - 1 - window_];
+    } else {  // left of all that is kept: the block has grown long
+      s = exp_of((z_(right - 1) - z_(right)) / -strength_);
+      if (kLogWeights) w = exp_of(w_(right) - w_(right - 1));
+    }
+    return Shift(ds, dw, block.s_reach * s, kLogWeights ? block.w_reach * w : 1.0);
   }
   static void absorb(Sums& left, const Sums& right, std::int64_t size, const Shift& shift) {
     left.absorb(right, size, shift);
@@ -98,17 +171,22 @@ class ExpNeighbours {
   static constexpr bool kLogWeights = R == Regularization::log_kl;
   static constexpr std::int64_t kWindow = 64;
 
-  // Has exp(-(s_i - s_{i+1})), and of w the same, for i and the next ones.
+  Sums singleton(std::int64_t i) const { return {BlockSums<R>::singleton(w_(i))}; }
+
+  // Has exp(-(s_i - s_{i+1})), and of w the same, for i and the next ones. The window moves to the
+  // right only.
   void look_at(std::int64_t i, std::int64_t count) {
-    if (i >= window_ && i + count <= window_ + kWindow) return;
+    if (i + count > window_ + kWindow) fill_from(i);
+  }
+  void fill_from(std::int64_t i) {
     window_ = i;
     std::int64_t k = 0;
     for (; k < kWindow && i + k + kLanes < n_; k += kLanes) {
-      store(s_ + k, exp_nonpositive(z_.gaps(i + k) / -strength_));
+      store(s_ratios_ + k, exp_nonpositive(z_.gaps(i + k) / -strength_));
       if (kLogWeights) store(w_ratios_ + k, exp_nonpositive(-w_.gaps(i + k)));
     }
     for (; k < kWindow && i + k + 1 < n_; ++k) {
-      s_[k] = exp_of((z_(i + k) - z_(i + k + 1)) / -strength_);
+      s_ratios_[k] = exp_of((z_(i + k) - z_(i + k + 1)) / -strength_);
       if (kLogWeights) w_ratios_[k] = exp_of(w_(i + k + 1) - w_(i + k));
     }
   }
@@ -118,11 +196,12 @@ class ExpNeighbours {
   Z z_;
   W w_;
   std::int64_t window_ = -kWindow;
-  double s_[kWindow], w_ratios_[kWindow];
+  double s_ratios_[kWindow], w_ratios_[kWindow];
 };
 
 template <Regularization R, class Z, class W>
-using NeighboursOf = std::conditional_t<R == Regularization::l2, Neighbours<R, Z, W>, ExpNeighbours<R, Z, W>>;
+using NeighboursOf =
+    std::conditional_t<R == Regularization::l2, Neighbours<R, Z, W>, ExpNeighbours<R, Z, W>>;
 
 struct PooledBlock {
   std::int32_t start, end;
@@ -142,7 +221,7 @@ class BlockGrowth {
       while (i + kLanes < n && neighbours.violations(i) == 0) i += kLanes;
       while (i + 1 < n && !neighbours.violates(i)) ++i;
       if (i + 1 >= n) return;
-      i = grow(n, i, neighbours);
+      i = grow(i, neighbours);
     }
   }
 
@@ -153,37 +232,34 @@ class BlockGrowth {
 
   // Pools all that the violation at i, i + 1 brings together; returns the end of that block.
   template <class N>
-  std::int64_t grow(std::int64_t n, std::int64_t i, N& neighbours) {
-    std::int64_t start = i, end = i + 1;
-    Sums block = neighbours.singleton(i);
-    bool grown = true;
-    while (grown) {
-      grown = false;
-      for (; end < n; ++end) {
-        const auto shift = neighbours.shift(start, end, block);
-        const Sums next = neighbours.singleton(end);
-        if (!Sums::violates(block, end - start, next, 1, shift)) break;
-        neighbours.absorb(block, next, 1, shift);
-      }
-      while (start > 0) {
-        const bool pooled = !blocks_.empty() && blocks_.back().end == start;
-        const std::int64_t left_start = pooled ? blocks_.back().start : start - 1;
-        Sums left = pooled ? sums_.back() : neighbours.singleton(left_start);
-        const auto shift = neighbours.shift(left_start, start, left);
-        if (!Sums::violates(left, start - left_start, block, end - start, shift)) break;
-        neighbours.absorb(left, block, end - start, shift);
-        block = left;
-        start = left_start;
-        if (pooled) {
-          blocks_.pop_back();
-          sums_.pop_back();
-        }
-        grown = true;
-      }
+  std::int64_t grow(std::int64_t i, N& neighbours) {
+    std::int64_t start = i, end = i + 2;
+    Sums block = neighbours.pair(i);
+    for (bool grown = true; grown;) {
+      end = neighbours.grow_right(start, end, block);
+      const std::int64_t limit = blocks_.empty() ? 0 : blocks_.back().end;
+      const std::int64_t old_start = start;
+      start = neighbours.grow_left(limit, start, end, block);
+      if (start == limit && !blocks_.empty()) absorb_last(start, end, block, neighbours);
+      grown = start < old_start;
     }
     blocks_.push_back({static_cast<std::int32_t>(start), static_cast<std::int32_t>(end)});
     sums_.push_back(block);
     return end;
+  }
+
+  // The last of the blocks found so far, if it violates the order with this one, its neighbour.
+  template <class N>
+  void absorb_last(std::int64_t& start, std::int64_t end, Sums& block, N& neighbours) {
+    const PooledBlock last = blocks_.back();
+    Sums left = sums_.back();
+    const auto shift = neighbours.shift(last.start, start, left);
+    if (!Sums::violates(left, last.end - last.start, block, end - start, shift)) return;
+    neighbours.absorb(left, block, end - start, shift);
+    block = left;
+    start = last.start;
+    blocks_.pop_back();
+    sums_.pop_back();
   }
 
   std::vector<PooledBlock> blocks_;

@@ -4,7 +4,7 @@
 //     one block      ranks that need no order are written at once             one_block.h
 //     sort           values and where they stood                              sort_row.h
 //     pool           blocks of more than one element                          pooling.h
-//     write          values of blocks, back to where they stood               block_values.h
+//     write          values of blocks, back to where they stood               write_row.h
 //
 // Moderate: operands are finite, and neither their range nor the strength is beyond 1e100 or its
 // inverse, so that nothing overflows. All else (infinities, NaN, strength 0) is general_row.h's.
@@ -20,6 +20,7 @@
 #include "row.h"
 #include "scan.h"
 #include "sort_row.h"
+#include "write_row.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
@@ -77,7 +78,8 @@ class RowSolver {
 
   void sort(std::int64_t n, DenseOperand<T> x, const RowFacts& facts, SortedMemory<T>& memory) {
     const auto size = static_cast<std::size_t>(n);
-    T* const values = memory.values.get(size);
+    T* const values = memory.values.get(size + kLanes);  // vectors are read beyond the end
+    for (std::int64_t i = n; i < n + kLanes; ++i) values[i] = T(0);
     std::int32_t* const from = memory.from.get(size);
     if (is_descending(x.values, n, x.sign)) {
       for (std::int64_t i = 0; i < n; ++i) {
@@ -92,53 +94,7 @@ class RowSolver {
   template <class Z, class W>
   void pool(std::int64_t n, double strength, const Z& z, const W& w, const DenseOutput<T>& out) {
     growth_.run(n, strength, z, w);
-    if (out.result != nullptr) {
-      for (const PooledBlock& block : growth_.blocks()) {
-        block_values<R>(block.start, block.end, strength, z, w, out.sign, values(z, out) + block.start);
-      }
-    }
-    std::int64_t i = 0;
-    for (const PooledBlock& block : growth_.blocks()) {
-      write_singletons(i, block.start, z, w, out);
-      write_block(block.start, block.end, z, w, out);
-      i = block.end;
-    }
-    write_singletons(i, n, z, w, out);
-  }
-
-  // Values of blocks replace the sorted values that they come from; those of rho, which is nowhere,
-  // are in order and go to their place at once.
-  T* values(const SortedValues<T>&, const DenseOutput<T>&) { return z_.values.data(); }
-  T* values(const Rho&, const DenseOutput<T>& out) { return out.result; }
-
-  template <class Z, class W>
-  void write_singletons(std::int64_t a, std::int64_t b, const Z& z, const W& w,
-                        const DenseOutput<T>& out) {
-    if (out.result != nullptr) {
-      for (std::int64_t i = a; i < b; ++i) out.write(z.index(i), w(i));
-    }
-    if (out.block_z != nullptr) {
-      for (std::int64_t i = a; i < b; ++i) out.block_z[z.index(i)] = static_cast<std::int32_t>(i);
-    }
-    if (out.block_w != nullptr) {
-      for (std::int64_t i = a; i < b; ++i) out.block_w[w.index(i)] = static_cast<std::int32_t>(i);
-    }
-  }
-
-  template <class Z, class W>
-  void write_block(std::int64_t a, std::int64_t b, const Z& z, const W& w,
-                   const DenseOutput<T>& out) {
-    const auto id = static_cast<std::int32_t>(a);
-    if (out.result != nullptr && !std::is_same_v<Z, Rho>) {
-      const T* const found = z_.values.data();
-      for (std::int64_t i = a; i < b; ++i) out.result[z.index(i)] = found[i];
-    }
-    if (out.block_z != nullptr) {
-      for (std::int64_t i = a; i < b; ++i) out.block_z[z.index(i)] = id;
-    }
-    if (out.block_w != nullptr) {
-      for (std::int64_t i = a; i < b; ++i) out.block_w[w.index(i)] = id;
-    }
+    RowWriter<T, R, Z, W>(n, strength, z, w, growth_.blocks(), out).write();
   }
 
   RowSorter<T> sorter_;

@@ -30,21 +30,24 @@ RowFacts scan(const T* x, std::int64_t n) {
       sums[k] += v - first;
     }
   }
-  double parts[3][kSumLanes];
-  std::memcpy(parts[0], sums, sizeof sums);
-  std::memcpy(parts[1], lows, sizeof lows);
-  std::memcpy(parts[2], highs, sizeof highs);
+  double rest[kSumLanes] = {};
+  RowFacts facts{first, first, first, 0.0, true};
   for (int k = 0; i < n; ++i, ++k) {
     const double v = static_cast<double>(x[i]);
-    parts[0][k] += v - first;
-    parts[1][k] = v < parts[1][k] ? v : parts[1][k];
-    parts[2][k] = v > parts[2][k] ? v : parts[2][k];
+    rest[k] = v - first;
+    facts.low = v < facts.low ? v : facts.low;
+    facts.high = v > facts.high ? v : facts.high;
   }
-  RowFacts facts{first, first, first, add_up(parts[0]), true};
-  for (int k = 0; k < kSumLanes; ++k) {
-    facts.low = parts[1][k] < facts.low ? parts[1][k] : facts.low;
-    facts.high = parts[2][k] > facts.high ? parts[2][k] : facts.high;
+  for (int k = 0; k < kSums; ++k) {
+    sums[k] += load(rest + k * kLanes);
+    lows[0] = lows[k] < lows[0] ? lows[k] : lows[0];
+    highs[0] = highs[k] > highs[0] ? highs[k] : highs[0];
   }
+  for (int k = 0; k < kLanes; ++k) {
+    facts.low = lows[0][k] < facts.low ? lows[0][k] : facts.low;
+    facts.high = highs[0][k] > facts.high ? highs[0][k] : facts.high;
+  }
+  facts.sum = add_up(sums);
   // Not finite if any element is not, nor if the sum overflows.
   facts.finite = facts.sum - facts.sum == 0.0;
   return facts;

@@ -63,9 +63,14 @@ inline unsigned mask_bits(Longs mask) {
 #endif
 }
 
-// The total of kSumLanes partial sums.
-inline double add_up(double* parts) {
-  for (int half = kSumLanes / 2; half > 0; half /= 2) {
+// The total of kSumLanes partial sums, in an order that does not depend on the width.
+inline double add_up(Doubles* sums) {
+  for (int half = kSums / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
+  }
+  double parts[kLanes];
+  std::memcpy(parts, sums, sizeof parts);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
     for (int k = 0; k < half; ++k) parts[k] += parts[k + half];
   }
   return parts[0];
@@ -80,10 +85,27 @@ double sum_of(std::int64_t begin, std::int64_t end, const Term& term, const Last
   for (; i + kSumLanes <= end; i += kSumLanes) {
     for (int k = 0; k < kSums; ++k) sums[k] += term(i + k * kLanes);
   }
-  double parts[kSumLanes];
-  std::memcpy(parts, sums, sizeof parts);
-  for (int k = 0; i < end; ++i, ++k) parts[k] += last_term(i);
-  return add_up(parts);
+  if (i < end) {
+    double rest[kSumLanes] = {};
+    for (int k = 0; i < end; ++i, ++k) rest[k] = last_term(i);
+    for (int k = 0; k < kSums; ++k) sums[k] += load(rest + k * kLanes);
+  }
+  return add_up(sums);
+}
+
+// The same where terms beyond the end can be computed, too: they are left out.
+template <class Term>
+double padded_sum_of(std::int64_t begin, std::int64_t end, const Term& term) {
+  Doubles sums[kSums] = {};
+  std::int64_t i = begin;
+  for (; i + kSumLanes <= end; i += kSumLanes) {
+    for (int k = 0; k < kSums; ++k) sums[k] += term(i + k * kLanes);
+  }
+  for (int k = 0; i < end; i += kLanes, ++k) {
+    const Doubles left = broadcast(static_cast<double>(end - i));
+    sums[k] += iota() < left ? term(i) : Doubles{};
+  }
+  return add_up(sums);
 }
 
 // out[i] = f(x[i]), where f takes vectors. x and out may be the same.
