@@ -85,13 +85,10 @@ struct BlockSums {
 
   // v(left) <= v(right). Zero weights need no special case: their value is +inf. Blocks that
   // are infinitely far apart stay so even then: in a common softmax the right one would have 0.
-  DIFFSORT_HD static bool violates(const BlockSums& left, std::int64_t left_size,
-                                   const BlockSums& right, std::int64_t right_size,
-                                   const Shift& shift) {
+  DIFFSORT_HD static bool violates(const BlockSums& left, std::int64_t, const BlockSums& right,
+                                   std::int64_t, const Shift& shift) {
     if (shift.ds == std::numeric_limits<double>::infinity()) return false;
     constexpr bool linear_w = R == Regularization::kl;
-    // Single elements compare without exponentials, which would round.
-    if (!linear_w && left_size == 1 && right_size == 1) return shift.ds <= shift.dw;
     if (shift.s < kUnderflow && (linear_w || shift.w < kUnderflow)) {
       // What is left of these factors has few digits, or none: compare logarithms.
       const double apart = linear_w ? shift.ds : shift.ds - shift.dw;

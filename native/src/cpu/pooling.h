@@ -33,8 +33,8 @@ class Neighbours {
   Neighbours(std::int64_t n, double strength, const Z& z, const W& w)
       : n_(n), strength_(strength), z_(z), w_(w) {}
 
-  // Whether i and i + 1 violate the order, alone in their blocks; for i, ..., i + kLanes - 1.
-  unsigned violations(std::int64_t i) const {
+  // Whether i and i + 1 may violate the order, alone in their blocks; for i, ..., i + kLanes - 1.
+  unsigned candidates(std::int64_t i) const {
     return mask_bits(z_.gaps(i) - strength_ * w_.gaps(i) <= 0.0);
   }
   bool violates(std::int64_t i) const { return distance(i, i + 1) <= 0.0; }
@@ -100,13 +100,16 @@ class ExpNeighbours {
   ExpNeighbours(std::int64_t n, double strength, const Z& z, const W& w)
       : n_(n), strength_(strength), z_(z), w_(w) {}
 
-  unsigned violations(std::int64_t i) {
-    if (kLogWeights) return mask_bits(z_.gaps(i) / strength_ <= w_.gaps(i));
+  unsigned candidates(std::int64_t i) {
+    if (kLogWeights) return mask_bits(z_.gaps(i) / strength_ - w_.gaps(i) <= kNear);
     look_at(i, kLanes);
     return mask_bits(w_.vector(i + 1) <= w_.vector(i) * load(s_ratios_ + (i - window_)));
   }
   bool violates(std::int64_t i) {
-    if (kLogWeights) return (z_(i) - z_(i + 1)) / strength_ <= w_(i) - w_(i + 1);
+    if (kLogWeights) {
+      const double ds = (z_(i) - z_(i + 1)) / strength_, dw = w_(i) - w_(i + 1);
+      return ds - dw <= 0.0 || (ds - dw <= kNear && std::exp(-dw) <= std::exp(-ds));
+    }
     look_at(i, 1);
     return w_(i + 1) <= w_(i) * s_ratios_[i - window_];
   }
@@ -170,6 +173,8 @@ class ExpNeighbours {
  private:
   static constexpr bool kLogWeights = R == Regularization::log_kl;
   static constexpr std::int64_t kWindow = 64;
+  // Exponentials of numbers that are nearer may round to one.
+  static constexpr double kNear = 0x1p-51;
 
   Sums singleton(std::int64_t i) const { return {BlockSums<R>::singleton(w_(i))}; }
 
@@ -216,19 +221,29 @@ class BlockGrowth {
     NeighboursOf<R, Z, W> neighbours(n, strength, z, w);
     blocks_.clear();
     sums_.clear();
-    std::int64_t i = 0;
-    for (;;) {
-      while (i + kLanes < n && neighbours.violations(i) == 0) i += kLanes;
-      while (i + 1 < n && !neighbours.violates(i)) ++i;
-      if (i + 1 >= n) return;
-      i = grow(i, neighbours);
-    }
+    for (std::int64_t i = 0; (i = next_violation(n, i, neighbours)) < n;) i = grow(i, neighbours);
   }
 
   const std::vector<PooledBlock>& blocks() const { return blocks_; }
 
  private:
   using Sums = std::conditional_t<R == Regularization::l2, BlockSums<R>, ReachingSums<R>>;
+
+  // The first i from here on that violates the order with i + 1, or n.
+  template <class N>
+  static std::int64_t next_violation(std::int64_t n, std::int64_t i, N& neighbours) {
+    for (; i + kLanes < n; i += kLanes) {
+      const unsigned candidates = neighbours.candidates(i);
+      if (candidates == 0) continue;
+      for (std::int64_t k = lowest_bit(candidates); k < kLanes; ++k) {
+        if (neighbours.violates(i + k)) return i + k;
+      }
+    }
+    for (; i + 1 < n; ++i) {
+      if (neighbours.violates(i)) return i;
+    }
+    return n;
+  }
 
   // Pools all that the violation at i, i + 1 brings together; returns the end of that block.
   template <class N>
