@@ -2,7 +2,7 @@
 //
 //     scan           what the row looks like                                  scan.h
 //     one block      ranks that need no order are written at once             one_block.h
-//     sort           values and where they stood                              sort_row.h
+//     sort           values and where they stood                  sorted_row.h, sort_row.h
 //     pool           blocks of more than one element                          pooling.h
 //     write          values of blocks, back to where they stood               write_row.h
 //
@@ -20,6 +20,7 @@
 #include "row.h"
 #include "scan.h"
 #include "sort_row.h"
+#include "sorted_row.h"
 #include "write_row.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -27,15 +28,6 @@ namespace diffsort::DIFFSORT_LEVEL {
 inline bool is_moderate(double strength) {
   return strength > 1e-100 && strength < 1e100;
 }
-
-// Memory of a sorted operand.
-template <class T>
-struct SortedMemory {
-  Buffer<T> values;
-  Buffer<std::int32_t> from;
-
-  SortedValues<T> sorted() const { return {values.data(), from.data()}; }
-};
 
 template <class T, Regularization R>
 class RowSolver {
@@ -55,14 +47,14 @@ class RowSolver {
       return true;
     }
     const Rho rho{n};
-    if (z.values != nullptr) sort(n, z, z_facts, z_);
-    if (w.values != nullptr) sort(n, w, w_facts, w_);
+    if (z.values != nullptr) z_.sort(n, z, z_facts, sorter_);
+    if (w.values != nullptr) w_.sort(n, w, w_facts, sorter_);
     if (z.values == nullptr) {
       w.values == nullptr ? pool(n, strength, rho, rho, out)
-                          : pool(n, strength, rho, w_.sorted(), out);
+                          : pool(n, strength, rho, w_.values(), out);
     } else {
-      w.values == nullptr ? pool(n, strength, z_.sorted(), rho, out)
-                          : pool(n, strength, z_.sorted(), w_.sorted(), out);
+      w.values == nullptr ? pool(n, strength, z_.values(), rho, out)
+                          : pool(n, strength, z_.values(), w_.values(), out);
     }
     return true;
   }
@@ -76,30 +68,21 @@ class RowSolver {
     return x.sign < T(0) ? -facts.high : facts.low;
   }
 
-  void sort(std::int64_t n, DenseOperand<T> x, const RowFacts& facts, SortedMemory<T>& memory) {
-    const auto size = static_cast<std::size_t>(n);
-    T* const values = memory.values.get(size + kLanes);  // vectors are read beyond the end
-    for (std::int64_t i = n; i < n + kLanes; ++i) values[i] = T(0);
-    std::int32_t* const from = memory.from.get(size);
-    if (is_descending(x.values, n, x.sign)) {
-      for (std::int64_t i = 0; i < n; ++i) {
-        values[i] = x.sign * x.values[i];
-        from[i] = static_cast<std::int32_t>(i);
-      }
-    } else {
-      sorter_.sort(x.values, n, x.sign, facts.low, facts.high, values, from);
-    }
-  }
-
   template <class Z, class W>
   void pool(std::int64_t n, double strength, const Z& z, const W& w, const DenseOutput<T>& out) {
+    constexpr bool z_is_rho = std::is_same_v<Z, Rho>, w_is_rho = std::is_same_v<W, Rho>;
     growth_.run(n, strength, z, w);
-    RowWriter<T, R, Z, W>(n, strength, z, w, growth_.blocks(), out).write();
+    const DenseOutput<T> placed{z_is_rho ? out.result : z_.place(out.result),
+                                z_is_rho ? out.block_z : z_.place(out.block_z),
+                                w_is_rho ? out.block_w : w_.place(out.block_w), out.sign};
+    RowWriter<T, R, Z, W>(n, strength, z, w, growth_.blocks(), placed).write();
+    if (!z_is_rho) z_.replay(out.result, out.block_z);
+    if (!w_is_rho) w_.replay(nullptr, out.block_w);
   }
 
   RowSorter<T> sorter_;
   BlockGrowth<R> growth_;
-  SortedMemory<T> z_, w_;
+  SortedRow<T> z_, w_;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL
