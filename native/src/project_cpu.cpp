@@ -189,9 +189,9 @@ template <class T, Regularization R>
 void project_rows(const Problem& problem, const Projection<T>& arrays, const Workers& workers) {
   const RowSpace& space = problem.space;
   if (space.length == 0) return;
-  for_each_row_range(
-      space.rows(), space.length, workers, [&](std::int64_t begin, std::int64_t end) {
-        Scratch<T, R> scratch;
+  for_each_row_range<Scratch<T, R>>(
+      space.rows(), space.length, workers,
+      [&](std::int64_t begin, std::int64_t end, Scratch<T, R>& scratch) {
         for (std::int64_t r = begin; r < end; ++r) {
           const Output<T> out{arrays.result.row(space, r), arrays.block_z.row(space, r),
                               arrays.block_w.row(space, r), problem.w_sign};
