@@ -40,10 +40,11 @@ class RowRanges {
   friend void share_rows(std::int64_t, std::int64_t, const Workers&,
                          const std::function<void(RowRanges&)>&);
 
-  RowRanges(std::int64_t rows, std::int64_t row_length, std::int64_t threads);
+  RowRanges(std::int64_t rows, std::int64_t row_length, const Workers& workers);
   std::int64_t threads_worth_calling();
 
-  const std::int64_t rows_, threads_;
+  const Workers& workers_;
+  const std::int64_t rows_;
   std::int64_t step_;  // rows of a range
   std::int64_t team_;  // threads to take part; 1: the caller works alone, as yet
   std::chrono::steady_clock::time_point start_;  // of the caller's work alone
