@@ -304,18 +304,24 @@ class RowCheck {
     return !ambiguous && largest_w() * static_cast<double>(row_.w.size() + 1) < 1e306;
   }
 
-  // l2 and log_kl: sums in double of numbers of the size of w, and the result rounded. kl: the
-  // promise of 2^-22 relative, where no exponential is below the smallest number.
+  // l2, log_kl: the result is rounded, and so are sums in double of numbers of the size of w, or of
+  // the logarithms of what a double holds. A mean of z is no finer than the smallest double.
+  // kl: the same relative to the result, but for exponentials below the smallest double.
   double tolerance(long double expected) const {
-    constexpr double eps = std::numeric_limits<T>::epsilon();
-    const double n = static_cast<double>(row_.w.size()), summing = (n + 100.0) * 0x1p-50;
-    if (row_.regularization == Regularization::kl) {
-      return static_cast<double>(std::abs(expected)) * (2.0 * eps + summing) +
-             n * largest_w() * 1e-300 + 4.0 * std::numeric_limits<T>::denorm_min();
+    constexpr double kSmallest = std::numeric_limits<double>::denorm_min();
+    const double n = static_cast<double>(row_.w.size());
+    const double rounding = 2.0 * std::numeric_limits<T>::epsilon() + (n + 100.0) * 0x1p-50;
+    const double smallest = 4.0 * static_cast<double>(std::numeric_limits<T>::denorm_min());
+    switch (row_.regularization) {
+      case Regularization::l2:
+        return largest_w() * rounding + smallest +
+               (row_.strength > 0.0 ? kSmallest / row_.strength : 0.0);
+      case Regularization::kl:
+        return static_cast<double>(std::abs(expected)) * rounding + n * largest_w() * 1e-300 +
+               smallest;
+      default:
+        return (largest_w() + 800.0) * rounding + smallest;
     }
-    return (largest_w() + (row_.regularization == Regularization::l2 ? 0.0 : 800.0)) *
-               (2.0 * eps + summing) +
-           4.0 * std::numeric_limits<T>::denorm_min();
   }
 
   std::string values(const std::vector<std::size_t>& sigma,

@@ -25,9 +25,10 @@ void check_hostile_calls(int count, unsigned seed, std::int64_t longest) {
 }  // namespace
 
 TEST_CASE("hostile rows are solved right or marked, and disturb no others") {
-  check_hostile_calls(2000, 1, 5000);
+  check_hostile_calls(1500, 1, 1000);
+  check_hostile_calls(60, 2, 5000);
 }
 
 TEST_CASE("a long form of hostile rows" * doctest::skip()) {
-  for (unsigned seed = 2; seed < 12; ++seed) check_hostile_calls(20000, seed, 200'000);
+  for (unsigned seed = 3; seed < 13; ++seed) check_hostile_calls(20000, seed, 200'000);
 }
