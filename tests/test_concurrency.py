@@ -2,6 +2,10 @@
 
 import multiprocessing
 import os
+import pathlib
+import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -93,10 +97,54 @@ def test_number_of_threads_does_not_change_a_bit(op, regularization, shape):
 def test_calls_after_a_fork():
     """The parent has used threads before, which the child does not inherit."""
     diffsort.set_num_threads(4)
+    diffsort.soft_rank(_big())
     expected = [_solve(seed) for seed in range(8)]
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.map_async(_solve, range(8)).get(timeout=60) == expected
     assert [_solve(seed) for seed in range(8)] == expected
+
+
+@FORK
+def test_forks_in_the_middle_of_calls_of_other_threads():
+    """A fork may find any lock of the threads held; the child must not wait for it."""
+    diffsort.set_num_threads(4)
+    values = _big()
+    expected, done = diffsort.soft_rank(values), threading.Event()
+
+    def call():
+        while not done.is_set():
+            diffsort.soft_rank(values)
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if np.array_equal(diffsort.soft_rank(values), expected) else 1)
+            assert _exit_status(child) == 0
+    finally:
+        done.set()
+        for caller in callers:
+            caller.join()
+
+
+def _big():
+    """Rows that several threads share, whatever they cost."""
+    return np.random.default_rng(20).normal(size=(4, 20_000))
+
+
+def _exit_status(child):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hangs"
 
 
 @FORK
@@ -107,10 +155,11 @@ def test_torch_data_loader_with_forked_workers(torch):
             return 12
 
         def __getitem__(self, seed):
-            values = np.random.default_rng(seed).normal(size=(50, 40))
+            values = np.random.default_rng(seed).normal(size=(4, 10_000))
             ranks = diffsort.soft_rank(torch.from_numpy(values), regularization_strength=0.05)
             return torch.from_numpy(diffsort.soft_sort(values)), ranks
 
+    diffsort.set_num_threads(4)  # in the workers as well, where torch sets its own number to 1
     expected = [Ranks()[seed] for seed in range(12)]
     loader = torch.utils.data.DataLoader(
         Ranks(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=60
@@ -143,3 +192,79 @@ def test_the_interpreter_lock_is_released():
         counter.join()
     # Around the native call the lock changes hands a few times; inside it, every millisecond.
     assert counted > 0.1 * elapsed / 0.001
+
+
+TASKS = pathlib.Path("/proc/self/task")
+
+
+COUNTS_THREADS = pytest.mark.skipif(
+    not TASKS.exists(), reason="this platform does not list a process's threads"
+)
+
+
+@COUNTS_THREADS
+def test_threads_are_kept_and_sleep_between_calls():
+    """On as many threads as were asked for, the caller being one of them."""
+    code = f"""
+import pathlib, time, numpy, diffsort
+values = numpy.random.default_rng(0).normal(size=(4, 20_000))
+count = lambda: len(list(pathlib.Path("{TASKS}").iterdir()))
+diffsort.set_num_threads(1)
+diffsort.soft_rank(values)
+before = count()
+diffsort.set_num_threads(3)
+for _ in range(100):
+    diffsort.soft_rank(values)
+print(count() - before)
+used = time.process_time()
+time.sleep(1)
+print(time.process_time() - used < 0.1)
+"""
+    assert _run(code).split() == ["2", "True"]
+
+
+@COUNTS_THREADS
+def test_torch_says_how_many_threads_its_calls_use(torch):
+    code = f"""
+import pathlib, torch, diffsort
+values = torch.randn(4, 20_000)
+count = lambda: len(list(pathlib.Path("{TASKS}").iterdir()))
+torch.set_num_threads(1)
+diffsort.soft_rank(values)
+before = count()
+torch.set_num_threads(3)
+diffsort.soft_rank(values)
+print(count() - before)
+"""
+    assert _run(code).split() == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "threads"), [("3", 3), ("2,4", 2), (" 5 ", 5), ("0", None), ("many", None)]
+)
+def test_openmp_variable_says_how_many_threads_a_call_uses(monkeypatch, setting, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = diffsort.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    assert diffsort.get_num_threads() == (threads or cores)
+    diffsort.set_num_threads(7)
+    assert diffsort.get_num_threads() == 7
+
+
+def test_the_interpreter_ends_after_a_call():
+    code = """
+import numpy, diffsort
+diffsort.set_num_threads(4)
+diffsort.soft_rank(numpy.zeros((4, 20_000)))
+print("called")
+"""
+    for _ in range(5):
+        assert _run(code) == "called\n"
+
+
+def _run(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout

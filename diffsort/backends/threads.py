@@ -10,7 +10,7 @@ requested = 0
 
 def default() -> int:
     """OMP_NUM_THREADS where it is set, else the cores that this process may run on."""
-    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if setting.isdigit() and int(setting) > 0:
         return int(setting)
     if hasattr(os, "sched_getaffinity"):

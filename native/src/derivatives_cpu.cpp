@@ -163,22 +163,22 @@ template <class T, Regularization R, class Body>
 void for_each_row(const Problem& problem, const Linearization<T>& at, const Workers& workers,
                   const Body& body) {
   const RowSpace& space = problem.space;
-  for_each_row_range(
-      space.rows(), space.length, workers, [&](std::int64_t begin, std::int64_t end) {
-        Scratch<T> scratch;
-        for (std::int64_t r = begin; r < end; ++r) {
-          const RowProblem<T, R> row{space.length,
-                                     problem.strength.row(space, r),
-                                     problem.z_sign,
-                                     problem.w_sign,
-                                     {at.z.row(space, r), space.length, problem.z_sign},
-                                     {at.w.row(space, r), space.length, problem.w_sign},
-                                     at.result.row(space, r),
-                                     at.block_z.row(space, r),
-                                     at.block_w.row(space, r)};
-          body(r, row, scratch);
-        }
-      });
+  for_each_row_range<Scratch<T>>(space.rows(), space.length, workers,
+                                 [&](std::int64_t begin, std::int64_t end, Scratch<T>& scratch) {
+                                   for (std::int64_t r = begin; r < end; ++r) {
+                                     const RowProblem<T, R> row{
+                                         space.length,
+                                         problem.strength.row(space, r),
+                                         problem.z_sign,
+                                         problem.w_sign,
+                                         {at.z.row(space, r), space.length, problem.z_sign},
+                                         {at.w.row(space, r), space.length, problem.w_sign},
+                                         at.result.row(space, r),
+                                         at.block_z.row(space, r),
+                                         at.block_w.row(space, r)};
+                                     body(r, row, scratch);
+                                   }
+                                 });
 }
 
 template <class T, Regularization R>

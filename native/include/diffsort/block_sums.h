@@ -92,7 +92,8 @@ struct BlockSums {
     if (shift.s < kUnderflow && (linear_w || shift.w < kUnderflow)) {
       // What is left of these factors has few digits, or none: compare logarithms.
       const double apart = linear_w ? shift.ds : shift.ds - shift.dw;
-      return apart + std::log(left.s / left.w) <= std::log(right.s / right.w);
+      // (As w / s, which cannot overflow where w is denormal.)
+      return apart + std::log(right.w / right.s) <= std::log(left.w / left.s);
     }
     return left.s * (right.w * shift.w) <= left.w * (right.s * shift.s);
   }
