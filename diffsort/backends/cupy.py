@@ -50,7 +50,7 @@ class _Memory:
         return cupy.empty(shape, dtype)
 
     @staticmethod
-    def empty_like(like: Array, dtype: np.dtype[Any]) -> Array:
+    def empty_like(like: Array, *, dtype: np.dtype[Any]) -> Array:
         return cupy.empty(like.shape, dtype)
 
     @staticmethod

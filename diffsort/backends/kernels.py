@@ -40,7 +40,7 @@ class Memory(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """A dense array in C order, on the device of `like`."""
 
-    def empty_like(self, like: Array, dtype: Any) -> Array:
+    def empty_like(self, like: Array, *, dtype: Any) -> Array:
         """The same of the shape of `like`."""
 
 
@@ -65,7 +65,7 @@ class CudaMemory(Memory, Protocol):
 
 
 class Cpu:
-    """Arrays of any strides, read and written in place."""
+    """Arrays of any strides, borrowed as they are: read and written in place."""
 
     def __init__(self, memory: Memory, threads: Callable[[], int]) -> None:
         self.memory, self.threads = memory, threads
@@ -83,9 +83,9 @@ class Cpu:
         """The outputs that are asked for; the others are None."""
         memory, like = self.memory, present(z, w)
         out = (
-            memory.empty_like(like, like.dtype) if result else None,
-            memory.empty_like(like, memory.int32) if block_z else None,
-            memory.empty_like(like, memory.int32) if block_w else None,
+            memory.empty_like(like, dtype=like.dtype) if result else None,
+            memory.empty_like(like, dtype=memory.int32) if block_z else None,
+            memory.empty_like(like, dtype=memory.int32) if block_w else None,
         )
         native.project(z, w, strength, *spec[2:], *out, self.threads())
         return out
@@ -96,8 +96,8 @@ class Cpu:
         """The cotangents that are asked for; that of the strength is float64, one per row."""
         memory = self.memory
         out = (
-            memory.empty_like(cotangent, cotangent.dtype) if z else None,
-            memory.empty_like(cotangent, cotangent.dtype) if w else None,
+            memory.empty_like(cotangent, dtype=cotangent.dtype) if z else None,
+            memory.empty_like(cotangent, dtype=cotangent.dtype) if w else None,
             memory.empty(_one_per_row(cotangent.shape, spec.axis), memory.float64, cotangent)
             if strength
             else None,
@@ -115,7 +115,7 @@ class Cpu:
         strength: float | Array | None,
     ) -> Array:
         """The tangent of the result, of the type of `like`; absent tangents are zero."""
-        out = self.memory.empty_like(at.block_z, like.dtype)
+        out = self.memory.empty_like(at.block_z, dtype=like.dtype)
         native.project_jvp(*at, *spec[2:], z, w, strength, out, self.threads())
         return out
 
@@ -208,7 +208,7 @@ class Cuda:
     def _output(self, like: Array, dtype: Any, axis: int) -> Array:
         """Memory for rows of the shape of `like`, the axis last."""
         if axis == -1:
-            return self.memory.empty_like(like, dtype)
+            return self.memory.empty_like(like, dtype=dtype)
         return self.memory.empty(_axis_last(like.shape, axis), dtype, like)
 
     def _strength_output(self, like: Array, axis: int) -> Array:

@@ -60,7 +60,7 @@ class _Memory:
         return np.empty(shape, dtype)
 
     @staticmethod
-    def empty_like(like: Array, dtype: np.dtype[Any]) -> Array:
+    def empty_like(like: Array, *, dtype: np.dtype[Any]) -> Array:
         return np.empty(like.shape, dtype)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from array_api_compat import torch as xp
-from torch import Tensor
+from torch import Tensor, get_num_threads, is_grad_enabled
 from torch._C import (
     _are_functorch_transforms_active,
     _get_tracing_state,
@@ -501,9 +501,7 @@ class _Memory:
     def empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=like.device)
 
-    @staticmethod
-    def empty_like(like: Tensor, dtype: torch.dtype) -> Tensor:
-        return torch.empty_like(like, dtype=dtype, memory_format=torch.contiguous_format)
+    empty_like = staticmethod(partial(torch.empty_like, memory_format=torch.contiguous_format))
 
     @staticmethod
     def zeros(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
@@ -543,7 +541,7 @@ class _Memory:
         return nullcontext()  # `empty` says the device
 
 
-_cpu = Cpu(_Memory(), lambda: threads.requested or torch.get_num_threads())
+_cpu = Cpu(_Memory(), lambda: threads.requested or get_num_threads())
 _cuda = Cuda(_Memory())
 
 
@@ -554,7 +552,7 @@ def _kernels(values: Tensor) -> Cpu | Cuda:
 def _project_fast(
     spec: Spec, z: Tensor | None, w: Tensor | None, strength: float | Tensor
 ) -> Tensor:
-    if torch.is_grad_enabled() and (
+    if is_grad_enabled() and (
         (z is not None and z.requires_grad)
         or (w is not None and w.requires_grad)
         or (not isinstance(strength, float) and strength.requires_grad)
@@ -603,7 +601,7 @@ class _Projection(torch.autograd.Function):
             strength = strength_tensor
         at = Point(z, w, result, block_z, block_w, strength)
         # A graph of the derivative is wanted, or the engine runs batched: then by formula.
-        formula = torch.is_grad_enabled() or not _is_plain(cotangent)
+        formula = is_grad_enabled() or not _is_plain(cotangent)
         rule = _vjp_formula if formula else _vjp_native
         return *rule(spec, at, cotangent, *ctx.needs_input_grad[:3]), None
 

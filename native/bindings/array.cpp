@@ -101,7 +101,7 @@ bool Array::load_buffer(nb::handle object, Access access) {
 
 void Array::load_capsule(nb::handle object, Access access) {
   nb::object exporter = nb::borrow(object);
-  // torch's tensors export no gradient, and refuse to pretend.
+  // A tensor of torch that requires a gradient refuses to be exported; its detached view does not.
   if (nb::getattr(object, "requires_grad", nb::none()).is(nb::handle(Py_True))) {
     exporter = object.attr("detach")();
   }
