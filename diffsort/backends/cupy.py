@@ -50,6 +50,10 @@ class _Memory:
         return cupy.empty(shape, dtype)
 
     @staticmethod
+    def empty_like(like: Array, *, dtype: np.dtype[Any]) -> Array:
+        return cupy.empty(like.shape, dtype)
+
+    @staticmethod
     def zeros(shape: tuple[int, ...], dtype: np.dtype[Any], like: Array) -> Array:
         return cupy.zeros(shape, dtype)
 

@@ -38,14 +38,17 @@ class Memory(Protocol):
     float64: Any
 
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-        """A dense array on the device of `like`."""
+        """A dense array in C order, on the device of `like`."""
 
-    def lend(self, array: Array) -> Array:
-        """What the native module borrows of an array, a float or None."""
+    def empty_like(self, like: Array, *, dtype: Any) -> Array:
+        """The same of the shape of `like`."""
 
 
 class CudaMemory(Memory, Protocol):
     """What `Cuda` asks of a framework. Nothing here may wait for the device."""
+
+    def lend(self, array: Array) -> Array:
+        """What the native module borrows of an array, a float or None."""
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array: ...
     def moveaxis(self, array: Array, source: int, destination: int) -> Array: ...
@@ -62,7 +65,7 @@ class CudaMemory(Memory, Protocol):
 
 
 class Cpu:
-    """Arrays of any strides, read and written in place."""
+    """Arrays of any strides, borrowed as they are: read and written in place."""
 
     def __init__(self, memory: Memory, threads: Callable[[], int]) -> None:
         self.memory, self.threads = memory, threads
@@ -79,28 +82,27 @@ class Cpu:
     ) -> _Three:
         """The outputs that are asked for; the others are None."""
         memory, like = self.memory, present(z, w)
-        shape, lend = like.shape, memory.lend
         out = (
-            memory.empty(shape, like.dtype, like) if result else None,
-            memory.empty(shape, memory.int32, like) if block_z else None,
-            memory.empty(shape, memory.int32, like) if block_w else None,
+            memory.empty_like(like, dtype=like.dtype) if result else None,
+            memory.empty_like(like, dtype=memory.int32) if block_z else None,
+            memory.empty_like(like, dtype=memory.int32) if block_w else None,
         )
-        native.project(lend(z), lend(w), lend(strength), *spec[2:], *out, self.threads())
+        native.project(z, w, strength, *spec[2:], *out, self.threads())
         return out
 
     def vjp(
         self, spec: Spec, at: Point, cotangent: Array, z: bool, w: bool, strength: bool
     ) -> _Three:
         """The cotangents that are asked for; that of the strength is float64, one per row."""
-        memory, shape = self.memory, cotangent.shape
+        memory = self.memory
         out = (
-            memory.empty(shape, cotangent.dtype, cotangent) if z else None,
-            memory.empty(shape, cotangent.dtype, cotangent) if w else None,
-            memory.empty(_one_per_row(shape, spec.axis), memory.float64, cotangent)
+            memory.empty_like(cotangent, dtype=cotangent.dtype) if z else None,
+            memory.empty_like(cotangent, dtype=cotangent.dtype) if w else None,
+            memory.empty(_one_per_row(cotangent.shape, spec.axis), memory.float64, cotangent)
             if strength
             else None,
         )
-        native.project_vjp(*self._lent(at), *spec[2:], memory.lend(cotangent), *out, self.threads())
+        native.project_vjp(*at, *spec[2:], cotangent, *out, self.threads())
         return out
 
     def jvp(
@@ -113,21 +115,9 @@ class Cpu:
         strength: float | Array | None,
     ) -> Array:
         """The tangent of the result, of the type of `like`; absent tangents are zero."""
-        memory = self.memory
-        out = memory.empty(at.block_z.shape, like.dtype, like)
-        native.project_jvp(
-            *self._lent(at),
-            *spec[2:],
-            memory.lend(z),
-            memory.lend(w),
-            memory.lend(strength),
-            out,
-            self.threads(),
-        )
+        out = self.memory.empty_like(at.block_z, dtype=like.dtype)
+        native.project_jvp(*at, *spec[2:], z, w, strength, out, self.threads())
         return out
-
-    def _lent(self, at: Point) -> Point:
-        return Point._make(map(self.memory.lend, at))
 
 
 class Cuda:
@@ -217,6 +207,8 @@ class Cuda:
 
     def _output(self, like: Array, dtype: Any, axis: int) -> Array:
         """Memory for rows of the shape of `like`, the axis last."""
+        if axis == -1:
+            return self.memory.empty_like(like, dtype=dtype)
         return self.memory.empty(_axis_last(like.shape, axis), dtype, like)
 
     def _strength_output(self, like: Array, axis: int) -> Array:

@@ -60,8 +60,8 @@ class _Memory:
         return np.empty(shape, dtype)
 
     @staticmethod
-    def lend(array: Array) -> Array:
-        return array
+    def empty_like(like: Array, *, dtype: np.dtype[Any]) -> Array:
+        return np.empty(like.shape, dtype)
 
 
 class _NumPy(Adapter):

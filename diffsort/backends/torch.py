@@ -22,8 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 from array_api_compat import torch as xp
-from torch import Tensor
+from torch import Tensor, get_num_threads, is_grad_enabled
+from torch._C import (
+    _are_functorch_transforms_active,
+    _get_tracing_state,
+    _has_storage,
+    _len_torch_dispatch_stack,
+    _len_torch_function_stack,
+)
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 from diffsort.backends import check_framework, solver, threads
 from diffsort.backends import numpy as numpy_backend
@@ -231,12 +239,15 @@ def _is_plain(*tensors: Tensor | float | None) -> bool:
     if (
         _is_transformed()
         or _force_reference
-        or torch._C._len_torch_function_stack() > 0
+        or _len_torch_function_stack() > 0
         or forward_ad._current_level >= 0
     ):
         return False
     for tensor in tensors:
-        if isinstance(tensor, Tensor) and not _is_plain_tensor(tensor):
+        if tensor is None or isinstance(tensor, float):
+            continue
+        # DLPack knows nothing of the lazy negative bit.
+        if not _is_plain_tensor(tensor) or tensor.is_neg():
             return False
     return True
 
@@ -253,10 +264,10 @@ def _is_readable(tensor: Tensor) -> bool:
 def _is_transformed() -> bool:
     """Whether calls are traced or batched, so that tensors may stand for others."""
     return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
+        is_compiling()
+        or _are_functorch_transforms_active()
+        or _len_torch_dispatch_stack() > 0
+        or _get_tracing_state() is not None
     )
 
 
@@ -264,7 +275,7 @@ def _is_plain_tensor(tensor: Tensor) -> bool:
     return (
         type(tensor) in _PLAIN_TYPES
         and (tensor.is_cpu or tensor.is_cuda)
-        and torch._C._has_storage(tensor)  # not so in the autograd engine's own batching
+        and _has_storage(tensor)  # not so in the autograd engine's own batching
         and not tensor._is_zerotensor()  # autograd's zeros, which take no memory
     )
 
@@ -365,7 +376,7 @@ def _use_native(spec: Spec, values: Tensor) -> bool:
 
 
 def _has_kernel(values: Tensor) -> bool:
-    return _missing_kernel(values) is None
+    return values.is_cpu or _missing_kernel(values) is None
 
 
 def _missing_kernel(values: Tensor) -> str | None:
@@ -490,6 +501,8 @@ class _Memory:
     def empty(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=like.device)
 
+    empty_like = staticmethod(partial(torch.empty_like, memory_format=torch.contiguous_format))
+
     @staticmethod
     def zeros(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=like.device)
@@ -528,7 +541,7 @@ class _Memory:
         return nullcontext()  # `empty` says the device
 
 
-_cpu = Cpu(_Memory(), lambda: threads.requested or torch.get_num_threads())
+_cpu = Cpu(_Memory(), lambda: threads.requested or get_num_threads())
 _cuda = Cuda(_Memory())
 
 
@@ -539,10 +552,10 @@ def _kernels(values: Tensor) -> Cpu | Cuda:
 def _project_fast(
     spec: Spec, z: Tensor | None, w: Tensor | None, strength: float | Tensor
 ) -> Tensor:
-    if torch.is_grad_enabled() and (
+    if is_grad_enabled() and (
         (z is not None and z.requires_grad)
         or (w is not None and w.requires_grad)
-        or (isinstance(strength, Tensor) and strength.requires_grad)
+        or (not isinstance(strength, float) and strength.requires_grad)
     ):
         result: Tensor = _Projection.apply(z, w, strength, spec)
         return result
@@ -552,7 +565,7 @@ def _project_fast(
 
 
 def _in_double(strength: float | Tensor) -> float | Tensor:
-    return strength.to(torch.float64) if isinstance(strength, Tensor) else strength
+    return strength if isinstance(strength, float) else strength.to(torch.float64)
 
 
 class _Projection(torch.autograd.Function):
@@ -567,84 +580,67 @@ class _Projection(torch.autograd.Function):
             spec, z, w, _in_double(strength), True, True, needs_w
         )
         assert result is not None
-        # No more is kept than the derivatives read.
+        is_number = isinstance(strength, float)
+        # No more is kept than the derivatives read, in the order of `Point`.
         ctx.save_for_backward(
             z if needs_strength or (needs_w and spec.regularization == KL) else None,
             w if needs_w and spec.regularization == LOG_KL else None,
-            strength if isinstance(strength, Tensor) else None,
             result if spec.regularization == KL else None,
             block_z,
             block_w,
+            None if is_number else strength,
         )
-        ctx.spec = spec
-        ctx.strength = None if isinstance(strength, Tensor) else strength
+        ctx.static = spec, strength if is_number else None
         return result
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        z, w, strength, result, block_z, block_w = ctx.saved_tensors
+        spec, strength = ctx.static
+        z, w, result, block_z, block_w, strength_tensor = ctx.saved_tensors
         if strength is None:
-            strength = ctx.strength
+            strength = strength_tensor
+        at = Point(z, w, result, block_z, block_w, strength)
         # A graph of the derivative is wanted, or the engine runs batched: then by formula.
-        formula = torch.is_grad_enabled() or not _is_plain(cotangent)
+        formula = is_grad_enabled() or not _is_plain(cotangent)
         rule = _vjp_formula if formula else _vjp_native
-        return (
-            *rule(
-                ctx.spec, ctx.needs_input_grad, cotangent, z, w, strength, result, block_z, block_w
-            ),
-            None,
-        )
+        return *rule(spec, at, cotangent, *ctx.needs_input_grad[:3]), None
+
+
+_Cotangents = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def _vjp_native(
-    spec: Spec,
-    needs: tuple[bool, ...],
-    cotangent: Tensor,
-    z: Tensor | None,
-    w: Tensor | None,
-    strength: float | Tensor,
-    result: Tensor | None,
-    block_z: Tensor,
-    block_w: Tensor | None,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    at = Point(z, w, result, block_z, block_w, _in_double(strength))
-    z_cotangent, w_cotangent, strength_cotangent = _kernels(cotangent).vjp(
-        spec, at, cotangent, *needs[:3]
-    )
-    if strength_cotangent is not None:
-        strength_cotangent = _like_strength(strength_cotangent, strength)
-    return z_cotangent, w_cotangent, strength_cotangent
+    spec: Spec, at: Point, cotangent: Tensor, z: bool, w: bool, strength: bool
+) -> _Cotangents:
+    given = at.strength
+    if not isinstance(given, float):
+        at = at._replace(strength=given.to(torch.float64))
+    of_z, of_w, of_strength = _kernels(cotangent).vjp(spec, at, cotangent, z, w, strength)
+    return of_z, of_w, None if of_strength is None else _like_strength(of_strength, given)
 
 
 def _vjp_formula(
-    spec: Spec,
-    needs: tuple[bool, ...],
-    cotangent: Tensor,
-    z: Tensor | None,
-    w: Tensor | None,
-    strength: float | Tensor,
-    result: Tensor | None,
-    block_z: Tensor,
-    block_w: Tensor | None,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    spec: Spec, at: Point, cotangent: Tensor, z: bool, w: bool, strength: bool
+) -> _Cotangents:
     """In the terms of P: signs on the way in and on the way out. What is not needed is a zero."""
     tools = _tools(cotangent)
-    zero = torch.zeros_like(block_z, dtype=tools.wide)
-    cotangents = isotonic.vjp(
+    zero = torch.zeros_like(at.block_z, dtype=tools.wide)
+    block_w = at.block_z if at.block_w is None else at.block_w
+    found = isotonic.vjp(
         xp,
-        SegmentBlocks(tools, block_z, block_z if block_w is None else block_w, spec.axis),
+        SegmentBlocks(tools, at.block_z, block_w, spec.axis),
         spec.regularization,
         spec.w_sign * cotangent.to(tools.wide),
-        zero if result is None else spec.w_sign * result.to(tools.wide),
-        _signed(tools, spec.z_sign, z, cotangent, spec.axis) if needs[1] or needs[2] else zero,
-        zero if w is None else spec.w_sign * w.to(tools.wide),
-        _strength_rows(strength, cotangent),
+        zero if at.result is None else spec.w_sign * at.result.to(tools.wide),
+        _signed(tools, spec.z_sign, at.z, cotangent, spec.axis) if w or strength else zero,
+        zero if at.w is None else spec.w_sign * at.w.to(tools.wide),
+        _strength_rows(at.strength, cotangent),
     )
     dtype = cotangent.dtype
     return (
-        (spec.z_sign * cotangents.z).to(dtype) if needs[0] else None,
-        (spec.w_sign * cotangents.w).to(dtype) if needs[1] else None,
-        _like_strength(cotangents.strength, strength) if needs[2] else None,
+        (spec.z_sign * found.z).to(dtype) if z else None,
+        (spec.w_sign * found.w).to(dtype) if w else None,
+        _like_strength(found.strength, at.strength) if strength else None,
     )
 
 

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from typing import Any, SupportsIndex, TypeVar
 
 from diffsort.core.spec import (
+    DIRECTIONS,
     KL,
     LOG_KL,
+    REGULARIZATIONS,
     Spec,
     check_axis,
     check_ndim,
-    check_regularization,
-    is_descending,
+    check_option,
 )
 
 Array = Any
@@ -42,8 +43,8 @@ def soft_rank(
         "soft_rank",
         "values",
         check_axis("soft_rank", axis, values.ndim),
-        check_regularization("soft_rank", regularization),
-        -1.0 if is_descending("soft_rank", direction) else 1.0,
+        check_option("soft_rank", "regularization", regularization, REGULARIZATIONS),
+        -check_option("soft_rank", "direction", direction, DIRECTIONS),
         1.0,
     )
     return solve(spec, values, None, strength)
@@ -59,14 +60,14 @@ def soft_sort(
 ) -> Result:
     """The KL form takes the values as logarithms of w and stays there."""
     check_ndim("soft_sort", "values", values.ndim)
-    code = check_regularization("soft_sort", regularization)
+    code = check_option("soft_sort", "regularization", regularization, REGULARIZATIONS)
     spec = Spec(
         "soft_sort",
         "values",
         check_axis("soft_sort", axis, values.ndim),
         LOG_KL if code == KL else code,
         1.0,
-        1.0 if is_descending("soft_sort", direction) else -1.0,
+        check_option("soft_sort", "direction", direction, DIRECTIONS),
     )
     return solve(spec, None, values, strength)
 
@@ -87,7 +88,7 @@ def project(
         "project",
         "z",
         check_axis("project", axis, ndim),
-        check_regularization("project", regularization),
+        check_option("project", "regularization", regularization, REGULARIZATIONS),
         1.0,
         1.0,
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import operator
-from typing import NamedTuple, SupportsFloat, SupportsIndex, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, TypeVar
 
 # The codes of diffsort::Regularization. LOG_KL is KL with w and the result as logarithms.
 L2, KL, LOG_KL = 0, 1, 2
 
-_REGULARIZATIONS = {"l2": L2, "kl": KL}
-_DESCENDING = {"ascending": False, "descending": True}
+# What the options stand for; a direction is the sign of w and the result in `soft_sort`.
+REGULARIZATIONS = {"l2": L2, "kl": KL}
+DIRECTIONS = {"ascending": -1.0, "descending": 1.0}
 _Choice = TypeVar("_Choice")
 
 
@@ -48,20 +50,16 @@ def check_ndim(function: str, argument: str, ndim: int) -> None:
         )
 
 
-def check_regularization(function: str, regularization: str) -> int:
-    return _option(function, "regularization", regularization, _REGULARIZATIONS)
-
-
-def is_descending(function: str, direction: str) -> bool:
-    return _option(function, "direction", direction, _DESCENDING)
-
-
-def _option(function: str, argument: str, name: object, choices: dict[str, _Choice]) -> _Choice:
-    if isinstance(name, str):
-        if name in choices:
-            return choices[name]
-        if name.lower() in choices:
-            return choices[name.lower()]
+def check_option(
+    function: str, argument: str, name: Any, choices: Mapping[str, _Choice]
+) -> _Choice:
+    """What the name stands for, in any letter case."""
+    try:
+        return choices[name]
+    except (KeyError, TypeError):  # no such name, or nothing that could be one
+        pass
+    if isinstance(name, str) and name.lower() in choices:
+        return choices[name.lower()]
     allowed = " or ".join(f'"{choice}"' for choice in choices)
     raise ValueError(f"{function}: {argument} must be {allowed}, got {name!r}.")
 

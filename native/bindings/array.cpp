@@ -100,7 +100,12 @@ bool Array::load_buffer(nb::handle object, Access access) {
 }
 
 void Array::load_capsule(nb::handle object, Access access) {
-  nb::object method = nb::getattr(object, "__dlpack__", nb::none());
+  nb::object exporter = nb::borrow(object);
+  // A tensor of torch that requires a gradient refuses to be exported; its detached view does not.
+  if (nb::getattr(object, "requires_grad", nb::none()).is(nb::handle(Py_True))) {
+    exporter = object.attr("detach")();
+  }
+  nb::object method = nb::getattr(exporter, "__dlpack__", nb::none());
   if (method.is_none()) type_error(name_, "supports neither DLPack nor the buffer protocol");
   nb::dict options;
   if (memory_ == Memory::cuda) options["stream"] = -1;  // no wait between streams

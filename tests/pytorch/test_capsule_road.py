@@ -1,7 +1,7 @@
 """torch before 2.10 has no C exchange API: its tensors come as `__dlpack__` capsules.
 
 That road is stricter: it refuses tensors that require a gradient. Here the tensors on their way to
-the native module are wrapped so that they offer nothing else.
+the native module are wrapped so that they offer nothing else but to be detached.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ X = [[2.9, 0.1, 1.2, 1.3], [0.3, 0.1, 0.2, 0.9]]
 class OnlyCapsules:
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
+
+        self.requires_grad = tensor.requires_grad
+
+    def detach(self) -> OnlyCapsules:
+        return OnlyCapsules(self.tensor.detach())
 
     def __dlpack__(self, **options: object) -> object:
         return self.tensor.__dlpack__(**options)

@@ -130,6 +130,17 @@ def test_long_rows(case):
 
 
 @few_cases
+def test_results_are_dense_in_c_order_whatever_the_input_is(case):
+    x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for view in (x.permute(2, 0, 1), x[::2], x[:1].expand(5, 4, 3)):
+        leaf = view.detach().requires_grad_()
+        y = case(leaf)
+        assert _took_the_fast_path(y)
+        (gradient,) = torch.autograd.grad(y, leaf, view)
+        assert all(each.is_contiguous() for each in (y, gradient, case(view)))
+
+
+@few_cases
 def test_without_gradient(case):
     x = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
     fast = case(x)
