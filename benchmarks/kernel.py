@@ -7,23 +7,13 @@ beforehand, as they are for torch.sort(out=...), which it is compared with.
 import ctypes
 import functools
 import itertools
-from typing import NamedTuple
 
 import build
 import measure
 import numpy as np
+from measure import OPERATORS, REGULARIZATIONS, Case
 
 import diffsort
-
-class Kernel(NamedTuple):
-    """What is timed. `passes` is "f" (forward) or "fb" (with backward)."""
-
-    operator: str
-    regularization: str
-    regime: str
-    passes: str
-    dtype: str = "float32"
-    threads: int = 1
 
 
 class Batch(ctypes.Structure):
@@ -39,61 +29,61 @@ class Batch(ctypes.Structure):
 
 @functools.cache
 def _library():
-    (path,) = (p for p in build.build().glob("*diffsort_kernels.*") if p.suffix in (".so", ".dylib"))
+    (path,) = (
+        p for p in build.build().glob("*diffsort_kernels.*") if p.suffix in (".so", ".dylib")
+    )
     library = ctypes.CDLL(str(path))
     for dtype in ("float32", "float64"):
         getattr(library, f"diffsort_seconds_{dtype}").restype = ctypes.c_double
     return library
 
 
-def timer(kernel):
+def timer(case):
     """A timer of `measure.rounds`."""
 
     def run(inputs):
-        return _run(kernel, inputs)[0]
+        return _run(case, inputs)[0]
 
     return run
 
 
-def _run(kernel, inputs):
+def _run(case, inputs):
     """Seconds, and the result and gradient of the last call."""
     calls, *shape = inputs.values.shape
     strengths = np.ascontiguousarray(
-        inputs.strengths(kernel.operator, kernel.regularization, kernel.regime), np.float64
+        inputs.strengths(case.operator, case.regularization, case.regime), np.float64
     )
-    outputs = [np.empty(shape, kernel.dtype) for _ in range(2)]
+    outputs = [np.empty(shape, case.dtype) for _ in range(2)]
     outputs += [np.empty(shape, np.int32) for _ in range(2)]
     for output in outputs:
         output.fill(0)  # so that the memory is there
     arrays = (strengths, inputs.values, inputs.cotangent, *outputs)
     batch = Batch(
-        kernel.operator == "soft_sort",
-        kernel.regularization == "kl",
-        kernel.passes == "fb",
-        kernel.threads,
+        case.operator == "soft_sort",
+        case.regularization == "kl",
+        case.passes == "fb",
+        case.threads,
         calls,
         *shape,
         *(array.ctypes.data for array in arrays),
     )
-    elapsed = getattr(_library(), f"diffsort_seconds_{kernel.dtype}")(ctypes.byref(batch))
+    elapsed = getattr(_library(), f"diffsort_seconds_{case.dtype}")(ctypes.byref(batch))
     return elapsed, *outputs[:2]
 
 
 def check():
     """Stops if the library does not return what the installed package does."""
     rng = np.random.default_rng(0)
-    options = itertools.product(
-        ("soft_rank", "soft_sort"), ("l2", "kl"), ("M",), ("fb",), ("float32", "float64")
-    )
-    for kernel in itertools.starmap(Kernel, options):
-        inputs = measure.Inputs(rng, 2, (3, 50), kernel.dtype)
-        strength = inputs.strengths(kernel.operator, kernel.regularization, kernel.regime)[-1]
+    cases = itertools.product(OPERATORS, REGULARIZATIONS, "M", ("fb",), ("float32", "float64"))
+    for case in itertools.starmap(Case, cases):
+        inputs = measure.Inputs(rng, 2, (3, 50), case.dtype)
+        strength = inputs.strengths(case.operator, case.regularization, case.regime)[-1]
         result, pull_back = diffsort.vjp(
-            getattr(diffsort, kernel.operator),
+            getattr(diffsort, case.operator),
             inputs.values[-1],
-            regularization=kernel.regularization,
+            regularization=case.regularization,
             regularization_strength=float(strength),
         )
         expected = result, pull_back(inputs.cotangent)
-        if not np.allclose(_run(kernel, inputs)[1:], expected, rtol=1e-4, atol=1e-4):
-            raise SystemExit(f"{kernel}: the installed diffsort returns something else.")
+        if not np.allclose(_run(case, inputs)[1:], expected, rtol=1e-4, atol=1e-4):
+            raise SystemExit(f"{case}: the installed diffsort returns something else.")

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,21 @@ soft_rank l2: range/strength = n/4 (S), n (M), 50 n (H); soft_rank kl: range/str
 8 (M), 50 n (H); soft_sort: n/(strength · range) = 1/8 (S), 1 (M), 50 (H). Times are medians in ns
 per element; ratios are medians within a round, with quartiles; below 1 diffsort is faster.
 """
+
+
+OPERATORS, REGULARIZATIONS = ("soft_rank", "soft_sort"), ("l2", "kl")
+
+
+class Case(NamedTuple):
+    """One contender. `passes` is "f" (forward, no gradient) or "fb" (forward and backward)."""
+
+    operator: str
+    regularization: str
+    regime: str
+    passes: str
+    dtype: str = "float32"
+    threads: int = 1
+    library: str = "diffsort"
 
 
 def strength(operator, regularization, regime, a):

@@ -1,0 +1,114 @@
+"""What one small call costs, (1, 10) float32 at strength 1, beside the least a framework asks for.
+
+The floor of a backward pass through torch is its engine: an identity written as a Python
+`torch.autograd.Function`.
+"""
+
+import hard_sorts
+import jax
+import jax.numpy as jnp
+import measure
+import numpy as np
+import report
+import torch
+
+import diffsort
+
+SHAPE = (1, 10)
+CALLS = 500
+
+
+class Identity(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return cotangent
+
+
+def tensors(inputs, requires_grad):
+    g = torch.from_numpy(inputs.cotangent)
+    return [(torch.from_numpy(a).clone().requires_grad_(requires_grad), g) for a in inputs.values]
+
+
+def no_grad(function):
+    def run(x, g):
+        with torch.no_grad():
+            function(x)
+
+    return measure.looped(run, lambda inputs: tensors(inputs, False))
+
+
+def both(function):
+    return measure.looped(
+        lambda x, g: function(x).backward(g), lambda inputs: tensors(inputs, True)
+    )
+
+
+def of_numpy(function):
+    return measure.looped(function, lambda inputs: zip(inputs.values))
+
+
+def of_jax(function):
+    return measure.looped(
+        lambda x: function(x).block_until_ready(),
+        lambda inputs: [(jax.block_until_ready(jnp.asarray(a)),) for a in inputs.values],
+    )
+
+
+IDENTITY, SORT, ARGSORT = "torch, identity with backward", "torch.sort, no grad", "np.argsort"
+JITTED = "JAX, x * 2, jitted"
+
+
+def contenders():
+    """name -> (timer, name of its baseline)."""
+    found = {
+        IDENTITY: both(Identity.apply),
+        SORT: no_grad(torch.sort),
+        ARGSORT: of_numpy(np.argsort),
+    }
+    found[JITTED] = of_jax(jax.jit(lambda x: x * 2))
+    baselines = dict.fromkeys(found)
+    for operator in measure.OPERATORS:
+        for regularization in measure.REGULARIZATIONS:
+
+            def function(x, fun=getattr(diffsort, operator), regularization=regularization):
+                return fun(x, regularization=regularization)
+
+            name = f"{operator} {regularization}"
+            for label, timer, baseline in (
+                ("torch, no grad", no_grad(function), SORT),
+                ("torch, with backward", both(function), IDENTITY),
+                ("NumPy", of_numpy(function), ARGSORT),
+                ("JAX, jitted", of_jax(jax.jit(function)), JITTED),
+            ):
+                found[f"{label}: {name}"], baselines[f"{label}: {name}"] = timer, baseline
+    return found, baselines
+
+
+def measured(quick):
+    timers, baselines = contenders()
+    with hard_sorts.torch_threads(1):
+        times = measure.rounds(
+            {name: ("float32", timer) for name, timer in timers.items()},
+            SHAPE,
+            CALLS,
+            seconds=0,
+            least=10 if quick else 30,
+        )
+    return times, baselines
+
+
+def table(times, baselines):
+    rows = [
+        [
+            name,
+            report.short(np.median(t) * 1e6),
+            baselines[name] or "–",
+            report.quartiles(t / times[baselines[name]]) if baselines[name] else "–",
+        ]
+        for name, t in times.items()
+    ]
+    return report.table(("call at (1, 10)", "µs", "baseline", "ratio"), rows)
