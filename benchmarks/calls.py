@@ -4,6 +4,8 @@ The floor of a backward pass through torch is its engine: an identity written as
 `torch.autograd.Function`.
 """
 
+import functools
+
 import hard_sorts
 import jax
 import jax.numpy as jnp
@@ -73,9 +75,7 @@ def contenders():
     baselines = dict.fromkeys(found)
     for operator in measure.OPERATORS:
         for regularization in measure.REGULARIZATIONS:
-
-            def function(x, fun=getattr(diffsort, operator), regularization=regularization):
-                return fun(x, regularization=regularization)
+            function = functools.partial(getattr(diffsort, operator), regularization=regularization)
 
             name = f"{operator} {regularization}"
             for label, timer, baseline in (

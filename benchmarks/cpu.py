@@ -2,7 +2,7 @@
 
     python benchmarks/cpu.py            every table and figure, about a quarter of an hour
     python benchmarks/cpu.py --quick    short shapes and few rounds, about three minutes
-    python benchmarks/cpu.py --full     every combination, on long rows too; the better part of an hour
+    python benchmarks/cpu.py --full     every combination, on long rows too: about an hour
 
 Two levels: the solver alone (kernel.py), and what users call (through_torch.py, through_jax.py,
 NumPy). measure.py says how time is measured, memory.py how memory is. The results, beside the
@@ -12,6 +12,7 @@ targets of targets.py, go to benchmarks/results.
 import argparse
 import itertools
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import calls
@@ -23,6 +24,7 @@ import memory
 import numpy as np
 import packages
 import report
+import sweeps
 import tables
 import targets
 import through_jax
@@ -33,7 +35,7 @@ import diffsort
 
 LONG = 5_000_000  # elements; from here on not every combination, unless --full
 FRAMEWORK_SHAPES = ((1, 1_000), (128, 1_000), (4096, 32), (1, 1_000_000))
-OTHER_SHAPES = ((1, 100), (128, 100))
+OTHER_SHAPES = ((1, 100), (32, 100))
 
 
 class Effort(NamedTuple):
@@ -158,7 +160,8 @@ def other_packages(shape, effort):
     timers |= through_jax.others()
     problems = {name: through_jax.problem(timer, shape) for name, timer in timers.items()}
     works = {name: timer for name, timer in timers.items() if problems[name] is None}
-    times = plain_rounds(works, shape, Effort(2.0, 2))
+    contenders = {name: ("float32", timer) for name, timer in works.items()}
+    times = measure.rounds(contenders, shape, calls=1, seconds=2.0)
     return {name: times.get(name, problems[name]) for name in timers}
 
 
@@ -197,8 +200,8 @@ def parse():
 
 
 KERNELS = """\
-The solver alone, called from C++ into arrays that are there, beside torch.sort(out=...), np.sort and
-np.argsort, one thread, float32. "f" is forward without what a gradient needs, "fb" forward and
+The solver alone, called from C++ into arrays that are there, beside torch.sort(out=...), np.sort
+and np.argsort, one thread, float32. "f" is forward without what a gradient needs, "fb" forward and
 backward; the sorts are forward only.
 """
 
@@ -233,6 +236,17 @@ def frameworks(found, options, threads):
     yield "## Other packages, jitted, forward\n\n" + tables.by_name(others, "jnp.sort")
 
 
+def runtime_figures(found, options, threads):
+    stem = Path(options.output).stem
+    yield "## Figures\n"
+    yield figures.ratios(found.kernels, f"{stem}-ratios.png")
+    yield figures.growth(found.kernels, f"{stem}-growth.png")
+    for name, panels in sweeps.FIGURES.items():
+        swept = [(sweep, sweeps.measured(sweep, options.quick, progress)) for sweep in panels]
+        yield figures.sweeps(swept, f"{stem}-{name}.png")
+        yield from (sweeps.table(*each) for each in swept)
+
+
 def memory_growth(found, options, threads):
     progress("memory")
     found.memory = memory.figures(options.quick)
@@ -243,13 +257,11 @@ def main():
     options = parse()
     kernel.check()
     threads, found = measure.cores(), targets.Found(measure.cores())
-    sections = [solver_alone, frameworks, memory_growth]
+    sections = [solver_alone, frameworks, runtime_figures, memory_growth]
     parts = []
     with hard_sorts.torch_threads(1):
         for section in sections[:1] if options.kernels else sections:
             parts += section(found, options, threads)
-        if not options.kernels:
-            parts.append("## Figures\n\n" + figures.draw(found, options.output))
     heading = report.heading("Speed and memory on the CPU", f"1, and {threads} where it says so")
     heading += "\n" + packages.summary() + "\n"
     judged = targets.lines(found)

@@ -8,8 +8,8 @@ import ctypes
 import functools
 import itertools
 
-import build
 import measure
+import native_build
 import numpy as np
 from measure import OPERATORS, REGULARIZATIONS, Case
 
@@ -29,9 +29,8 @@ class Batch(ctypes.Structure):
 
 @functools.cache
 def _library():
-    (path,) = (
-        p for p in build.build().glob("*diffsort_kernels.*") if p.suffix in (".so", ".dylib")
-    )
+    folder = native_build.build()
+    (path,) = (p for p in folder.glob("*diffsort_kernels.*") if p.suffix in (".so", ".dylib"))
     library = ctypes.CDLL(str(path))
     for dtype in ("float32", "float64"):
         getattr(library, f"diffsort_seconds_{dtype}").restype = ctypes.c_double

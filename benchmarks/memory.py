@@ -124,11 +124,7 @@ def figures(quick):
 
 
 def table(found):
-    rows = [
-        [str(f.shape), f.operator, f.regularization, f.regime, f.library]
-        + [f"{f.bytes:.1f}", f"{f.live:.1f}"]
-        for f in found
-    ]
+    rows = [[str(f.shape), *f[1:5], f"{f.bytes:.1f}", f"{f.live:.1f}"] for f in found]
     header = ("shape", "operator", "reg.", "regime", "library", "bytes per element", "live")
     return report.table(header, rows)
 

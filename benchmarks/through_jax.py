@@ -1,9 +1,11 @@
-"""Contenders as users of JAX call them, jitted: jnp.sort and jnp.argsort, diffsort, OTT-JAX, jaxopt.
+"""Contenders as users of JAX call them, jitted: jnp.sort, jnp.argsort, diffsort, OTT-JAX, jaxopt.
 
 OTT-JAX joins with its default ranks, forward: their gradient is not finite in float32 at the
 defaults. jaxopt has no soft sort or rank, only the pooling step that these are built on; it joins
-with that alone, without the sorts around it.
+with that alone, without the sorts around it, and pools in Python where there is no Numba.
 """
+
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import packages
 
 import diffsort
 
+warnings.filterwarnings("ignore", message="Numba could not be imported")
 jax.config.update("jax_platforms", "cpu")
 
 

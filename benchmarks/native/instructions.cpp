@@ -4,6 +4,7 @@
 //
 // An equal call on other inputs comes first and is not counted: what is done once per thread is not
 // in the figure. Inputs come from an integer generator, so they are the same everywhere.
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -64,7 +65,10 @@ static void run(Operator op, bool is_kl, std::int64_t rows, std::int64_t n, doub
 }
 
 int main(int argc, char** argv) {
-  if (argc != 7) return EXIT_FAILURE;
+  if (argc != 7) {
+    std::fputs("OPERATOR REGULARIZATION DTYPE ROWS N STRENGTH\n", stderr);
+    return EXIT_FAILURE;
+  }
   const Operator op = std::strcmp(argv[1], "soft_sort") ? Operator::soft_rank : Operator::soft_sort;
   const bool is_kl = !std::strcmp(argv[2], "kl");
   const std::int64_t rows = std::atoll(argv[4]), n = std::atoll(argv[5]);
