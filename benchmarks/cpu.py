@@ -70,8 +70,9 @@ def kernel_cases(shape, threads, full):
 def kernels(shape, threads, effort):
     """Times of the solver and of the sorts, of the same rounds."""
     cases = kernel_cases(shape, threads, effort.full)
-    dtypes = ("float32", "float64")
-    with hard_sorts.contenders(dtypes, sorted({1, threads})) as sorts:
+    is_short = shape[0] * shape[1] < LONG or effort.full
+    dtypes = ("float32", "float64") if is_short else ("float32",)
+    with hard_sorts.contenders(dtypes, {1, threads} if is_short else {1}) as sorts:
         timers = {case: (case.dtype, kernel.timer(case)) for case in cases}
         in_a_row = max(1, min(1000, 100_000 // (shape[0] * shape[1])))
         return measure.rounds(timers | sorts, shape, in_a_row, effort.seconds, effort.least)
@@ -99,7 +100,7 @@ def torch_cases(shape, threads, full):
 
 
 def with_torch_sort(timers):
-    return {("torch.sort", "float32", 1): ("float32", hard_sorts.torch_sort(1)), **timers}
+    return {("torch.sort", "float32", 1): ("float32", hard_sorts.torch_sort(1, False)), **timers}
 
 
 def through_pytorch(shape, threads, effort):

@@ -11,16 +11,21 @@ import torch
 AVX2 = "np.sort, AVX2"
 
 
-def torch_sort(threads):
-    """torch.sort into arrays that are there, as those of the kernels are."""
+def torch_sort(threads, preallocated=True):
+    """torch.sort, by default into arrays that are there, as those of the kernels are."""
 
     def timer(inputs):
         tensors = [torch.from_numpy(each) for each in inputs.values]
-        out = torch.empty_like(tensors[0]), torch.empty_like(tensors[0], dtype=torch.int64)
+        options = {"dim": -1}
+        if preallocated:
+            x = tensors[0]  # filled, so that the memory is there
+            options["out"] = [
+                torch.empty_like(x, dtype=dtype).fill_(0) for dtype in (x.dtype, torch.int64)
+            ]
         with torch.no_grad(), torch_threads(threads):
             begin = time.perf_counter()
             for x in tensors:
-                torch.sort(x, dim=-1, out=out)
+                torch.sort(x, **options)
             return time.perf_counter() - begin
 
     return timer
