@@ -11,6 +11,7 @@ targets of targets.py, go to benchmarks/results.
 
 import argparse
 import itertools
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -167,9 +168,13 @@ def other_packages(shape, effort):
 
 
 def plain_rounds(timers, shape, effort):
+    """On one thread, which NumPy and JAX have no setting for."""
     in_a_row = measure.calls_per_round(shape[0] * shape[1])
     timers = {name: ("float32", timer) for name, timer in timers.items()}
-    return measure.rounds(timers, shape, in_a_row, effort.seconds, effort.least)
+    diffsort.set_num_threads(1)
+    found = measure.rounds(timers, shape, in_a_row, effort.seconds, effort.least)
+    diffsort.set_num_threads(None)  # for torch: as torch has it
+    return found
 
 
 # --- the report -----------------------------------------------------------------------------------
@@ -190,9 +195,11 @@ def parse():
     effort.add_argument("--full", action="store_const", const="full", dest="effort")
     parser.add_argument("--shapes", nargs="*", type=measure.shape, help="such as 1x1000 128x100")
     parser.add_argument("--kernels", action="store_true", help="only the solver alone")
-    parser.add_argument("--output", default=report.name("cpu"), help="in benchmarks/results")
+    parser.add_argument("--output", help="in benchmarks/results")
     options = parser.parse_args()
     options.quick = options.effort == "quick"
+    is_part = options.quick or options.kernels or options.shapes
+    options.output = options.output or ("cpu-part.md" if is_part else report.name("cpu"))
     options.effort = EFFORTS[options.effort or "standard"]
     options.shapes = options.shapes or [
         s for s in measure.SHAPES if not options.quick or s[0] * s[1] < 1_000_000
@@ -249,27 +256,40 @@ def runtime_figures(found, options, threads):
 
 
 def memory_growth(found, options, threads):
+    if sys.platform != "linux":
+        yield "## Memory\n\nNot measured: /proc of Linux is read for it.\n"
+        return
     progress("memory")
     found.memory = memory.figures(options.quick)
     yield "## Memory\n\n" + memory.TEXT + "\n" + memory.table(found.memory)
 
 
+def page(found, parts):
+    judged = targets.lines(found)
+    return "\n".join(
+        (
+            report.heading("Speed and memory on the CPU", f"1, and {found.threads} where said"),
+            packages.summary(),
+            measure.REGIMES + hard_sorts.avx512_note() + "\n",
+            "## Goals\n\n" + targets.summary(judged),
+            targets.table(judged),
+            *parts,
+        )
+    )
+
+
 def main():
     options = parse()
     kernel.check()
-    threads, found = measure.cores(), targets.Found(measure.cores())
+    found, parts = targets.Found(measure.cores()), []
     sections = [solver_alone, frameworks, runtime_figures, memory_growth]
-    parts = []
     with hard_sorts.torch_threads(1):
         for section in sections[:1] if options.kernels else sections:
-            parts += section(found, options, threads)
-    heading = report.heading("Speed and memory on the CPU", f"1, and {threads} where it says so")
-    heading += "\n" + packages.summary() + "\n"
-    judged = targets.lines(found)
-    goals = "## Goals\n\n" + targets.summary(judged) + "\n" + targets.table(judged)
-    print(goals)
-    notes = measure.REGIMES + hard_sorts.avx512_note() + "\n"
-    report.write(options.output, "\n".join([heading, notes, goals, *parts]))
+            for part in section(found, options, found.threads):
+                parts.append(part)
+                report.write(options.output, page(found, parts), quiet=True)
+    print(targets.table(targets.lines(found)))
+    print(f"wrote benchmarks/results/{options.output}")
 
 
 if __name__ == "__main__":

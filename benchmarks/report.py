@@ -72,8 +72,9 @@ def short(x):
     return f"{x:.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
-def write(name, text):
+def write(name, text, quiet=False):
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / name
     path.write_text(text, encoding="utf-8")
-    print(f"\nwrote {os.path.relpath(path)}")
+    if not quiet:
+        print(f"\nwrote {os.path.relpath(path)}")
