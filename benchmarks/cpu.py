@@ -251,7 +251,7 @@ def runtime_figures(found, options, threads):
     yield figures.growth(found.kernels, f"{stem}-growth.png")
     for name, panels in sweeps.FIGURES.items():
         swept = [(sweep, sweeps.measured(sweep, options.quick, progress)) for sweep in panels]
-        yield figures.sweeps(swept, f"{stem}-{name}.png")
+        yield figures.sweeps(swept, sweeps.CAPTIONS[name], f"{stem}-{name}.png")
         yield from (sweeps.table(*each) for each in swept)
 
 

@@ -32,7 +32,9 @@ plt.rcParams.update(
 
 def ratios(found, name):
     """soft_rank and soft_sort beside torch.sort, for every shape and regime."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 0.5 + 0.36 * len(found)), sharey=True)
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 1.0 + 0.34 * len(found)), sharex=True, sharey=True
+    )
     shapes = list(found)
     for axis, operator in zip(axes, ("soft_rank", "soft_sort"), strict=True):
         for regime, color in REGIME_COLORS.items():
@@ -56,7 +58,7 @@ def ratios(found, name):
     axes[0].set_yticks(range(len(shapes)), [f"({rows}, {n:,})" for rows, n in shapes])
     axes[0].invert_yaxis()
     axes[1].legend(title="regime", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _save(figure, name, "The solver alone beside torch.sort, by shape; dashed: the goals")
+    return _save(figure, name, "The solver alone beside torch.sort, by shape; dashed: the goals.\n")
 
 
 def growth(found, name):
@@ -83,10 +85,10 @@ def growth(found, name):
     axis.set_ylabel("ns per element")
     axis.set_title("One row, float32, one thread; soft_rank with backward")
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _save(figure, name, "Growth with the length of one row")
+    return _save(figure, name, "Growth with the length of one row.\n")
 
 
-def sweeps(swept, name):
+def sweeps(swept, caption, name):
     """Panels of time against length or number of rows."""
     figure, axes = plt.subplots(1, len(swept), figsize=(4.0 * len(swept), 3.8))
     for axis, (sweep, found) in zip(np.atleast_1d(axes), swept, strict=True):
@@ -110,7 +112,7 @@ def sweeps(swept, name):
         axis.set_title(sweep.title, fontsize=9)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7.5)
     np.atleast_1d(axes)[0].set_ylabel("µs a call")
-    return _save(figure, name, "Runtime figures, measured again") + published.SOURCES
+    return _save(figure, name, caption)
 
 
 def _style(contender):
@@ -128,4 +130,5 @@ def _save(figure, name, caption):
     figure.tight_layout()
     figure.savefig(report.RESULTS / name, bbox_inches="tight")
     plt.close(figure)
-    return f"![{caption}]({name})\n"
+    alternative = " ".join(caption.split())
+    return f"{caption}\n![{alternative}]({name})\n"

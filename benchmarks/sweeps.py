@@ -35,7 +35,6 @@ SORTS_M = of_libraries(Case("soft_sort", "l2", "M", "fb"), Case("soft_sort", "kl
 LENGTHS = (1, 100, 500, 1000, 2000, 3000, 4000, 5000)
 
 FIGURES = {
-    # The figure of torchsort's README: soft_sort at its default strength.
     "torchsort": (
         Sweep("One row, strength 1", tuple((1, n) for n in LENGTHS), 1, SORTS, 1.0),
         Sweep("Rows of 100, strength 1", tuple((2**k, 100) for k in range(9)), 0, SORTS, 1.0),
@@ -61,11 +60,17 @@ FIGURES = {
         ),
     ),
 }
-SOURCES = """\
-Blondel, Teboul, Berthet, Djolonga: Fast Differentiable Sorting and Ranking, ICML 2020; Prillo,
-Eisenschlos: SoftSort, ICML 2020 (arXiv 2006.16038); Paulus et al.: SoftJAX & SoftTorch, 2026 (arXiv
-2603.08824).
-"""
+CAPTIONS = {
+    "torchsort": """\
+The figure of torchsort's README: soft_sort at strength 1, against the length of one row and against
+the number of rows.
+""",
+    "papers": """\
+Shapes of the runtime figures of three papers, in regime M: Blondel, Teboul, Berthet, Djolonga: Fast
+Differentiable Sorting and Ranking, ICML 2020; Prillo, Eisenschlos: SoftSort, ICML 2020 (arXiv
+2006.16038); Paulus et al.: SoftJAX & SoftTorch, 2026 (arXiv 2603.08824).
+""",
+}
 FAST_SOFT_SORT_LIMIT = 20_000  # elements: it solves row by row in Python
 
 
