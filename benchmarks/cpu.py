@@ -92,9 +92,8 @@ def torch_cases(shape, threads, full):
     ]
     every = [c._replace(threads=threads) for c in one if c.passes == "fb" and threads > 1]
     cases = one + rivals + [c for c in every if c[:2] == ("soft_rank", "l2") or full]
-    # fast-soft-sort solves row by row in Python.
     size = shape[0] * shape[1]
-    cases = [c for c in cases if c.library != "fast-soft-sort" or size <= 20_000]
+    cases = [c for c in cases if through_torch.joins(c) and through_torch.is_affordable(c, size)]
     if size >= LONG and not full:
         cases = [c for c in cases if c[:2] == ("soft_rank", "l2") and c.regime in "SM"]
     return cases

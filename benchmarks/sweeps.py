@@ -26,11 +26,16 @@ class Sweep(NamedTuple):
 
 
 def of_libraries(*cases):
-    return tuple(c._replace(library=name) for c in cases for name in through_torch.available())
+    return tuple(
+        c._replace(library=name)
+        for c in cases
+        for name in through_torch.available()
+        if through_torch.joins(c._replace(library=name))
+    )
 
 
 SORTS = of_libraries(Case("soft_sort", "l2", "", "f"), Case("soft_sort", "l2", "", "fb"))
-RANKS = of_libraries(Case("soft_rank", "l2", "M", "fb"), Case("soft_rank", "kl", "M", "fb"))
+RANKS_M = of_libraries(Case("soft_rank", "l2", "M", "fb"), Case("soft_rank", "kl", "M", "fb"))
 SORTS_M = of_libraries(Case("soft_sort", "l2", "M", "fb"), Case("soft_sort", "kl", "M", "fb"))
 LENGTHS = (1, 100, 500, 1000, 2000, 3000, 4000, 5000)
 
@@ -44,7 +49,7 @@ FIGURES = {
             "128 rows (Blondel et al. 2020)",
             tuple((128, n) for n in (100, 200, 500, 1000, 2000, 5000)),
             1,
-            RANKS,
+            RANKS_M,
         ),
         Sweep(
             "20 rows (Prillo and Eisenschlos 2020)",
@@ -56,7 +61,7 @@ FIGURES = {
             "One row (Paulus et al. 2026)",
             tuple((1, 2**k) for k in range(6, 15)),
             1,
-            RANKS,
+            SORTS_M,
         ),
     ),
 }
@@ -71,7 +76,6 @@ Differentiable Sorting and Ranking, ICML 2020; Prillo, Eisenschlos: SoftSort, IC
 2006.16038); Paulus et al.: SoftJAX & SoftTorch, 2026 (arXiv 2603.08824).
 """,
 }
-FAST_SOFT_SORT_LIMIT = 20_000  # elements: it solves row by row in Python
 
 
 def measured(sweep, quick, progress):
@@ -83,7 +87,7 @@ def measured(sweep, quick, progress):
         timers = {
             case: ("float32", through_torch.timer(case, sweep.strength))
             for case in sweep.cases
-            if case.library != "fast-soft-sort" or size <= FAST_SOFT_SORT_LIMIT
+            if through_torch.is_affordable(case, size)
         }
         timers["torch.sort"] = "float32", hard_sorts.torch_sort(1, preallocated=False)
         in_a_row = measure.calls_per_round(size)

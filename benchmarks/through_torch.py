@@ -14,8 +14,21 @@ LIBRARIES = {
 }
 
 
+ROW_BY_ROW = "fast-soft-sort"  # with a loop in Python over rows, and in backward over elements
+ROW_BY_ROW_LIMIT = 20_000  # elements
+
+
 def available():
     return [name for name, module in LIBRARIES.items() if module is not None]
+
+
+def joins(case):
+    """fast-soft-sort is compared in l2 alone: its kl form of soft_sort goes by another name."""
+    return case.library != ROW_BY_ROW or case.regularization == "l2"
+
+
+def is_affordable(case, size):
+    return case.library != ROW_BY_ROW or size <= ROW_BY_ROW_LIMIT
 
 
 def timer(case, strength=None):
