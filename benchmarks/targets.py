@@ -4,6 +4,8 @@
 rounds; where a goal holds for many shapes, the worst is the one that counts, and it is named.
 """
 
+import itertools
+from functools import partial
 from typing import NamedTuple
 
 import calls
@@ -68,15 +70,19 @@ def median_ratio(times, case, base):
     return np.median(times[case] / times[base]) if case in times and base in times else None
 
 
-def worst(found, pair, at_least=False):
-    """(ratio, shape) of the worst shape; `pair` gives the two contenders for a shape, or None."""
+def worst(found, ratio, is_meant=lambda shape: True, pick=max):
+    """(which shape it is, ratio of its times) of the solver alone, or None if nothing was measured.
+
+    `is_meant` says which shapes count, and `pick` which ratio is the worst."""
     ratios = [
-        (median_ratio(times, *pair(shape)), shape)
-        for shape, times in found.items()
-        if pair(shape) is not None
+        (ratio(times), shape)
+        for shape, times in found.kernels.items()
+        if is_meant(shape) and ratio(times) is not None
     ]
-    ratios = [each for each in ratios if each[0] is not None]
-    return (min if at_least else max)(ratios, default=None)
+    if not ratios:
+        return None
+    reached, shape = pick(ratios)
+    return f"worst of {len(ratios)}: {shape}", reached
 
 
 def ranks(found):
@@ -93,66 +99,59 @@ def ranks(found):
 
 
 def over_shapes(found):
-    """Goals that hold for all shapes: the worst of each."""
-    torch_sort = "torch.sort", "float32", 1
+    """Goals that hold for all shapes: forward and backward of the solver alone."""
+    goals = []
+    for operator, regime in itertools.product(OPERATORS, "SMH"):
+        l2 = Case(operator, "l2", regime, "fb")
+        name = f"{operator} l2 {regime}"
+        if operator == "soft_sort":
+            goals.append((f"{name} / torch.sort", l2, ("torch.sort", "float32", 1), SORT))
+        goals.append((f"{operator} kl {regime} / {name}", l2._replace(regularization="kl"), l2, KL))
+        goals.append((f"{name}: float64 / float32", l2._replace(dtype="float64"), l2, FLOAT64))
+    for what, case, base, goal in goals:
+        reached = worst(found, partial(median_ratio, case=case, base=base))
+        if reached is not None:
+            yield Line(what, *reached, goal)
 
-    def goals():
-        for regime in "SMH":
-            sort = Case("soft_sort", "l2", regime, "fb")
-            yield f"soft_sort l2 {regime} / torch.sort", (sort, torch_sort), SORT
-        for operator in OPERATORS:
-            for regime in "SMH":
-                l2 = Case(operator, "l2", regime, "fb")
-                kl = l2._replace(regularization="kl")
-                yield f"{operator} kl {regime} / l2 {regime}", (kl, l2), KL
-        for operator in OPERATORS:
-            for regime in "SMH":
-                one = Case(operator, "l2", regime, "fb")
-                wide = one._replace(dtype="float64")
-                yield f"{operator} l2 {regime}: float64 / float32", (wide, one), FLOAT64
 
-    for what, pair, goal in goals():
-        found_worst = worst(found.kernels, lambda shape, pair=pair: pair)
-        if found_worst is not None:
-            yield Line(what, f"worst: {found_worst[1]}", found_worst[0], goal)
+def is_batch_shape(shape):
+    return shape[0] > 1
+
+
+def is_huge_row(shape):
+    return shape[0] == 1 and shape[1] >= 1_000_000
 
 
 def threads(found):
-    """How many times faster with two threads; for batches a must."""
-    if found.threads < 2:
-        return
-    for regime in "SMH":
+    """How many times faster with all threads; for batches a must."""
+    for regime, is_batch in itertools.product("SMH", (True, False)):
         one = Case("soft_rank", "l2", regime, "fb")
         every = one._replace(threads=found.threads)
-        for label, goal, is_meant in (
-            ("batches", THREADS, lambda shape: shape[0] > 1),
-            ("one row of a million or more", None, lambda s: s[0] == 1 and s[1] >= 1_000_000),
-        ):
-            reached = worst(
-                found.kernels,
-                lambda shape, a=one, b=every, is_meant=is_meant: (
-                    (a, b) if is_meant(shape) else None
-                ),
-                at_least=True,
-            )
-            if reached is not None:
-                what = f"{label}, soft_rank l2 {regime}: 1 / {found.threads} threads"
-                yield Line(what, f"worst: {reached[1]}", reached[0], goal, at_least=True)
+        reached = worst(
+            found,
+            partial(median_ratio, case=one, base=every),
+            is_batch_shape if is_batch else is_huge_row,
+            min,
+        )
+        if reached is not None and found.threads > 1:
+            what = "batches" if is_batch else "one row of a million or more"
+            what += f", soft_rank l2 {regime}: 1 / {found.threads} threads"
+            yield Line(what, *reached, THREADS if is_batch else None, at_least=True)
 
 
 def strong_numpy(found):
     """The forward pass beside np.sort's AVX2 path, which sorts values only: a stretch."""
     for regime in "SMH":
         case = Case("soft_rank", "l2", regime, "f")
-        ratios = [
-            (np.median(times[case] / hard_sorts.strong_numpy(times)), shape)
-            for shape, times in found.kernels.items()
-            if case in times
-        ]
-        if ratios:
-            reached, shape = max(ratios)
+
+        def ratio(times, case=case):
+            both = case in times and ("np.sort", "float32", 1) in times
+            return np.median(times[case] / hard_sorts.strong_numpy(times)) if both else None
+
+        reached = worst(found, ratio)
+        if reached is not None:
             what = f"forward, soft_rank l2 {regime} / {hard_sorts.AVX2}"
-            yield Line(what, f"worst: {shape}", reached, None, 1.0)
+            yield Line(what, *reached, None, 1.0)
 
 
 def torchsort(found):
