@@ -10,6 +10,9 @@ import numpy as np
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
+# Over the last minute, when the benchmark starts: what else the machine was doing.
+LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
 DISTRIBUTIONS = {"diffsort": "diffsort-permutahedron"}
 
 
@@ -48,6 +51,8 @@ def heading(title, threads, packages=("numpy", "torch", "torchsort")):
         f"- versions: Python {platform.python_version()}, {versions}",
         f"- threads: {threads}",
     ]
+    if LOAD is not None:
+        lines.append(f"- load before the start: {LOAD:.1f}")
     disabled = os.environ.get("NPY_DISABLE_CPU_FEATURES")
     if disabled:
         lines.append(f"- NPY_DISABLE_CPU_FEATURES={disabled}")
