@@ -1,135 +1,114 @@
-"""Call cost: one row of ten numbers through every framework, beside the least that each can do.
+"""What one small call costs, (1, 10) float32 at strength 1, beside the least a framework asks for.
 
-    python benchmarks/calls.py                       all frameworks that are installed, two minutes
-    python benchmarks/calls.py --frameworks torch
-
-Hardly any of it is the solver. The floors are a ufunc, `torch.neg`, an `autograd.Function` written
-in Python that clones forward and does nothing backward, and a jitted product. measure.py says how
-it measures; the least time of all rounds is given beside the ratio.
+The floor of a backward pass through torch is its engine: an identity written as a Python
+`torch.autograd.Function`.
 """
 
-import argparse
-from functools import partial
+import functools
 
+import hard_sorts
+import jax
+import jax.numpy as jnp
 import measure
 import numpy as np
 import report
+import torch
 
 import diffsort
 
-CALLS = 50  # between two readings of the clock
-OPERATORS = {
-    f"{fun.__name__} {regularization}": partial(fun, regularization=regularization)
-    for fun in (diffsort.soft_rank, diffsort.soft_sort)
-    for regularization in ("l2", "kl")
-}
+SHAPE = (1, 10)
+CALLS = 200
 
 
-def itself(call):
-    return call
+class Identity(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return cotangent
 
 
-def numpy_calls():
-    """Title, maker of an input, and name -> call, of which the first is the floor."""
-    rng = np.random.default_rng(0)
-
-    def values():
-        return rng.standard_normal((1, 10), dtype=np.float32)
-
-    yield "NumPy", values, {"np.negative": np.negative, "np.argsort": np.argsort, **OPERATORS}
+def tensors(inputs, requires_grad):
+    g = torch.from_numpy(inputs.cotangent)
+    return [(torch.from_numpy(a).clone().requires_grad_(requires_grad), g) for a in inputs.values]
 
 
-def torch_calls():
-    import torch
+def no_grad(function):
+    def run(x, g):
+        with torch.no_grad():
+            function(x)
 
-    torch.set_num_threads(1)
-    cotangent = torch.randn(1, 10)
-
-    class Identity(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, g):
-            return g
-
-    def backward(call):
-        return lambda x: call(x).backward(cotangent)
-
-    def leaf():
-        return torch.randn(1, 10, requires_grad=True)
-
-    floors = {"torch.neg": torch.neg, "torch.sort": torch.sort}
-    yield "torch, no gradient", lambda: torch.randn(1, 10), {**floors, **OPERATORS}
-    calls = {"identity Function": Identity.apply, **OPERATORS}
-    calls = {name: backward(call) for name, call in calls.items()}
-    yield "torch, forward and backward", leaf, calls
+    return measure.looped(run, lambda inputs: tensors(inputs, False))
 
 
-def jax_calls():
-    import jax
-    import jax.numpy as jnp
-
-    rng = np.random.default_rng(0)
-
-    def values():
-        return jnp.asarray(rng.standard_normal((1, 10), dtype=np.float32))
-
-    def gradient(call):
-        return jax.jit(jax.grad(lambda x: call(x)[0, 0]))
-
-    def double(x):
-        return x * 2
-
-    for title, way in (("eager", itself), ("jitted", jax.jit), ("jitted gradient", gradient)):
-        floor = gradient(double) if way is gradient else jax.jit(double)
-        calls = {name: way(call) for name, call in OPERATORS.items()}
-        yield f"JAX, {title}", values, {"jitted x * 2": floor, **calls}
-
-
-FRAMEWORKS = {"numpy": numpy_calls, "torch": torch_calls, "jax": jax_calls}
-
-
-def own_leaf(x):
-    """For every contender, so that no gradient is accumulated or shared."""
-    return (x.detach().clone().requires_grad_() if getattr(x, "requires_grad", False) else x,)
-
-
-def compare(title, values, calls, rounds):
-    times = measure.timed_rounds(
-        calls, lambda: (values(),), CALLS, 0.0, rounds, rounds, prepare=own_leaf
+def both(function):
+    return measure.looped(
+        lambda x, g: function(x).backward(g), lambda inputs: tensors(inputs, True)
     )
-    floor = next(iter(calls))
-    return [
-        [title, name, report.short(t.min() * 1e6), report.quartiles(t / times[floor])]
+
+
+def of_numpy(function):
+    return measure.looped(function, lambda inputs: zip(inputs.values))
+
+
+def of_jax(function):
+    return measure.looped(
+        lambda x: function(x).block_until_ready(),
+        lambda inputs: [(jax.block_until_ready(jnp.asarray(a)),) for a in inputs.values],
+    )
+
+
+IDENTITY, SORT, ARGSORT = "torch, identity with backward", "torch.sort, no grad", "np.argsort"
+JITTED = "JAX, x * 2, jitted"
+
+
+def contenders():
+    """name -> (timer, name of its baseline)."""
+    found = {
+        IDENTITY: both(Identity.apply),
+        SORT: no_grad(torch.sort),
+        ARGSORT: of_numpy(np.argsort),
+    }
+    found[JITTED] = of_jax(jax.jit(lambda x: x * 2))
+    baselines = dict.fromkeys(found)
+    for operator in measure.OPERATORS:
+        for regularization in measure.REGULARIZATIONS:
+            function = functools.partial(getattr(diffsort, operator), regularization=regularization)
+
+            name = f"{operator} {regularization}"
+            for label, timer, baseline in (
+                ("torch, no grad", no_grad(function), SORT),
+                ("torch, with backward", both(function), IDENTITY),
+                ("NumPy", of_numpy(function), ARGSORT),
+                ("JAX, jitted", of_jax(jax.jit(function)), JITTED),
+            ):
+                found[f"{label}: {name}"], baselines[f"{label}: {name}"] = timer, baseline
+    return found, baselines
+
+
+def measured(quick):
+    timers, baselines = contenders()
+    with hard_sorts.torch_threads(1):
+        times = measure.rounds(
+            {name: ("float32", timer) for name, timer in timers.items()},
+            SHAPE,
+            CALLS,
+            seconds=0,
+            least=10 if quick else 30,
+        )
+    return times, baselines
+
+
+def table(times, baselines):
+    rows = [
+        [
+            name,
+            report.short(np.median(t) * 1e6),
+            baselines[name] or "–",
+            report.quartiles(t / times[baselines[name]]) if baselines[name] else "–",
+        ]
         for name, t in times.items()
     ]
-
-
-def parse():
-    parser = argparse.ArgumentParser(description="Cost of one small call.")
-    parser.add_argument("--frameworks", nargs="*", default=list(FRAMEWORKS), choices=FRAMEWORKS)
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--output", default="calls.md", help="in benchmarks/results")
-    return parser.parse_args()
-
-
-def main():
-    options = parse()
-    diffsort.set_num_threads(1)
-    rows = []
-    for name in options.frameworks:
-        try:
-            for title, values, calls in FRAMEWORKS[name]():
-                rows += compare(title, values, calls, options.rounds)
-        except ImportError as error:
-            print(f"{name} is skipped: {error}")
-    table = report.table(("framework", "call", "µs, least", "ratio to the first"), rows)
-    print(table)
-    heading = report.heading("Call cost at (1, 10), float32", 1, ("numpy", "torch", "jax"))
-    report.write(options.output, f"{heading}\n{table}")
-
-
-if __name__ == "__main__":
-    main()
+    return report.table(("call at (1, 10)", "µs", "baseline", "ratio"), rows)

@@ -1,224 +1,294 @@
-"""Speed on the CPU: diffsort against torchsort, torch.sort, np.sort and np.argsort.
+"""Speed and memory on the CPU, beside every framework's own sort and the other packages.
 
-    python benchmarks/cpu.py                      everything, about half an hour
-    python benchmarks/cpu.py --quick              the shapes below a million elements, fewer rounds
-    python benchmarks/cpu.py --shapes 1x1000 --operators soft_rank
+    python benchmarks/cpu.py            every table and figure, about a quarter of an hour
+    python benchmarks/cpu.py --quick    short shapes and few rounds, about three minutes
+    python benchmarks/cpu.py --full     every combination, on long rows too: about an hour
 
-measure.py says how it measures.
+Two levels: the solver alone (kernel.py), and what users call (through_torch.py, through_jax.py,
+NumPy). measure.py says how time is measured, memory.py how memory is. The results, beside the
+targets of targets.py, go to benchmarks/results.
 """
 
 import argparse
+import itertools
+import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
+import calls
+import figures
+import hard_sorts
+import kernel
 import measure
+import memory
 import numpy as np
+import packages
 import report
-import torch
+import sweeps
+import tables
+import targets
+import through_jax
+import through_torch
+from measure import OPERATORS, REGULARIZATIONS, Case
 
 import diffsort
 
-try:
-    import torchsort
-except ImportError:
-    torchsort = None
-
-COLUMNS = """\
-The sorts are forward only; "f" is forward without gradient, "fb" forward and backward, both through
-torch.
-"""
+LONG = 5_000_000  # elements; from here on not every combination, unless --full
+FRAMEWORK_SHAPES = ((1, 1_000), (128, 1_000), (4096, 32), (1, 1_000_000))
+OTHER_SHAPES = ((1, 100), (32, 100))
 
 
-def contenders(operator, regularization):
-    """name -> function of (float32 leaf that requires grad, cotangent, NumPy array, strength)."""
+class Effort(NamedTuple):
+    """How long to measure one shape, and at least how many rounds."""
 
-    def forward(library):
-        fun = getattr(library, operator)
+    seconds: float
+    least: int
+    full: bool = False
 
-        def run(x, g, a, s):
-            with torch.no_grad():
-                fun(x, regularization=regularization, regularization_strength=s)
 
-        return run
+EFFORTS = {"quick": Effort(0.8, 2), "standard": Effort(4.0, 3), "full": Effort(12.0, 7, True)}
 
-    def both(library):
-        fun = getattr(library, operator)
 
-        def run(x, g, a, s):
-            fun(x, regularization=regularization, regularization_strength=s).backward(g)
+def progress(*words):
+    print(f"{time.strftime('%H:%M:%S')} ", *words, flush=True)
 
-        return run
 
-    def torch_sort(x, g, a, s):
-        with torch.no_grad():
-            torch.sort(x, dim=-1)
+# --- the solver alone -----------------------------------------------------------------------------
 
-    found = {
-        "diffsort f": forward(diffsort),
-        "diffsort fb": both(diffsort),
-        "torch.sort": torch_sort,
-        "np.sort": lambda x, g, a, s: np.sort(a, axis=-1),
-        "np.argsort": lambda x, g, a, s: np.argsort(a, axis=-1),
+
+def kernel_cases(shape, threads, full):
+    one = [Case(*c) for c in itertools.product(OPERATORS, REGULARIZATIONS, "SMH", ("f", "fb"))]
+    wide = [c._replace(dtype="float64") for c in one if c.passes == "fb"]
+    every = [c._replace(threads=threads) for c in one if c.passes == "fb" and threads > 1]
+    if shape[0] * shape[1] >= LONG and not full:
+        one = [c for c in one if c.regularization == "l2" or (c.regime, c.passes) == ("M", "fb")]
+        wide = [c for c in wide if c[:3] == ("soft_rank", "l2", "M")]
+        every = [c for c in every if c[:2] == ("soft_rank", "l2")]
+    return one + wide + every
+
+
+def kernels(shape, threads, effort):
+    """Times of the solver and of the sorts, of the same rounds."""
+    cases = kernel_cases(shape, threads, effort.full)
+    is_short = shape[0] * shape[1] < LONG or effort.full
+    dtypes = ("float32", "float64") if is_short else ("float32",)
+    with hard_sorts.contenders(dtypes, {1, threads} if is_short else {1}) as sorts:
+        timers = {case: (case.dtype, kernel.timer(case)) for case in cases}
+        in_a_row = max(1, min(1000, 100_000 // (shape[0] * shape[1])))
+        return measure.rounds(timers | sorts, shape, in_a_row, effort.seconds, effort.least)
+
+
+# --- what users call ------------------------------------------------------------------------------
+
+
+def torch_cases(shape, threads, full):
+    one = [Case(*c) for c in itertools.product(OPERATORS, REGULARIZATIONS, "SMH", ("f", "fb"))]
+    rivals = [
+        case._replace(library=library)
+        for library in through_torch.available()[1:]
+        for case in one
+        if case.passes == "fb" or full
+    ]
+    every = [c._replace(threads=threads) for c in one if c.passes == "fb" and threads > 1]
+    cases = one + rivals + [c for c in every if c[:2] == ("soft_rank", "l2") or full]
+    size = shape[0] * shape[1]
+    cases = [c for c in cases if through_torch.joins(c) and through_torch.is_affordable(c, size)]
+    if size >= LONG and not full:
+        cases = [c for c in cases if c[:2] == ("soft_rank", "l2") and c.regime in "SM"]
+    return cases
+
+
+def with_torch_sort(timers):
+    return {("torch.sort", "float32", 1): ("float32", hard_sorts.torch_sort(1, False)), **timers}
+
+
+def through_pytorch(shape, threads, effort):
+    timers = {
+        case: ("float32", through_torch.timer(case))
+        for case in torch_cases(shape, threads, effort.full)
     }
-    if torchsort is not None:
-        found["torchsort f"] = forward(torchsort)
-        found["torchsort fb"] = both(torchsort)
+    in_a_row = measure.calls_per_round(shape[0] * shape[1])
+    return measure.rounds(with_torch_sort(timers), shape, in_a_row, effort.seconds, effort.least)
+
+
+def framework_cases():
+    """One regime, of both operators, for the tables of NumPy and JAX."""
+    for operator, regularization in itertools.product(OPERATORS, REGULARIZATIONS):
+        for passes in ("f", "fb"):
+            yield Case(operator, regularization, "M", passes)
+
+
+def through_numpy(shape, effort):
+    def timer(case):
+        def prepare(inputs):
+            return zip(
+                inputs.values,
+                inputs.strengths(case.operator, case.regularization, case.regime).tolist(),
+                itertools.repeat(inputs.cotangent),
+            )
+
+        function, options = (
+            getattr(diffsort, case.operator),
+            {"regularization": case.regularization},
+        )
+
+        def forward(a, strength, g):
+            function(a, regularization_strength=strength, **options)
+
+        def both(a, strength, g):
+            _, pull_back = diffsort.vjp(function, a, regularization_strength=strength, **options)
+            pull_back(g)
+
+        return measure.looped(both if case.passes == "fb" else forward, prepare)
+
+    timers = {"np.sort": hard_sorts.numpy_function(np.sort)}
+    timers["np.argsort"] = hard_sorts.numpy_function(np.argsort)
+    timers |= {case: timer(case) for case in framework_cases()}
+    return plain_rounds(timers, shape, effort)
+
+
+def through_xla(shape, effort):
+    timers = through_jax.sorts()
+    timers |= {case: through_jax.timer(case) for case in framework_cases()}
+    return plain_rounds(timers, shape, effort)
+
+
+def other_packages(shape, effort):
+    """Those that take hundreds of times as long as a sort, on short arrays only."""
+    case = Case("soft_rank", "l2", "M", "f")
+    timers = {"jnp.sort": through_jax.sorts()["jnp.sort"], case: through_jax.timer(case)}
+    timers |= through_jax.others()
+    problems = {name: through_jax.problem(timer, shape) for name, timer in timers.items()}
+    works = {name: timer for name, timer in timers.items() if problems[name] is None}
+    contenders = {name: ("float32", timer) for name, timer in works.items()}
+    times = measure.rounds(contenders, shape, calls=1, seconds=2.0)
+    return {name: times.get(name, problems[name]) for name in timers}
+
+
+def plain_rounds(timers, shape, effort):
+    """On one thread, which NumPy and JAX have no setting for."""
+    in_a_row = measure.calls_per_round(shape[0] * shape[1])
+    timers = {name: ("float32", timer) for name, timer in timers.items()}
+    diffsort.set_num_threads(1)
+    found = measure.rounds(timers, shape, in_a_row, effort.seconds, effort.least)
+    diffsort.set_num_threads(None)  # for torch: as torch has it
     return found
 
 
-def own_leaf(x, g, a, s):
-    """Own leaves for every contender, so that no gradient is accumulated or shared."""
-    return x.clone().requires_grad_(), g, a, s
+# --- the report -----------------------------------------------------------------------------------
 
 
-def compare(shape, operator, regularization, regime, options):
-    rows, n = shape
-
-    def make_input():
-        x, g = torch.randn(rows, n), torch.randn(rows, n)
-        a = x.numpy()
-        return x, g, a, measure.strength(operator, regularization, regime, a)
-
-    size = rows * n
-    least, most = (3, 5) if options.quick else (3, 100)
-    t = measure.timed_rounds(
-        contenders(operator, regularization),
-        make_input,
-        measure.calls_per_round(size),
-        1.0 if options.quick else 3.0,
-        least,
-        most,
-        own_leaf,
-    )
-    nan = np.full(len(t["diffsort f"]), np.nan)
-    rival_f, rival_fb = t.get("torchsort f", nan), t.get("torchsort fb", nan)
-    per = 1e9 / size
-    print(
-        f"{operator} {regularization} {regime} {rows}x{n}: {len(nan)} rounds, "
-        f"fb/torchsort {report.quartiles(t['diffsort fb'] / rival_fb)}",
-        flush=True,
-    )
-    return [
-        f"({rows}, {n})",
-        regularization,
-        regime,
-        report.short(np.median(t["diffsort f"]) * per),
-        report.short(np.median(t["diffsort fb"]) * per),
-        report.short(np.median(rival_f) * per),
-        report.short(np.median(rival_fb) * per),
-        report.quartiles(t["diffsort fb"] / rival_fb),
-        report.quartiles(t["diffsort f"] / t["torch.sort"]),
-        report.quartiles(t["diffsort fb"] / t["torch.sort"]),
-        report.quartiles(t["diffsort f"] / t["np.sort"]),
-        report.quartiles(t["diffsort f"] / t["np.argsort"]),
-    ]
-
-
-HEADER = (
-    "shape",
-    "reg.",
-    "regime",
-    "diffsort f",
-    "diffsort fb",
-    "torchsort f",
-    "torchsort fb",
-    "fb / torchsort fb",
-    "f / torch.sort",
-    "fb / torch.sort",
-    "f / np.sort",
-    "f / np.argsort",
-)
-
-
-def call_overhead(options):
-    """One small call of each kind, (1, 10) float32, strength 1, as ratios to the bare sort."""
-    calls = 500
-    rounds = 20 if options.quick else 60
-
-    def torch_call(fun):
-        def run(x, a):
-            with torch.no_grad():
-                fun(x)
-
-        return run
-
-    pairs = {
-        "soft_rank, torch, no grad": (torch_call(diffsort.soft_rank), "torch.sort"),
-        "soft_sort, torch, no grad": (torch_call(diffsort.soft_sort), "torch.sort"),
-        "soft_rank kl, torch, no grad": (
-            torch_call(lambda x: diffsort.soft_rank(x, regularization="kl")),
-            "torch.sort",
-        ),
-        "soft_rank, NumPy": (lambda x, a: diffsort.soft_rank(a), "np.argsort"),
-        "soft_sort, NumPy": (lambda x, a: diffsort.soft_sort(a), "np.argsort"),
-        "soft_rank kl, NumPy": (
-            lambda x, a: diffsort.soft_rank(a, regularization="kl"),
-            "np.argsort",
-        ),
-    }
-    runs = {name: run for name, (run, _) in pairs.items()}
-    runs["torch.sort"] = torch_call(torch.sort)
-    runs["np.argsort"] = lambda x, a: np.argsort(a)
-    times = {name: [] for name in runs}
-    names = list(runs)
-    for turn in range(-1, rounds):
-        xs = torch.randn(calls, 1, 10).unbind(0)
-        inputs = [(x, x.numpy()) for x in xs]
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
-            run = runs[name]
-            begin = time.perf_counter()
-            for x, a in inputs:
-                run(x, a)
-            if turn >= 0:
-                times[name].append((time.perf_counter() - begin) / calls)
-    t = {name: np.array(v) for name, v in times.items()}
-    rows = [
-        [
-            name,
-            report.short(np.median(t[name]) * 1e6),
-            base,
-            report.short(np.median(t[base]) * 1e6),
-            report.quartiles(t[name] / t[base]),
-        ]
-        for name, (_, base) in pairs.items()
-    ]
-    return report.table(("call at (1, 10)", "µs", "baseline", "µs", "ratio"), rows)
+def measured(what, function, shapes, *arguments):
+    found = {}
+    for shape in shapes:
+        progress(what, shape)
+        found[shape] = function(shape, *arguments)
+    return found
 
 
 def parse():
-    parser = argparse.ArgumentParser(description="Speed on the CPU.")
-    parser.add_argument("--quick", action="store_true", help="small shapes, few rounds")
-    parser.add_argument("--threads", type=int, default=1, help="for torch and diffsort")
+    parser = argparse.ArgumentParser(description="Speed and memory on the CPU.")
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument("--quick", action="store_const", const="quick", dest="effort")
+    effort.add_argument("--full", action="store_const", const="full", dest="effort")
     parser.add_argument("--shapes", nargs="*", type=measure.shape, help="such as 1x1000 128x100")
-    parser.add_argument("--operators", nargs="*", default=["soft_rank", "soft_sort"])
-    parser.add_argument("--regularizations", nargs="*", default=["l2", "kl"])
-    parser.add_argument("--output", default=report.name("cpu"), help="in benchmarks/results")
+    parser.add_argument("--kernels", action="store_true", help="only the solver alone")
+    parser.add_argument("--output", help="in benchmarks/results")
     options = parser.parse_args()
+    options.quick = options.effort == "quick"
+    is_part = options.quick or options.kernels or options.shapes
+    options.output = options.output or ("cpu-part.md" if is_part else report.name("cpu"))
+    options.effort = EFFORTS[options.effort or "standard"]
     options.shapes = options.shapes or [
         s for s in measure.SHAPES if not options.quick or s[0] * s[1] < 1_000_000
     ]
     return options
 
 
+KERNELS = """\
+The solver alone, called from C++ into arrays that are there, beside torch.sort(out=...), np.sort
+and np.argsort, one thread, float32. "f" is forward without what a gradient needs, "fb" forward and
+backward; the sorts are forward only.
+"""
+
+
+THROUGH_TORCH = """\
+Through torch, one thread, float32, outputs allocated by the call. "fb" is forward and backward of
+both libraries, and the ratio says how many times as long the other one takes.
+"""
+
+
+def solver_alone(found, options, threads):
+    found.kernels = measured("solver", kernels, options.shapes, threads, options.effort)
+    yield "## The solver alone\n\n" + KERNELS
+    yield from tables.kernels(found.kernels)
+    yield "### Types and threads\n\n" + tables.types_and_threads(found.kernels, threads)
+    yield "### The sorts, ns\n\n" + tables.sorts(found.kernels)
+
+
+def frameworks(found, options, threads):
+    effort = options.effort
+    found.calls, baselines = calls.measured(options.quick)
+    yield "## One small call\n\n" + calls.table(found.calls, baselines)
+    found.torch = measured("torch", through_pytorch, options.shapes, threads, effort)
+    yield "## Through PyTorch\n\n" + THROUGH_TORCH
+    yield from tables.through_torch(found.torch, through_torch.available()[1:])
+    shapes = [s for s in FRAMEWORK_SHAPES if s in options.shapes]
+    numpy = measured("numpy", through_numpy, shapes, effort)
+    yield "## Through NumPy\n\n" + tables.by_name(numpy, "np.sort")
+    jax = measured("jax", through_xla, shapes, effort)
+    yield "## Through JAX, jitted\n\n" + tables.by_name(jax, "jnp.sort")
+    others = measured("other packages", other_packages, OTHER_SHAPES, effort)
+    yield "## Other packages, jitted, forward\n\n" + tables.by_name(others, "jnp.sort")
+
+
+def runtime_figures(found, options, threads):
+    stem = Path(options.output).stem
+    yield "## Figures\n"
+    yield figures.ratios(found.kernels, f"{stem}-ratios.png")
+    yield figures.growth(found.kernels, f"{stem}-growth.png")
+    for name, panels in sweeps.FIGURES.items():
+        swept = [(sweep, sweeps.measured(sweep, options.quick, progress)) for sweep in panels]
+        yield figures.sweeps(swept, sweeps.CAPTIONS[name], f"{stem}-{name}.png")
+        yield from (sweeps.table(*each) for each in swept)
+
+
+def memory_growth(found, options, threads):
+    if sys.platform != "linux":
+        yield "## Memory\n\nNot measured: /proc of Linux is read for it.\n"
+        return
+    progress("memory")
+    found.memory = memory.figures(options.quick)
+    yield "## Memory\n\n" + memory.TEXT + "\n" + memory.table(found.memory)
+
+
+def page(found, parts):
+    judged = targets.lines(found)
+    return "\n".join(
+        (
+            report.heading("Speed and memory on the CPU", f"1, and {found.threads} where said"),
+            packages.summary(),
+            measure.REGIMES + hard_sorts.avx512_note() + "\n",
+            "## Goals\n\n" + targets.summary(judged),
+            targets.table(judged),
+            *parts,
+        )
+    )
+
+
 def main():
     options = parse()
-    torch.manual_seed(0)
-    torch.set_num_threads(options.threads)
-    diffsort.set_num_threads(options.threads)
-    parts = [report.heading("Speed on the CPU", options.threads)]
-    parts.append("## Call overhead\n\n" + call_overhead(options))
-    print(parts[-1], flush=True)
-    parts.append("## Operators\n\n" + measure.REGIMES + COLUMNS)
-    for operator in options.operators:
-        rows = [
-            compare(shape, operator, regularization, regime, options)
-            for shape in options.shapes
-            for regularization in options.regularizations
-            for regime in "SMH"
-        ]
-        parts.append(f"### {operator}\n\n" + report.table(HEADER, rows))
-        print(parts[-1], flush=True)
-    report.write(options.output, "\n".join(parts))
+    kernel.check()
+    found, parts = targets.Found(measure.cores()), []
+    sections = [solver_alone, frameworks, runtime_figures, memory_growth]
+    with hard_sorts.torch_threads(1):
+        for section in sections[:1] if options.kernels else sections:
+            for part in section(found, options, found.threads):
+                parts.append(part)
+                report.write(options.output, page(found, parts), quiet=True)
+    print(targets.table(targets.lines(found)))
+    print(f"wrote benchmarks/results/{options.output}")
 
 
 if __name__ == "__main__":

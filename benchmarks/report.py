@@ -10,6 +10,9 @@ import numpy as np
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
+# Over the last minute, when the benchmark starts: what else the machine was doing.
+LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
 DISTRIBUTIONS = {"diffsort": "diffsort-permutahedron"}
 
 
@@ -48,6 +51,8 @@ def heading(title, threads, packages=("numpy", "torch", "torchsort")):
         f"- versions: Python {platform.python_version()}, {versions}",
         f"- threads: {threads}",
     ]
+    if LOAD is not None:
+        lines.append(f"- load before the start: {LOAD:.1f}")
     disabled = os.environ.get("NPY_DISABLE_CPU_FEATURES")
     if disabled:
         lines.append(f"- NPY_DISABLE_CPU_FEATURES={disabled}")
@@ -72,8 +77,9 @@ def short(x):
     return f"{x:.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
-def write(name, text):
+def write(name, text, quiet=False):
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / name
     path.write_text(text, encoding="utf-8")
-    print(f"\nwrote {os.path.relpath(path)}")
+    if not quiet:
+        print(f"\nwrote {os.path.relpath(path)}")

@@ -1,7 +1,8 @@
 """Links between documents of the repository, made to work on the site.
 
 README.md and its neighbours are read on a code host, where a link is a path. On the site, such a
-path leads to the page of that document where there is one, else to a download of the file.
+path leads to the page of that document where there is one, else to a download of the file. Images
+are shown from where they are.
 """
 
 import os
@@ -16,7 +17,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-LINK = re.compile(r"(\]\()([^)#:]+)(#[^)]*)?(\))")
+LINK = re.compile(r"(!?\[[^][]*\]\()([^)#:]+)(#[^)]*)?(\))")
 
 
 def rewrite(text, document, page):
@@ -29,7 +30,8 @@ def rewrite(text, document, page):
         name = os.path.relpath(target, ROOT)
         if name in PAGES:
             target = DOCS / PAGES[name]
-        kind = "" if target.is_relative_to(DOCS) else "path:"  # a download
+        is_shown = target.is_relative_to(DOCS) or match[1].startswith("!")
+        kind = "" if is_shown else "path:"  # a download
         return f"{match[1]}{kind}{os.path.relpath(target, page.parent)}{match[3] or ''}{match[4]}"
 
     return LINK.sub(link, text)

@@ -1,0 +1,134 @@
+"""The figures of cpu.py. Each function writes a PNG beside the tables and returns the Markdown."""
+
+import hard_sorts
+import matplotlib
+import numpy as np
+import report
+import sweeps as published
+import targets
+from measure import Case
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # after the choice of the backend
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+REGIME_COLORS = {"S": "#2a9d8f", "M": "#1f6fb4", "H": "#264653"}
+SORT_COLORS = {"torch.sort": "#8a8a8a", "np.argsort": "#e9a03b", "np.sort": "#d1495b"}
+SORT_COLORS[hard_sorts.AVX2] = "#8d2f3c"
+LIBRARY_COLORS = {"diffsort": "#1f6fb4", "torchsort": "#e07b39", "fast-soft-sort": "#7a9e3f"}
+
+plt.rcParams.update(
+    {
+        "figure.dpi": 130,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "legend.frameon": False,
+    }
+)
+
+
+def ratios(found, name):
+    """soft_rank and soft_sort beside torch.sort, for every shape and regime."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 1.0 + 0.34 * len(found)), sharex=True, sharey=True
+    )
+    shapes = list(found)
+    for axis, operator in zip(axes, ("soft_rank", "soft_sort"), strict=True):
+        for regime, color in REGIME_COLORS.items():
+            case = Case(operator, "l2", regime, "fb")
+            points = [
+                (np.median(found[shape][case] / found[shape]["torch.sort", "float32", 1]), i)
+                for i, shape in enumerate(shapes)
+                if case in found[shape]
+            ]
+            axis.plot(*zip(*points, strict=True), "o", color=color, label=regime)
+        axis.axvline(1, color="#8a8a8a", linewidth=1)
+        axis.axvline(targets.SORT, color="#8a8a8a", linewidth=1, linestyle="--")
+        if operator == "soft_rank":
+            axis.axvline(targets.MUST["S"], color=REGIME_COLORS["S"], linewidth=1, linestyle="--")
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_title(f"{operator} l2, forward + backward")
+        axis.set_xlabel("time / time of torch.sort")
+    axes[0].set_yticks(range(len(shapes)), [f"({rows}, {n:,})" for rows, n in shapes])
+    axes[0].invert_yaxis()
+    axes[1].legend(title="regime", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(figure, name, "The solver alone beside torch.sort, by shape; dashed: the goals.\n")
+
+
+def growth(found, name):
+    """Cost per element against the length of one row."""
+    lengths = [n for rows, n in found if rows == 1]
+    figure, axis = plt.subplots(figsize=(7.5, 4.2))
+
+    def line(contender, label, **style):
+        points = [
+            (n, np.median(found[1, n][contender]) / n * 1e9)
+            for n in lengths
+            if contender in found[1, n]
+        ]
+        if points:
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=label, **style)
+
+    for sort, color in SORT_COLORS.items():
+        line((sort, "float32", 1), sort, color=color, linestyle="--")
+    for regime, color in REGIME_COLORS.items():
+        line(Case("soft_rank", "l2", regime, "fb"), f"soft_rank l2, {regime}", color=color)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("length of the row")
+    axis.set_ylabel("ns per element")
+    axis.set_title("One row, float32, one thread; soft_rank with backward")
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(figure, name, "Growth with the length of one row.\n")
+
+
+def sweeps(swept, caption, name):
+    """Panels of time against length or number of rows."""
+    figure, axes = plt.subplots(1, len(swept), figsize=(4.0 * len(swept), 3.8))
+    for axis, (sweep, found) in zip(np.atleast_1d(axes), swept, strict=True):
+        contenders = list(dict.fromkeys(key for times in found.values() for key in times))
+        for contender in sorted(contenders, key=published.label):
+            points = [
+                (shape[sweep.varies], np.median(times[contender]) * 1e6)
+                for shape, times in found.items()
+                if contender in times
+            ]
+            axis.plot(
+                *zip(*points, strict=True),
+                marker="o",
+                markersize=3,
+                label=published.label(contender),
+                **_style(contender),
+            )
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel(sweep.label)
+        axis.set_title(sweep.title, fontsize=9)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7.5)
+    np.atleast_1d(axes)[0].set_ylabel("µs a call")
+    return _save(figure, name, caption)
+
+
+def _style(contender):
+    """Colour for the library; dashes for forward alone, pale for kl."""
+    if not isinstance(contender, Case):
+        return {"color": "#8a8a8a"}
+    return {
+        "color": LIBRARY_COLORS[contender.library],
+        "linestyle": "--" if contender.passes == "f" else "-",
+        "alpha": 0.5 if contender.regularization == "kl" else 1.0,
+    }
+
+
+def _save(figure, name, caption):
+    figure.tight_layout()
+    figure.savefig(report.RESULTS / name, bbox_inches="tight")
+    plt.close(figure)
+    alternative = " ".join(caption.split())
+    return f"{caption}\n![{alternative}]({name})\n"

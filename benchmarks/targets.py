@@ -1,0 +1,205 @@
+"""The goals for the CPU, and what was reached: one line each, met or not.
+
+`must` is what a release has to reach and `stretch` what it aims at. Ratios are medians over the
+rounds; where a goal holds for many shapes, the worst is the one that counts, and it is named.
+"""
+
+import itertools
+from functools import partial
+from typing import NamedTuple
+
+import calls
+import hard_sorts
+import numpy as np
+import report
+from measure import OPERATORS, Case
+
+# l2 soft_rank, forward and backward, the solver alone, as ratios to torch.sort: S, M, H.
+MUST = {"S": 0.02, "M": 0.25, "H": 0.25}
+MUST_FROM = {"S": 1000, "M": 100, "H": 100}  # length of a row
+STRETCH = {
+    (1, 1_000): (0.02, 0.12, 0.10),
+    (1, 10_000): (0.005, 0.08, 0.08),
+    (1, 1_000_000): (0.004, 0.10, 0.09),
+    (1, 10_000_000): (0.008, 0.15, 0.12),
+    (128, 100): (0.02, 0.15, 0.15),
+    (128, 1_000): (0.01, 0.10, 0.09),
+    (4096, 32): (0.03, 0.15, 0.15),
+    (1024, 1024): (0.01, 0.10, 0.10),
+    (100_000, 16): (0.06, 0.15, 0.15),
+}
+# How many times faster than torchsort, both forward and backward through torch.
+FASTER = {(128, 1_000): 10, (1024, 1024): 10, (1, 1_000_000): 7, (4096, 32): 5}
+IDENTITY, KL, SORT, FLOAT64, THREADS, BYTES = 1.3, 2.0, 0.25, 1.6, 1.7, 28
+CALL = {"torch, no grad: soft_rank l2": 10, "NumPy: soft_rank l2": 5}  # µs
+
+
+class Found:
+    """What was measured, by shape and contender; empty where it was not."""
+
+    def __init__(self, threads):
+        self.threads = threads
+        self.kernels, self.torch, self.calls, self.memory = {}, {}, {}, []
+
+
+class Line(NamedTuple):
+    what: str
+    where: str
+    reached: float
+    must: float | None
+    stretch: float | None = None
+    at_least: bool = False  # the goal is a lower bound
+
+    def cells(self):
+        return [
+            self.what,
+            self.where,
+            report.short(self.reached),
+            *(cell for goal in (self.must, self.stretch) for cell in self._judged(goal)),
+        ]
+
+    def _judged(self, goal):
+        if goal is None:
+            return "–", "–"
+        met = self.reached >= goal if self.at_least else self.reached <= goal
+        return f"{'≥' if self.at_least else '≤'} {goal:g}", "yes" if met else "**no**"
+
+
+def median_ratio(times, case, base):
+    """None where one of the two was not measured."""
+    return np.median(times[case] / times[base]) if case in times and base in times else None
+
+
+def worst(found, ratio, is_meant=lambda shape: True, pick=max):
+    """(which shape it is, ratio of its times) of the solver alone, or None if nothing was measured.
+
+    `is_meant` says which shapes count, and `pick` which ratio is the worst."""
+    ratios = [
+        (ratio(times), shape)
+        for shape, times in found.kernels.items()
+        if is_meant(shape) and ratio(times) is not None
+    ]
+    if not ratios:
+        return None
+    reached, shape = pick(ratios)
+    return f"worst of {len(ratios)}: {shape}", reached
+
+
+def ranks(found):
+    """Every shape and regime, beside torch.sort in the same rounds."""
+    for shape, times in found.kernels.items():
+        for i, regime in enumerate("SMH"):
+            case = Case("soft_rank", "l2", regime, "fb")
+            reached = median_ratio(times, case, ("torch.sort", "float32", 1))
+            must = MUST[regime] if shape[1] >= MUST_FROM[regime] else None
+            stretch = STRETCH[shape][i] if shape in STRETCH else None
+            if reached is not None:
+                what = f"soft_rank l2 {regime} / torch.sort"
+                yield Line(what, str(shape), reached, must, stretch)
+
+
+def over_shapes(found):
+    """Goals that hold for all shapes: forward and backward of the solver alone."""
+    goals = []
+    for operator, regime in itertools.product(OPERATORS, "SMH"):
+        l2 = Case(operator, "l2", regime, "fb")
+        name = f"{operator} l2 {regime}"
+        if operator == "soft_sort":
+            goals.append((f"{name} / torch.sort", l2, ("torch.sort", "float32", 1), SORT))
+        goals.append((f"{operator} kl {regime} / {name}", l2._replace(regularization="kl"), l2, KL))
+        goals.append((f"{name}: float64 / float32", l2._replace(dtype="float64"), l2, FLOAT64))
+    for what, case, base, goal in goals:
+        reached = worst(found, partial(median_ratio, case=case, base=base))
+        if reached is not None:
+            yield Line(what, *reached, goal)
+
+
+def is_batch_shape(shape):
+    return shape[0] > 1
+
+
+def is_huge_row(shape):
+    return shape[0] == 1 and shape[1] >= 1_000_000
+
+
+def threads(found):
+    """How many times faster with all threads; for batches a must."""
+    for regime, is_batch in itertools.product("SMH", (True, False)):
+        one = Case("soft_rank", "l2", regime, "fb")
+        every = one._replace(threads=found.threads)
+        reached = worst(
+            found,
+            partial(median_ratio, case=one, base=every),
+            is_batch_shape if is_batch else is_huge_row,
+            min,
+        )
+        if reached is not None and found.threads > 1:
+            what = "batches" if is_batch else "one row of a million or more"
+            what += f", soft_rank l2 {regime}: 1 / {found.threads} threads"
+            yield Line(what, *reached, THREADS if is_batch else None, at_least=True)
+
+
+def strong_numpy(found):
+    """The forward pass beside np.sort's AVX2 path, which sorts values only: a stretch."""
+    for regime in "SMH":
+        case = Case("soft_rank", "l2", regime, "f")
+
+        def ratio(times, case=case):
+            both = case in times and ("np.sort", "float32", 1) in times
+            return np.median(times[case] / hard_sorts.strong_numpy(times)) if both else None
+
+        reached = worst(found, ratio)
+        if reached is not None:
+            what = f"forward, soft_rank l2 {regime} / {hard_sorts.AVX2}"
+            yield Line(what, *reached, None, 1.0)
+
+
+def torchsort(found):
+    for shape, goal in FASTER.items():
+        times = found.torch.get(shape, {})
+        for regime in "SMH":
+            ours = Case("soft_rank", "l2", regime, "fb")
+            reached = median_ratio(times, ours._replace(library="torchsort"), ours)
+            if reached is not None:
+                what = f"through torch, soft_rank l2 {regime}: torchsort / diffsort"
+                yield Line(what, str(shape), reached, goal, at_least=True)
+
+
+def small_calls(found):
+    case = "torch, with backward: soft_rank l2"
+    reached = median_ratio(found.calls, case, calls.IDENTITY)
+    if reached is not None:
+        yield Line("soft_rank l2 / identity autograd.Function", str(calls.SHAPE), reached, IDENTITY)
+    for name, goal in CALL.items():
+        if name in found.calls:
+            reached = np.median(found.calls[name]) * 1e6
+            yield Line(f"µs a call, {name}", str(calls.SHAPE), reached, None, goal)
+
+
+def memory_growth(found):
+    for figure in found.memory:
+        if figure.library == "diffsort":
+            what = f"bytes per element, {figure.operator} {figure.regularization} {figure.regime}"
+            yield Line(what, str(figure.shape), figure.bytes, BYTES)
+
+
+GROUPS = (ranks, over_shapes, threads, strong_numpy, torchsort, small_calls, memory_growth)
+
+
+def lines(found):
+    return [line for group in GROUPS for line in group(found)]
+
+
+def summary(all_lines):
+    def count(column):
+        judged = [line.cells()[column] for line in all_lines if line.cells()[column] != "–"]
+        return f"{judged.count('yes')} of {len(judged)}"
+
+    return f"Met: {count(4)} musts, {count(6)} stretch goals.\n"
+
+
+HEADER = ("goal", "shape", "reached", "must", "met", "stretch", "met")
+
+
+def table(all_lines):
+    return report.table(HEADER, [line.cells() for line in all_lines])
