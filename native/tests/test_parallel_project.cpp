@@ -154,19 +154,25 @@ void compare(const Case<T>& c, const Solved<T>& actual, const Solved<T>& expecte
                         << expected.block_w[i]);
 }
 
-HostExecutor long_path() {
+HostExecutor team_path() {
   HostExecutor executor;
+  executor.longest_short = 0;
+  return executor;
+}
+
+HostExecutor long_path() {
+  HostExecutor executor = team_path();
   executor.team_capacity = 0;
   return executor;
 }
 
-// Both ways, and the steps of each in one of three orders.
+// All ways, and the steps of each in one of three orders.
 template <class T>
 void check_paths(const Case<T>& c) {
   using Order = HostTeam::Order;
   static int calls = 0;
   const Solved<T> expected = solve_sequentially(c);
-  for (HostExecutor executor : {HostExecutor{}, long_path()}) {
+  for (HostExecutor executor : {HostExecutor{}, team_path(), long_path()}) {
     executor.order = std::array{Order::shuffled, Order::forward, Order::backward}[calls++ % 3];
     compare(c, solve_in_parallel(c, executor), expected);
   }

@@ -1,5 +1,6 @@
 // Which way the rows of a projection go, and the workspace they take.
 //
+//     short rows            a thread per row, all in one launch, without workspace (short_project.h)
 //     a team holds a row    all rows in one launch, without workspace (project_row.h)
 //     longer rows           in chunks, step by step over all rows of a chunk (long_rows.h)
 //
@@ -13,6 +14,7 @@
 
 #include "diffsort/parallel_row/long_rows.h"
 #include "diffsort/parallel_row/project_row.h"
+#include "diffsort/parallel_row/short_project.h"
 
 namespace diffsort {
 
@@ -29,7 +31,8 @@ LongMemory<T, R> long_memory(Arena& arena, Executor& executor, const ProjectionR
 
 template <Regularization R, class Executor, class T>
 std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& arrays) {
-  if (arrays.rows == 0 || arrays.n == 0 || executor.fits(ProjectRows<T, R>{arrays})) return 0;
+  if (arrays.rows == 0 || arrays.n <= executor.short_row()) return 0;
+  if (executor.fits(ProjectRows<T, R>{arrays})) return 0;
   Arena arena;
   long_memory<T, R>(arena, executor, arrays);
   return arena.bytes();
@@ -38,6 +41,9 @@ std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& ar
 template <Regularization R, class Executor, class T>
 void run_projection(Executor& executor, const ProjectionRows<T>& arrays, void* workspace) {
   if (arrays.rows == 0 || arrays.n == 0) return;
+  if (arrays.n <= executor.short_row()) {
+    return executor.for_each_tile("project_tile", ProjectTiles<T, R>{arrays});
+  }
   const ProjectRows<T, R> fused{arrays};
   if (executor.fits(fused)) return executor.for_each_row("project_row", arrays.rows, fused);
   Arena arena(workspace);

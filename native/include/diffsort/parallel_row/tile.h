@@ -1,0 +1,119 @@
+// Tiles: short rows, 32 at a time, in the memory of 32 threads.
+//
+// Rows of a tile are neighbours in the arrays. All threads load it and store it in the order of the
+// arrays, whose accesses then coalesce; between, each thread has a row of its own, and the barriers
+// between steps are all that the threads have to do with each other. Shared memory has 32 banks of
+// a word. Two layouts avoid that threads wait for the same one:
+//     RowTile   row after row, an odd number of elements apart: free of conflicts both for
+//               neighbouring elements of a row and for the same element of all rows
+//     Column    element after element, each of all rows: free of conflicts for any elements, one of
+//               each row
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/host_device.h"
+#include "diffsort/parallel_row/arena.h"
+#include "diffsort/parallel_row/dense_rows.h"
+
+namespace diffsort {
+
+constexpr int kTileRows = 32;
+constexpr std::int64_t kShortRow = 32;  // the longest row of a tile: a bit of a word per element
+
+DIFFSORT_HD inline std::int64_t tiles_of(std::int64_t rows) {
+  return (rows + kTileRows - 1) / kTileRows;
+}
+
+// One row's elements of an array of Column layout.
+template <class V>
+class Column {
+ public:
+  DIFFSORT_HD explicit Column(V* first = nullptr) : first_(first) {}
+  DIFFSORT_HD static Column take(Arena& arena, std::int64_t n) {
+    return Column(arena.template take<V>(kTileRows * n));
+  }
+
+  DIFFSORT_HD explicit operator bool() const { return first_ != nullptr; }
+  DIFFSORT_HD V& operator[](std::int64_t i) const {
+    return first_[static_cast<int>(i) * kTileRows];
+  }
+  DIFFSORT_HD Column of_row(int r) const { return Column(first_ == nullptr ? nullptr : first_ + r); }
+
+ private:
+  V* first_;
+};
+
+// How elements lie in a tile of `rows` rows of n.
+class TileShape {
+ public:
+  DIFFSORT_HD TileShape(std::int64_t rows, std::int64_t n)
+      : rows(static_cast<int>(rows)),
+        n(static_cast<int>(n)),
+        reciprocal_(((1u << kShift) - 1) / static_cast<std::uint32_t>(n) + 1) {}
+
+  int rows, n;
+
+  DIFFSORT_HD int count() const { return rows * n; }
+  DIFFSORT_HD int pitch() const { return n | 1; }
+  // e / n: the reciprocal is too large by less than 2^-20, and e below 2^10.
+  DIFFSORT_HD int row_of(int e) const {
+    return static_cast<int>((static_cast<std::uint32_t>(e) * reciprocal_) >> kShift);
+  }
+
+ private:
+  static constexpr int kShift = 20;
+
+  std::uint32_t reciprocal_;
+};
+
+template <class V>
+class RowTile {
+ public:
+  DIFFSORT_HD RowTile(const TileShape& shape, V* data) : shape_(shape), data_(data) {}
+
+  DIFFSORT_HD static std::int64_t elements(std::int64_t n) { return kTileRows * (n | 1); }
+  DIFFSORT_HD V* row(int r) const { return data_ + r * shape_.pitch(); }
+
+  // From the tile's rows in an array. Several loads are under way at a time.
+  template <class Team>
+  DIFFSORT_HD void load(Team& team, const DenseRows<const V>& rows) const {
+    constexpr int kAtOnce = 8, kBatch = kAtOnce * kTileRows;
+    const int count = shape_.count();
+    const RowTile tile = *this;
+    team.for_each((count + kBatch - 1) / kBatch * kTileRows, [=](std::int64_t k) {
+      const int thread = static_cast<int>(k) % kTileRows;
+      const int first = (static_cast<int>(k) - thread) * kAtOnce + thread;
+      V values[kAtOnce];
+      DIFFSORT_UNROLLED
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int e = first + j * kTileRows;
+        const int skipped = rows.stride == 0 ? tile.shape_.row_of(e) * tile.shape_.n : 0;
+        if (e < count) values[j] = rows.data[e - skipped];
+      }
+      DIFFSORT_UNROLLED
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int e = first + j * kTileRows;
+        if (e < count) tile.at(e) = values[j];
+      }
+    });
+  }
+
+  template <class Team>
+  DIFFSORT_HD void store(Team& team, V* rows) const {
+    const RowTile tile = *this;
+    team.for_each(shape_.count(),
+                  [=](std::int64_t e) { rows[e] = tile.at(static_cast<int>(e)); });
+  }
+
+ private:
+  // The tile's e-th element, counted as the array counts them.
+  DIFFSORT_HD V& at(int e) const {
+    return data_[e + shape_.row_of(e) * (shape_.pitch() - shape_.n)];
+  }
+
+  TileShape shape_;
+  V* data_;
+};
+
+}  // namespace diffsort
