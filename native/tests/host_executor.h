@@ -45,7 +45,10 @@ class HostExecutor {
 
   std::int64_t chunk_elements() const { return chunk; }
 
-  std::int64_t short_row() const { return longest_short; }
+  template <class Program>
+  bool fits_tile(const Program& program) const {
+    return program.length() <= longest_short;
+  }
 
   template <class Program>
   void for_each_tile(const char*, const Program& program) {

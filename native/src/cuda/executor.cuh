@@ -1,6 +1,6 @@
 // How the CUDA library launches: on the caller's device and stream, every launch checked.
 //
-//     executor.short_row()                     the longest row of a tile
+//     executor.fits_tile(program)              do the program's rows go by tiles?
 //     executor.for_each_tile(name, program)    program(team, k, memory), 32 threads for each tile
 //     executor.fits(program)                   can one team hold a row of the program's?
 //     executor.for_each_row(name, rows, program)
@@ -11,7 +11,8 @@
 //     executor.for_each_lanes(name, count, f)  f(lanes, k), 32 lanes together
 //     executor.sort(...), sort_bytes(...)      a stable sort of device memory
 //
-// A program of tiles has `tiles()`, how many there are, and `bytes()`, the memory that each takes.
+// A program of tiles has `length()`, of its rows, `tiles()`, how many there are, and `bytes()`, the
+// memory that each takes.
 // A program of rows has `length()`, `bytes(sort_bytes)`, the memory that a row takes when team.sort
 // owns the first sort_bytes of it while it runs, and `SortKey`, the type of the keys it sorts.
 // After a failed launch nothing more is launched, and status() says what failed.
@@ -34,6 +35,7 @@ namespace diffsort {
 
 constexpr int kStepThreads = 256;  // of a step over all rows
 constexpr int kWarpsPerBlock = 4;  // at most, each with a tile of its own
+constexpr int kTileBlocks = 5;     // of four warps: what the registers of a multiprocessor are for
 
 template <class F>
 __global__ void __launch_bounds__(kStepThreads) step_kernel(std::int64_t count, F f) {
@@ -63,8 +65,9 @@ __global__ void __launch_bounds__(kStepThreads) team_kernel(std::int64_t count, 
 }
 
 template <class Program>
-__global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock)
-    tile_kernel(std::int64_t tiles, Program program, std::size_t tile_bytes) {
+__global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock, kTileBlocks)
+    tile_kernel(std::int64_t tiles, const __grid_constant__ Program program,
+                std::size_t tile_bytes) {
   static_assert(kTileRows == kWarpSize);
   extern __shared__ uint4 shared_memory[];
   const int warps = static_cast<int>(blockDim.x) / kWarpSize;
@@ -119,7 +122,11 @@ class CudaExecutor {
   // How many elements a chunk of long rows has, unless it is one row.
   static std::int64_t chunk_elements() { return std::int64_t{1} << 27; }
 
-  static std::int64_t short_row() { return kShortRow; }
+  template <class Program>
+  bool fits_tile(const Program& program) const {
+    return program.length() <= kShortRow &&
+           program.bytes() + kStaticBytes <= static_cast<std::size_t>(shared_bytes_);
+  }
 
   // As many tiles to a block as need no more shared memory than every device gives.
   template <class Program>
@@ -141,8 +148,8 @@ class CudaExecutor {
   template <class Program>
   void for_each_row(const char* name, std::int64_t rows, const Program& program) {
     const RowLaunch shape(program);
-    launch(name, block_rows_kernel<Program>, blocks_for(rows, 1), shape.threads,
-           shape.shared_bytes, rows, program, shape.sort_bytes);
+    launch(name, block_rows_kernel<Program>, blocks_for(rows, 1), shape.threads, shape.shared_bytes,
+           rows, program, shape.sort_bytes);
   }
 
   template <class Program>

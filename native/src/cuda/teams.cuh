@@ -43,9 +43,9 @@ __device__ V reduce_warp(const V& mine, const Combine& combine) {
 class WarpTeam {
  public:
   template <class F>
-  __device__ void for_each(std::int64_t n, const F& f) {
+  __device__ void for_each(int n, const F& f) {
 #pragma unroll 1
-    for (std::int64_t i = lane_of_thread(); i < n; i += kWarpSize) f(i);
+    for (int i = lane_of_thread(); i < n; i += kWarpSize) f(i);
     __syncwarp();
   }
 };

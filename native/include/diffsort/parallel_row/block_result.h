@@ -17,49 +17,84 @@
 
 namespace diffsort {
 
-// s_i less that of the block's first element.
-template <Regularization R, class Z, class W>
-DIFFSORT_HD double distance(const SortedRow<R, Z, W>& row, Block block, std::int64_t i) {
-  return scaled_difference(row.z(i), row.z(block.start), row.strength);
-}
+// Of the elements of a block of at least two.
+template <Regularization R>
+class SharedResult;
 
-// Of an element of a block of at least two.
-template <class Z, class W>
-DIFFSORT_HD double shared_block_result(const SortedRow<Regularization::l2, Z, W>& row,
-                                       const BlockSums<Regularization::l2>& sums, Block block,
-                                       std::int64_t i) {
-  const double w_first = row.w(block.start), w_last = row.w(block.end - 1);
-  // At strength 0 an infinite w may share a block with others; with both signs there is no mean.
-  if (std::isinf(w_first)) return w_first + w_last;
-  if (std::isinf(w_last)) return w_last;
-  const double size = count_to_double(block.size());
-  if (!row.units.of_z) return w_first + (distance(row, block, i) - sums.y / size);
-  // A division, of which there are few per second, instead of three.
-  const double z_first = row.z(block.start), z = row.z(i);
-  const double above = z == z_first ? 0.0 : z - z_first;
-  return w_first + (above * size - sums.y) / (size * row.strength);
-}
+template <>
+class SharedResult<Regularization::l2> {
+ public:
+  SharedResult() = default;
+  template <class Row>
+  DIFFSORT_HD SharedResult(const Row& row, const BlockSums<Regularization::l2>& sums, Block block)
+      : z_first_(row.z(block.start)),
+        w_first_(row.w(block.start)),
+        size_(count_to_double(block.size())),
+        sum_(sums.y) {
+    if (!row.units.of_z) w_last_ = row.w(block.end - 1);
+  }
 
-template <class Z, class W>
-DIFFSORT_HD double shared_block_result(const SortedRow<Regularization::kl, Z, W>& row,
-                                       const BlockSums<Regularization::kl>& sums, Block block,
-                                       std::int64_t i) {
-  return std::exp(distance(row, block, i)) / sums.s * sums.w;
-}
+  template <class Row>
+  DIFFSORT_HD double operator()(const Row& row, std::int64_t i) const {
+    const double z = row.z(i);
+    if (row.units.of_z) {
+      // One division, which takes as long as all the rest.
+      const double above = z == z_first_ ? 0.0 : z - z_first_;
+      return w_first_ + (above * size_ - sum_) / (size_ * row.strength);
+    }
+    // At strength 0 an infinite w may share a block with others; with both signs there is no mean.
+    if (std::isinf(w_first_)) return w_first_ + w_last_;
+    if (std::isinf(w_last_)) return w_last_;
+    return w_first_ + (scaled_difference(z, z_first_, row.strength) - sum_ / size_);
+  }
 
-template <class Z, class W>
-DIFFSORT_HD double shared_block_result(const SortedRow<Regularization::log_kl, Z, W>& row,
-                                       const BlockSums<Regularization::log_kl>& sums, Block block,
-                                       std::int64_t i) {
-  return row.w(block.start) + (std::log(sums.w) - std::log(sums.s)) + distance(row, block, i);
-}
+ private:
+  double z_first_ = 0.0, w_first_ = 0.0, w_last_ = 0.0, size_ = 1.0, sum_ = 0.0;
+};
+
+template <>
+class SharedResult<Regularization::kl> {
+ public:
+  SharedResult() = default;
+  template <class Row>
+  DIFFSORT_HD SharedResult(const Row& row, const BlockSums<Regularization::kl>& sums, Block block)
+      : z_first_(row.z(block.start)), sums_(sums) {}
+
+  template <class Row>
+  DIFFSORT_HD double operator()(const Row& row, std::int64_t i) const {
+    return std::exp(scaled_difference(row.z(i), z_first_, row.strength)) / sums_.s * sums_.w;
+  }
+
+ private:
+  double z_first_ = 0.0;
+  BlockSums<Regularization::kl> sums_{1.0, 1.0};
+};
+
+template <>
+class SharedResult<Regularization::log_kl> {
+ public:
+  SharedResult() = default;
+  template <class Row>
+  DIFFSORT_HD SharedResult(const Row& row, const BlockSums<Regularization::log_kl>& sums,
+                           Block block)
+      : z_first_(row.z(block.start)),
+        first_(row.w(block.start) + (std::log(sums.w) - std::log(sums.s))) {}
+
+  template <class Row>
+  DIFFSORT_HD double operator()(const Row& row, std::int64_t i) const {
+    return first_ + scaled_difference(row.z(i), z_first_, row.strength);
+  }
+
+ private:
+  double z_first_ = 0.0, first_ = 0.0;
+};
 
 // The value of element i, which lies in `block`.
 template <Regularization R, class Z, class W>
 DIFFSORT_HD double block_result(const SortedRow<R, Z, W>& row, const BlockSums<R>& sums,
                                 Block block, std::int64_t i) {
   // Alone in its block, an element of w comes through unchanged.
-  return block.size() == 1 ? row.w(i) : shared_block_result(row, sums, block, i);
+  return block.size() == 1 ? row.w(i) : SharedResult<R>(row, sums, block)(row, i);
 }
 
 }  // namespace diffsort

@@ -31,8 +31,7 @@ LongMemory<T, R> long_memory(Arena& arena, Executor& executor, const ProjectionR
 
 template <Regularization R, class Executor, class T>
 std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& arrays) {
-  if (arrays.rows == 0 || arrays.n <= executor.short_row()) return 0;
-  if (executor.fits(ProjectRows<T, R>{arrays})) return 0;
+  if (arrays.rows == 0 || arrays.n == 0 || executor.fits(ProjectRows<T, R>{arrays})) return 0;
   Arena arena;
   long_memory<T, R>(arena, executor, arrays);
   return arena.bytes();
@@ -41,9 +40,8 @@ std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& ar
 template <Regularization R, class Executor, class T>
 void run_projection(Executor& executor, const ProjectionRows<T>& arrays, void* workspace) {
   if (arrays.rows == 0 || arrays.n == 0) return;
-  if (arrays.n <= executor.short_row()) {
-    return executor.for_each_tile("project_tile", ProjectTiles<T, R>{arrays});
-  }
+  const ProjectTiles<T, R> tiles{arrays};
+  if (executor.fits_tile(tiles)) return executor.for_each_tile("project_tile", tiles);
   const ProjectRows<T, R> fused{arrays};
   if (executor.fits(fused)) return executor.for_each_row("project_row", arrays.rows, fused);
   Arena arena(workspace);

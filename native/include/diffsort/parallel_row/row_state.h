@@ -35,8 +35,7 @@ struct RowState {
       : row{z.n, strength, Units(strength, FiniteRange::of(z).width(z), w(0) - w(w.n - 1)), z, w},
         memory(memory),
         finite_z(FiniteRange::of(z)),
-        has_value(!z.has_nan() && !w.has_nan() &&
-                  has_projection<R>(strength, w(0), w(w.n - 1))) {}
+        has_value(!z.has_nan() && !w.has_nan() && has_projection<R>(strength, w(0), w(w.n - 1))) {}
 
   DIFFSORT_HD Partition<R, Row> partition() const { return {row, memory}; }
 };

@@ -5,11 +5,10 @@
 //     solve     pools the row's blocks, and puts its results where the operand was
 //     store     the results, and then the block ids in the same place
 //
-// The sorted operands and the blocks lie in columns. Threads go through steps together, so what is
-// done for a row is written in loops of as many rounds for every row of the tile, as nearly as the
-// rows allow: pooling takes a block or merges two in a round, and never waits for another row.
+// The sorted operands and the blocks lie in columns. Threads go through the steps of a tile together, and
+// through their loops as well: what decides is how many rounds the row takes that takes the most.
 //
-// Cost: at most 2 n - 1 rounds of pooling. Memory of a row of ranks with n elements, in bytes: in
+// Cost: at most 3 n rounds of pooling. Memory of a row of ranks with n elements, in bytes: in
 // float32 13 n for l2 and 17 n for kl and log_kl, in float64 21 n and 25 n; T and 1 more for each
 // element of a sorted w; 12.
 #pragma once
@@ -30,10 +29,16 @@ namespace diffsort {
 template <class T>
 struct ShortOperand {
   Column<T> values;
-  std::int64_t n;
+  int n;
 
+  // By how much the i-th lies above the j-th, i < j.
+  DIFFSORT_HD double difference(int i, int j) const {
+    if (!values) return count_to_double(j - i);
+    const double left = (*this)(i), right = (*this)(j);
+    return left == right ? 0.0 : left - right;
+  }
   DIFFSORT_HD double operator()(std::int64_t i) const {
-    return values ? static_cast<double>(values[i]) : count_to_double(n - i);
+    return values ? static_cast<double>(values[i]) : count_to_double(n - static_cast<int>(i));
   }
 };
 
@@ -44,65 +49,82 @@ struct ShortBlocks {
   bool has_nan = false;
 };
 
-// The end of the block before which, at `start`, another one starts.
+// The block that starts at `start`.
 DIFFSORT_HD inline Block short_block(std::uint32_t starts, int start, int n) {
   const std::uint32_t behind = starts >> start >> 1;
   return {start, behind == 0 ? n : start + 1 + lowest_bit(behind)};
 }
 
-// Sums of blocks of at least two elements, at half their start, where no other such block can be.
+// Pools a row; its blocks' starts. The sums of blocks of at least two elements are left at half their
+// start, where no other such block can be.
+//
+// A suspect is a start whose block may pool with the one before it: after a join the starts on
+// either side. A round takes up one of them, the first, and there are as many rounds as the busiest
+// row of the tile needs: fewer than elements where most of them pool with none.
 template <Regularization R, class Row>
-struct ShortPooling {
-  const Row& row;
-  Column<BlockSums<R>> kept;
+class ShortPooling {
+ public:
+  DIFFSORT_HD ShortPooling(const Row& row, const Column<BlockSums<R>>& kept)
+      : row_(row), kept_(kept) {}
 
-  // The starts of the blocks, as Pooling (isotonic.h) finds them.
   DIFFSORT_HD std::uint32_t run() const {
-    const int n = static_cast<int>(row.n);
-    std::uint32_t starts = 0;  // of the blocks before the current one
-    Block block{0, 1};
-    BlockSums<R> sums = row.singleton(0);
+    const int n = static_cast<int>(row_.n);
+    std::uint32_t starts = all_starts(), suspects = first_suspects();
     DIFFSORT_ROLLED
-    for (;;) {
-      if (starts != 0 && absorbed_by_left(highest_bit(starts), block, sums)) {
-        starts ^= std::uint32_t{1} << block.start;
-        continue;
+    while (suspects != 0) {
+      const int centre = lowest_bit(suspects);
+      const std::uint32_t bit = std::uint32_t{1} << centre;
+      const Block right = short_block(starts, centre, n);
+      const Block left{highest_bit(starts & (bit - 1)), centre};
+      BlockSums<R> sums = sums_of(left);
+      suspects ^= bit;
+      if (absorbs(left, sums, right, sums_of(right))) {
+        kept_[left.start / 2] = sums;
+        starts ^= bit;
+        if (left.start > 0) suspects |= std::uint32_t{1} << left.start;
+        if (right.end < n) suspects |= std::uint32_t{1} << right.end;
       }
-      keep(block, sums);
-      starts |= std::uint32_t{1} << block.start;
-      if (block.end == n) return starts;
-      block = {block.end, block.end + 1};
-      sums = row.singleton(block.start);
     }
-  }
-
-  DIFFSORT_HD BlockSums<R> sums_of(Block block) const {
-    return block.size() > 1 ? kept[block.start / 2] : row.singleton(block.start);
+    return starts;
   }
 
  private:
-  DIFFSORT_HD void keep(Block block, const BlockSums<R>& sums) const {
-    if (block.size() > 1) kept[block.start / 2] = sums;
+  DIFFSORT_HD std::uint32_t all_starts() const { return ~std::uint32_t{0} >> (kShortRow - row_.n); }
+
+  // In l2 as a rule the elements that pool with the one before them, which is soon found out.
+  DIFFSORT_HD std::uint32_t first_suspects() const {
+    const int n = static_cast<int>(row_.n);
+    if (R != Regularization::l2 || !row_.units.of_z) return all_starts() & ~std::uint32_t{1};
+    std::uint32_t suspects = 0;
+    double z_left = row_.z(0);
+    DIFFSORT_ROLLED
+    for (int i = 1; i < n; ++i) {
+      const double z = row_.z(i), apart = z_left - z - row_.strength * row_.w.difference(i - 1, i);
+      if (!(apart > 0.0)) suspects |= std::uint32_t{1} << i;  // equal infinities too
+      z_left = z;
+    }
+    return suspects;
   }
 
-  // Whether the block from `start` on takes in the one behind it, which is now both.
-  DIFFSORT_HD bool absorbed_by_left(int start, Block& block, BlockSums<R>& sums) const {
-    const Block left{start, block.start};
-    BlockSums<R> left_sums = sums_of(left);
-    const double z_left = row.z(start), z = row.z(block.start);
-    const double w_left = row.w(start), w = row.w(block.start);
-    const typename BlockSums<R>::Shift shift(row.units, z_left, z,
-                                             w_left == w ? 0.0 : w_left - w);
-    const bool pools =
-        row.strength > 0.0
-            ? BlockSums<R>::violates(left_sums, left.size(), sums, block.size(), shift)
-            : z_left == z;
-    if (!pools) return false;
-    left_sums.absorb(sums, block.size(), shift);
-    sums = left_sums;
-    block.start = start;
-    return true;
+  DIFFSORT_HD BlockSums<R> sums_of(Block block) const {
+    return block.size() > 1 ? kept_[block.start / 2] : row_.singleton(block.start);
   }
+
+  // Whether two neighbours pool; if so, the left one's sums become those of both.
+  DIFFSORT_HD bool absorbs(Block left, BlockSums<R>& left_sums, Block right,
+                           const BlockSums<R>& right_sums) const {
+    const double z_left = row_.z(left.start), z_right = row_.z(right.start);
+    const typename BlockSums<R>::Shift shift(row_.units, z_left, z_right,
+                                             row_.w.difference(left.start, right.start));
+    const bool pools = row_.strength > 0.0 ? BlockSums<R>::violates(left_sums, left.size(),
+                                                                    right_sums, right.size(), shift)
+                                           : z_left == z_right;
+    if (pools) left_sums.absorb(right_sums, right.size(), shift);
+    return pools;
+  }
+
+  const Row& row_;
+  const Column<BlockSums<R>>& kept_;
 };
 
 // A tile's memory, or that of one of its rows.
@@ -143,6 +165,7 @@ template <class T, Regularization R>
 struct ProjectTiles {
   ProjectionRows<T> arrays;
 
+  DIFFSORT_HD std::int64_t length() const { return arrays.n; }
   DIFFSORT_HD std::int64_t tiles() const { return tiles_of(arrays.rows); }
 
   DIFFSORT_HD std::size_t bytes() const {
@@ -154,8 +177,36 @@ struct ProjectTiles {
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, std::int64_t k, void* memory) const {
     Arena arena(memory);
+    const Memory tile = layout(arena);
     const std::int64_t first = k * kTileRows, left = arrays.rows - first;
-    project(team, arrays.part(first, left < kTileRows ? left : kTileRows), layout(arena));
+    const TileShape shape(left < kTileRows ? left : kTileRows, arrays.n);
+    const RowTile<T> stage(shape, tile.stage);
+    team.for_each(shape.rows, [&](int r) { tile.blocks.of_row(r)[0] = {}; });
+    DIFFSORT_ROLLED
+    for (int side = 0; side < 2; ++side) {
+      const bool on_w = side == 0;
+      DenseRows<const T> operand = arrays.z.from(first);
+      if (on_w) operand = arrays.w.from(first);
+      if (!operand) continue;
+      stage.load(team, operand);
+      team.for_each(shape.rows, [&](int r) {
+        sort_row(on_w, arrays.strength.row(first + r), stage.row(r), tile.of_row(r));
+      });
+    }
+    team.for_each(shape.rows, [&](int r) {
+      solve_row(arrays.strength.row(first + r), stage.row(r), tile.of_row(r));
+    });
+    if (arrays.result) stage.store(team, arrays.result.row(first));
+    const RowTile<std::int32_t> ids(shape, reinterpret_cast<std::int32_t*>(tile.stage));
+    DIFFSORT_ROLLED
+    for (int side = 0; side < 2; ++side) {
+      const bool of_w = side == 0;
+      std::int32_t* blocks = arrays.block_z.row(first);
+      if (of_w) blocks = arrays.block_w.row(first);
+      if (blocks == nullptr) continue;
+      team.for_each(shape.rows, [&](int r) { write_ids(of_w, ids.row(r), tile.of_row(r)); });
+      ids.store(team, blocks);
+    }
   }
 
  private:
@@ -165,101 +216,68 @@ struct ProjectTiles {
     return {arena, arrays.n, static_cast<bool>(arrays.z), static_cast<bool>(arrays.w)};
   }
 
-  template <class Team>
-  DIFFSORT_HD static void project(Team& team, const ProjectionRows<T>& rows, const Memory& memory) {
-    const TileShape shape(rows.rows, rows.n);
-    const RowTile<T> stage(shape, memory.stage);
-    const RowTile<std::int32_t> ids(shape, reinterpret_cast<std::int32_t*>(memory.stage));
-    team.for_each(shape.rows, [&](std::int64_t r) { memory.blocks.of_row(int(r))[0] = {}; });
-    DIFFSORT_ROLLED
-    for (int side = 0; side < 2; ++side) {
-      const bool on_w = side == 0;
-      const DenseRows<const T>& operand = on_w ? rows.w : rows.z;
-      if (!operand) continue;
-      stage.load(team, operand);
-      team.for_each(shape.rows, [&](std::int64_t r) {
-        const int i = static_cast<int>(r);
-        sort_row(rows.row(r), on_w, stage.row(i), memory.of_row(i));
-      });
+  DIFFSORT_HD void sort_row(bool on_w, double strength, T* stage, const Memory& memory) const {
+    const double sign = on_w ? arrays.w_sign : arrays.z_sign;
+    const int n = static_cast<int>(arrays.n);
+    if (R == Regularization::l2 && !arrays.w) {
+      const SerialTeam thread;
+      const auto value = [=](int i) { return sign < 0.0 ? -stage[i] : stage[i]; };
+      const auto write = [&](int i, double rank) {
+        stage[i] = signed_result<T>(arrays.w_sign, rank);
+      };
+      if (rank_in_one_block(thread, n, strength, value, write)) {
+        memory.blocks[0] = {1, 0, static_cast<std::uint8_t>(n), false};
+        return;
+      }
     }
-    team.for_each(shape.rows, [&](std::int64_t r) {
-      const int i = static_cast<int>(r);
-      solve_row(rows.row(r), stage.row(i), memory.of_row(i));
-    });
-    if (rows.result) stage.store(team, rows.result.data);
-    DIFFSORT_ROLLED
-    for (int side = 0; side < 2; ++side) {
-      const bool of_w = side == 0;
-      const DenseRows<std::int32_t>& blocks = of_w ? rows.block_w : rows.block_z;
-      if (!blocks) continue;
-      team.for_each(shape.rows, [&](std::int64_t r) {
-        const int i = static_cast<int>(r);
-        write_ids(shape.n, of_w, ids.row(i), memory.of_row(i));
-      });
-      ids.store(team, blocks.data);
-    }
-  }
-
-  DIFFSORT_HD static void sort_row(const ProjectionRow<T>& row, bool on_w, T* stage,
-                                   const Memory& memory) {
-    const double sign = on_w ? row.w_sign : row.z_sign;
-    ShortBlocks& blocks = memory.blocks[0];
-    SerialTeam thread;
-    const auto value = [=](std::int64_t i) { return sign < 0.0 ? -stage[i] : stage[i]; };
-    const auto write = [&](std::int64_t i, double rank) { stage[i] = row.signed_result(rank); };
-    if (R == Regularization::l2 && !row.w &&
-        rank_in_one_block(thread, row.n, row.strength, value, write)) {
-      blocks = {1, 0, static_cast<std::uint8_t>(row.n), false};
-      return;
-    }
-    const ShortSort<T> sort{stage, static_cast<int>(row.n), sign, on_w ? memory.w : memory.z,
+    const ShortSort<T> sort{stage, n, static_cast<T>(sign), on_w ? memory.w : memory.z,
                             on_w ? memory.w_index : memory.z_index};
-    if (!sort.run()) blocks.has_nan = true;
+    if (!sort.run()) memory.blocks[0].has_nan = true;
   }
 
-  DIFFSORT_HD static void solve_row(const ProjectionRow<T>& row, T* stage, const Memory& memory) {
-    const int n = static_cast<int>(row.n);
-    ShortBlocks& blocks = memory.blocks[0];
-    if (blocks.starts != 0) return;  // solved before it was sorted
+  DIFFSORT_HD void solve_row(double strength, T* stage, const Memory& memory) const {
+    const int n = static_cast<int>(arrays.n);
+    const ShortBlocks before = memory.blocks[0];
+    if (before.starts != 0) return;  // solved before it was sorted
     const ShortOperand<T> z{memory.z, n}, w{memory.w, n};
-    if (blocks.has_nan || !has_projection<R>(row.strength, w(0), w(n - 1))) {
+    if (before.has_nan || !has_projection<R>(strength, w(0), w(n - 1))) {
       DIFFSORT_ROLLED
       for (int i = 0; i < n; ++i) stage[i] = std::numeric_limits<T>::quiet_NaN();
       return;
     }
     const FiniteRange finite = FiniteRange::of(z);
-    const Units units(row.strength, finite.width(z), w(0) - w(n - 1));
-    const SortedRow<R, ShortOperand<T>, ShortOperand<T>> sorted{n, row.strength, units, z, w};
-    const ShortPooling<R, decltype(sorted)> pooling{sorted, memory.sums};
-    const std::uint32_t starts = pooling.run();
-    blocks = {starts, static_cast<std::uint8_t>(finite.first),
-              static_cast<std::uint8_t>(finite.last), false};
-    if (!row.result) return;
+    const Units units(strength, finite.width(z), w(0) - w(n - 1));
+    const SortedRow<R, ShortOperand<T>, ShortOperand<T>> row{n, strength, units, z, w};
+    const std::uint32_t starts = ShortPooling<R, decltype(row)>(row, memory.sums).run();
+    memory.blocks[0] = {starts, static_cast<std::uint8_t>(finite.first),
+                        static_cast<std::uint8_t>(finite.last), false};
+    if (!arrays.result) return;
     Block block{0, 0};
-    BlockSums<R> sums{};
+    SharedResult<R> shared;
     DIFFSORT_ROLLED
     for (int i = 0; i < n; ++i) {
       if (i == block.end) {
         block = short_block(starts, i, n);
-        sums = pooling.sums_of(block);
+        if (block.size() > 1) shared = SharedResult<R>(row, memory.sums[i / 2], block);
       }
-      const int to = memory.z_index ? memory.z_index[i] : i;
-      stage[to] = row.signed_result(block_result(sorted, sums, block, i));
+      // Alone in its block, an element of w comes through unchanged.
+      const double value = block.size() == 1 ? row.w(i) : shared(row, i);
+      stage[memory.z_index ? memory.z_index[i] : i] = signed_result<T>(arrays.w_sign, value);
     }
   }
 
-  DIFFSORT_HD static void write_ids(int n, bool of_w, std::int32_t* ids, const Memory& memory) {
-    const ShortBlocks& blocks = memory.blocks[0];
+  DIFFSORT_HD void write_ids(bool of_w, std::int32_t* ids, const Memory& memory) const {
+    const ShortBlocks blocks = memory.blocks[0];
+    Column<std::uint8_t> index = of_w ? memory.w_index : memory.z_index;
     // The ids of a single block are all the same, and its row may not have been sorted.
-    const bool in_order = (blocks.starts & (blocks.starts - 1)) == 0;
-    const Column<std::uint8_t>& index = of_w ? memory.w_index : memory.z_index;
+    if ((blocks.starts & (blocks.starts - 1)) == 0) index = Column<std::uint8_t>();
     int start = 0;
     DIFFSORT_ROLLED
-    for (int i = 0; i < n; ++i) {
+    for (int i = 0; i < static_cast<int>(arrays.n); ++i) {
       if ((blocks.starts >> i & 1) != 0) start = i;
       const bool infinite = !of_w && (i < blocks.finite_first || blocks.finite_last <= i);
       const std::int32_t id = infinite ? infinite_block(start) : start;
-      ids[in_order || !index ? i : index[i]] = blocks.starts == 0 ? kNanRow : id;
+      ids[index ? index[i] : i] = blocks.starts == 0 ? kNanRow : id;
     }
   }
 };

@@ -12,6 +12,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/projection_rows.h"
@@ -59,70 +60,69 @@ template <class T>
 struct ShortSort {
   const T* row;
   int n;
-  double sign;
+  T sign;
   Column<T> values;
   Column<std::uint8_t> index;
 
-  // False if the row holds a NaN; then nothing is sorted.
+  // False if the row holds a NaN; then the order is any.
   DIFFSORT_HD bool run() const {
-    const bool has_nan = n <= 8 ? order<8>() : n <= 16 ? order<16>() : order<32>();
-    if (!has_nan) place();
-    return !has_nan;
+    return n <= 8 ? run_network<8>() : n <= 16 ? run_network<16>() : run_network<32>();
   }
 
  private:
   static constexpr std::uint32_t kIndexBits = 31;
+
+  DIFFSORT_HD T value(int i) const { return sign * row[i] + T(0); }  // never -0
 
   DIFFSORT_HD static std::uint32_t leading_bits(T value) {
     const auto key = to_descending_key(value);
     return static_cast<std::uint32_t>(key >> (8 * sizeof key - 32));
   }
 
-  // The order of the words, into index. Whether there is a NaN.
   template <int kCapacity>
-  DIFFSORT_HD bool order() const {
+  DIFFSORT_HD bool run_network() const {
     std::uint32_t words[kCapacity];
     bool has_nan = false;
     DIFFSORT_UNROLLED
     for (int i = 0; i < kCapacity; ++i) {
       words[i] = ~std::uint32_t{0};
       if (i < n) {
-        const T value = row[i];
-        has_nan = has_nan || std::isnan(value);
-        words[i] = (leading_bits(sign < 0.0 ? -value : value) & ~kIndexBits) | i;
+        const T x = value(i);
+        has_nan = has_nan || std::isnan(x);
+        words[i] = (leading_bits(x) & ~kIndexBits) | static_cast<std::uint32_t>(i);
       }
     }
     SortNetwork<0, kCapacity>::run(words);
+    bool in_order = true;
+    T last = std::numeric_limits<T>::infinity();
     DIFFSORT_UNROLLED
     for (int i = 0; i < kCapacity; ++i) {
-      if (i < n) index[i] = static_cast<std::uint8_t>(words[i] & kIndexBits);
-    }
-    return has_nan;
-  }
-
-  // The values in that order, which is put right.
-  DIFFSORT_HD void place() const {
-    T smallest = T(0);  // of those placed
-    DIFFSORT_ROLLED
-    for (int i = 0; i < n; ++i) {
-      const std::uint8_t from = index[i];
-      const T value = (sign < 0.0 ? -row[from] : row[from]) + T(0);  // never -0
-      if (i > 0 && smallest < value) {
-        insert(i, value, from);
-      } else {
-        values[i] = smallest = value;
+      if (i < n) {
+        const std::uint32_t from = words[i] & kIndexBits;
+        const T x = value(static_cast<int>(from));
+        in_order = in_order && !(last < x);
+        values[i] = last = x;
+        index[i] = static_cast<std::uint8_t>(from);
       }
     }
+    if (!in_order) insert_all();
+    return !has_nan;
   }
 
-  DIFFSORT_HD void insert(int i, T value, std::uint8_t from) const {
+  DIFFSORT_HD void insert_all() const {
     DIFFSORT_ROLLED
-    for (; i > 0 && values[i - 1] < value; --i) {
-      values[i] = values[i - 1];
-      index[i] = index[i - 1];
+    for (int k = 1; k < n; ++k) {
+      const T x = values[k];
+      const std::uint8_t from = index[k];
+      int i = k;
+      DIFFSORT_ROLLED
+      for (; i > 0 && values[i - 1] < x; --i) {
+        values[i] = values[i - 1];
+        index[i] = index[i - 1];
+      }
+      values[i] = x;
+      index[i] = from;
     }
-    values[i] = value;
-    index[i] = from;
   }
 };
 

@@ -40,19 +40,19 @@ struct SerialLanes {
   }
 };
 
-// One thread with a row of its own, as short rows are worked on.
+// One thread with a short row of its own.
 struct SerialTeam {
   template <class F>
-  DIFFSORT_HD void for_each(std::int64_t n, const F& f) const {
+  DIFFSORT_HD void for_each(int n, const F& f) const {
     DIFFSORT_ROLLED
-    for (std::int64_t i = 0; i < n; ++i) f(i);
+    for (int i = 0; i < n; ++i) f(i);
   }
 
   template <class V, class Map, class Combine>
-  DIFFSORT_HD V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) const {
+  DIFFSORT_HD V reduce(int n, V identity, const Map& map, const Combine& combine) const {
     V result = identity;
     DIFFSORT_ROLLED
-    for (std::int64_t i = 0; i < n; ++i) result = combine(result, map(i));
+    for (int i = 0; i < n; ++i) result = combine(result, map(i));
     return result;
   }
 };

@@ -38,7 +38,13 @@ class Column {
   DIFFSORT_HD V& operator[](std::int64_t i) const {
     return first_[static_cast<int>(i) * kTileRows];
   }
-  DIFFSORT_HD Column of_row(int r) const { return Column(first_ == nullptr ? nullptr : first_ + r); }
+  // What follows `elements` elements.
+  DIFFSORT_HD Column operator+(std::int64_t elements) const {
+    return Column(first_ + elements * kTileRows);
+  }
+  DIFFSORT_HD Column of_row(int r) const {
+    return Column(first_ == nullptr ? nullptr : first_ + r);
+  }
 
  private:
   V* first_;
@@ -50,7 +56,7 @@ class TileShape {
   DIFFSORT_HD TileShape(std::int64_t rows, std::int64_t n)
       : rows(static_cast<int>(rows)),
         n(static_cast<int>(n)),
-        reciprocal_(((1u << kShift) - 1) / static_cast<std::uint32_t>(n) + 1) {}
+        reciprocal_(((1u << kShift) - 1) / static_cast<std::uint32_t>(n > 0 ? n : 1) + 1) {}
 
   int rows, n;
 
@@ -70,7 +76,8 @@ class TileShape {
 template <class V>
 class RowTile {
  public:
-  DIFFSORT_HD RowTile(const TileShape& shape, V* data) : shape_(shape), data_(data) {}
+  DIFFSORT_HD RowTile(const TileShape& shape, V* data)
+      : shape_(shape), data_(data), count_(shape.count()), padding_(shape.pitch() - shape.n) {}
 
   DIFFSORT_HD static std::int64_t elements(std::int64_t n) { return kTileRows * (n | 1); }
   DIFFSORT_HD V* row(int r) const { return data_ + r * shape_.pitch(); }
@@ -78,23 +85,20 @@ class RowTile {
   // From the tile's rows in an array. Several loads are under way at a time.
   template <class Team>
   DIFFSORT_HD void load(Team& team, const DenseRows<const V>& rows) const {
-    constexpr int kAtOnce = 8, kBatch = kAtOnce * kTileRows;
-    const int count = shape_.count();
+    const int one_row_for_all = rows.stride == 0 ? shape_.n : 0;
+    const V* const from = rows.data;
     const RowTile tile = *this;
-    team.for_each((count + kBatch - 1) / kBatch * kTileRows, [=](std::int64_t k) {
-      const int thread = static_cast<int>(k) % kTileRows;
-      const int first = (static_cast<int>(k) - thread) * kAtOnce + thread;
+    team.for_each(batches() * kTileRows, [=](int k) {
       V values[kAtOnce];
       DIFFSORT_UNROLLED
       for (int j = 0; j < kAtOnce; ++j) {
-        const int e = first + j * kTileRows;
-        const int skipped = rows.stride == 0 ? tile.shape_.row_of(e) * tile.shape_.n : 0;
-        if (e < count) values[j] = rows.data[e - skipped];
+        const int e = element(k, j);
+        if (e < tile.count_) values[j] = from[e - tile.shape_.row_of(e) * one_row_for_all];
       }
       DIFFSORT_UNROLLED
       for (int j = 0; j < kAtOnce; ++j) {
-        const int e = first + j * kTileRows;
-        if (e < count) tile.at(e) = values[j];
+        const int e = element(k, j);
+        if (e < tile.count_) tile.at(e) = values[j];
       }
     });
   }
@@ -102,18 +106,31 @@ class RowTile {
   template <class Team>
   DIFFSORT_HD void store(Team& team, V* rows) const {
     const RowTile tile = *this;
-    team.for_each(shape_.count(),
-                  [=](std::int64_t e) { rows[e] = tile.at(static_cast<int>(e)); });
+    team.for_each(batches() * kTileRows, [=](int k) {
+      DIFFSORT_UNROLLED
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int e = element(k, j);
+        if (e < tile.count_) rows[e] = tile.at(e);
+      }
+    });
   }
 
  private:
-  // The tile's e-th element, counted as the array counts them.
-  DIFFSORT_HD V& at(int e) const {
-    return data_[e + shape_.row_of(e) * (shape_.pitch() - shape_.n)];
+  static constexpr int kAtOnce = 8;
+
+  DIFFSORT_HD int batches() const {
+    return (count_ + kAtOnce * kTileRows - 1) / (kAtOnce * kTileRows);
   }
+  // The j-th element of thread k % 32 in batch k / 32: neighbours for neighbouring threads.
+  DIFFSORT_HD static int element(int k, int j) {
+    return (k & ~(kTileRows - 1)) * kAtOnce + (k & (kTileRows - 1)) + j * kTileRows;
+  }
+  // The tile's e-th element, counted as the array counts them.
+  DIFFSORT_HD V& at(int e) const { return data_[e + shape_.row_of(e) * padding_]; }
 
   TileShape shape_;
   V* data_;
+  int count_, padding_;
 };
 
 }  // namespace diffsort
