@@ -52,7 +52,7 @@ class HostExecutor {
 
   template <class Program>
   void for_each_tile(const char*, const Program& program) {
-    std::vector<unsigned char> memory(program.bytes(), kRubbish);
+    std::vector<char> memory(program.bytes(), static_cast<char>(kRubbish));
     HostTeam team(order);
     HostTeam(order).for_each(program.tiles(),
                              [&](std::int64_t k) { program(team, k, memory.data()); });

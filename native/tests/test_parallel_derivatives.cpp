@@ -287,8 +287,8 @@ struct OnTileThreads {
 
   template <class R>
   void operator()(R, const LinearizedRows& at, const RowDirections& along) const {
-    const DerivativeTiles<R::value, double> program{at, along};
-    std::vector<unsigned char> memory(program.bytes(), kRubbish);
+    const DerivativeTiles<R::value, double> program(at, along);
+    std::vector<char> memory(program.bytes(), static_cast<char>(kRubbish));
     run_spmd(threads, [&](SpmdTeam& team) {
       for (std::int64_t k = 0; k < program.tiles(); ++k) program(team, k, memory.data());
     });

@@ -376,8 +376,8 @@ TEST_CASE("kernels' projection: threads of a tile") {
         Solved<double> solved = rubbish<double>(c.size());
         const ProjectionRows<double> arrays = rows_of(c, solved);
         with_regularization(regularization, [&](auto r) {
-          const ProjectTiles<double, decltype(r)::value> program{arrays};
-          std::vector<unsigned char> memory(program.bytes(), kRubbish);
+          const ProjectTiles<double, decltype(r)::value> program(arrays);
+          std::vector<char> memory(program.bytes(), static_cast<char>(kRubbish));
           run_spmd(threads, [&](SpmdTeam& team) {
             for (std::int64_t k = 0; k < program.tiles(); ++k) program(team, k, memory.data());
           });

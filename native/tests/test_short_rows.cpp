@@ -121,7 +121,7 @@ Starts tile_starts(const SortedCase& c, double shuffle_seed) {
   arrays.z = {z.data(), n};
   arrays.w = {w.data(), n};
   arrays.block_w = {ids.data(), n};
-  HostExecutor().for_each_tile("project", ProjectTiles<double, R>{arrays});
+  HostExecutor().for_each_tile("project", ProjectTiles<double, R>(arrays));
   const std::set<std::int32_t> starts(ids.begin(), ids.end());
   return {starts.begin(), starts.end()};
 }
@@ -160,7 +160,7 @@ TEST_CASE("short rows: a tile's elements are where its rows look for them") {
       const TileShape shape(rows, n);
       std::vector<std::int64_t> array(static_cast<std::size_t>(rows * n)), back(array.size());
       std::iota(array.begin(), array.end(), 0);
-      std::vector<std::int64_t> memory(static_cast<std::size_t>(RowTile<int>::elements(n)), -1);
+      std::vector<std::int64_t> memory(static_cast<std::size_t>(kTileRows * (n | 1)), -1);
       const RowTile<std::int64_t> tile(shape, memory.data());
       HostTeam team;
       tile.load(team, {array.data(), n});

@@ -29,8 +29,8 @@ void run_linear_map(Executor& executor, const char* name, const LinearizedRows& 
   };
   const bool is_float32 =
       along.forward ? along.tangents.out.is_float32 : along.cotangents.g.is_float32;
-  const bool done = is_float32 ? run_tiles(DerivativeTiles<R, float>{at, along})
-                               : run_tiles(DerivativeTiles<R, double>{at, along});
+  const bool done = is_float32 ? run_tiles(DerivativeTiles<R, float>(at, along))
+                               : run_tiles(DerivativeTiles<R, double>(at, along));
   if (!done) run_derivative(executor, name, DerivativeProgram<R>{at, along}, workspace);
 }
 

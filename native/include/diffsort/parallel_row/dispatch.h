@@ -40,7 +40,7 @@ std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& ar
 template <Regularization R, class Executor, class T>
 void run_projection(Executor& executor, const ProjectionRows<T>& arrays, void* workspace) {
   if (arrays.rows == 0 || arrays.n == 0) return;
-  const ProjectTiles<T, R> tiles{arrays};
+  const ProjectTiles<T, R> tiles(arrays);
   if (executor.fits_tile(tiles)) return executor.for_each_tile("project_tile", tiles);
   const ProjectRows<T, R> fused{arrays};
   if (executor.fits(fused)) return executor.for_each_row("project_row", arrays.rows, fused);

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/derivatives_row.h"
@@ -148,25 +149,58 @@ DIFFSORT_HD void for_each_quantity(const SerialTeam&, const F& f) {
   for (int k = 0; k < kQuantities; ++k) f(static_cast<Quantity>(k));
 }
 
+// An array of row layout for every operand, direction and output that is read or written.
+template <Regularization R, class T>
+struct ShortDerivativeLayout {
+  Piece<T> z, w, result, g, dz, dw, z_out, w_out, out;
+  Piece<std::int32_t> block_z, block_w;
+  Piece<std::uint8_t> index, sizes, other_sizes;
+  Piece<double> numbers, trees, strengths;
+  Piece<std::uint32_t> invalid;
+  std::size_t bytes;
+
+  ShortDerivativeLayout(const LinearizedRows& at, const RowDirections& along) {
+    const std::int64_t n = at.set.n;
+    const Wanted<R> wanted = Wanted<R>::of(along);
+    TileLayout tile(n);
+    z = tile.rows<T>(at.z && wanted.largest());
+    w = tile.rows<T>(at.w && R == Regularization::log_kl && along.wants_w());
+    result = tile.rows<T>(R == Regularization::kl);
+    g = tile.rows<T>(bool(along.cotangents.g));
+    dz = tile.rows<T>(bool(along.tangents.z));
+    dw = tile.rows<T>(bool(along.tangents.w));
+    z_out = tile.rows<T>(bool(along.cotangents.z));
+    w_out = tile.rows<T>(bool(along.cotangents.w));
+    out = tile.rows<T>(bool(along.tangents.out));
+    block_z = tile.rows<std::int32_t>();
+    block_w = tile.rows<std::int32_t>(along.wants_w());
+    index = tile.columns<std::uint8_t>(n);
+    sizes = tile.columns<std::uint8_t>(n);
+    other_sizes = tile.columns<std::uint8_t>(n);
+    numbers = tile.columns<double>(wanted.doubles(n));
+    trees = tile.columns<double>(tree_nodes(n), along.wants_strength());
+    strengths = tile.columns<double>(2);
+    invalid = tile.columns<std::uint32_t>(1);
+    bytes = tile.bytes();
+  }
+};
+
 // What an executor runs for tile k (see executor.cuh). T: the type of all arrays.
 template <Regularization R, class T>
-struct DerivativeTiles {
+class DerivativeTiles {
+ public:
+  DerivativeTiles(const LinearizedRows& at, const RowDirections& along)
+      : at(at), along(along), layout_(at, along) {}
+
   LinearizedRows at;
   RowDirections along;
 
-  DIFFSORT_HD std::int64_t length() const { return at.set.n; }
-  DIFFSORT_HD std::int64_t tiles() const { return tiles_of(at.set.rows); }
-
-  DIFFSORT_HD std::size_t bytes() const {
-    Arena arena;
-    Memory(arena, at, along);
-    return arena.bytes();
-  }
+  std::int64_t length() const { return at.set.n; }
+  std::int64_t tiles() const { return tiles_of(at.set.rows); }
+  std::size_t bytes() const { return layout_.bytes; }
 
   template <class Team>
-  DIFFSORT_HD void operator()(Team& team, std::int64_t k, void* memory) const {
-    Arena arena(memory);
-    const Memory tile(arena, at, along);
+  DIFFSORT_HD void operator()(Team& team, std::int64_t k, char* memory) const {
     const std::int64_t n = at.set.n, first = k * kTileRows, left = at.set.rows - first;
     const TileShape shape(left < kTileRows ? left : kTileRows, n);
     const auto load_values = [&](const FloatRows& from, T* to) {
@@ -178,62 +212,21 @@ struct DerivativeTiles {
     const auto store_values = [&](T* from, const FloatOutput& to) {
       store(team, shape, from, static_cast<T*>(to.from(first * n).data));
     };
-    load_values(at.z, tile.z);
-    load_values(at.w, tile.w);
-    load_values(at.result, tile.result);
-    load_values(along.cotangents.g, tile.g);
-    load_values(along.tangents.z, tile.dz);
-    load_values(along.tangents.w, tile.dw);
-    load_ids(at.block_z, tile.block_z);
-    load_ids(at.block_w, tile.block_w);
-    team.for_each(shape.rows, [&](int r) { take_row(shape, tile, first, r); });
-    store_values(tile.z_out, along.cotangents.z);
-    store_values(tile.w_out, along.cotangents.w);
-    store_values(tile.out, along.tangents.out);
+    load_values(at.z, layout_.z.in(memory));
+    load_values(at.w, layout_.w.in(memory));
+    load_values(at.result, layout_.result.in(memory));
+    load_values(along.cotangents.g, layout_.g.in(memory));
+    load_values(along.tangents.z, layout_.dz.in(memory));
+    load_values(along.tangents.w, layout_.dw.in(memory));
+    load_ids(at.block_z, layout_.block_z.in(memory));
+    load_ids(at.block_w, layout_.block_w.in(memory));
+    team.for_each(shape.rows, [&](int r) { take_row(shape, memory, first, r); });
+    store_values(layout_.z_out.in(memory), along.cotangents.z);
+    store_values(layout_.w_out.in(memory), along.cotangents.w);
+    store_values(layout_.out.in(memory), along.tangents.out);
   }
 
  private:
-  // A tile's memory: a RowTile for every array that there is and that is read or written.
-  struct Memory {
-    T *z, *w, *result, *g, *dz, *dw, *z_out, *w_out, *out;
-    std::int32_t *block_z, *block_w;
-    Column<std::uint8_t> index, sizes, other_sizes;
-    Column<double> numbers;
-    double *trees, *strengths;
-    std::uint32_t* invalid;
-
-    DIFFSORT_HD Memory(Arena& arena, const LinearizedRows& at, const RowDirections& along) {
-      const std::int64_t n = at.set.n;
-      const Wanted<R> wanted = Wanted<R>::of(along);
-      const auto take = [&](bool present) {
-        return present ? arena.take<T>(RowTile<T>::elements(n)) : nullptr;
-      };
-      const auto take_ids = [&](bool present) {
-        return present ? arena.take<std::int32_t>(RowTile<std::int32_t>::elements(n)) : nullptr;
-      };
-      const auto& c = along.cotangents;
-      const auto& t = along.tangents;
-      z = take(at.z && wanted.largest());
-      w = take(at.w && R == Regularization::log_kl && along.wants_w());
-      result = take(R == Regularization::kl);
-      g = take(static_cast<bool>(c.g));
-      dz = take(static_cast<bool>(t.z));
-      dw = take(static_cast<bool>(t.w));
-      z_out = take(static_cast<bool>(c.z));
-      w_out = take(static_cast<bool>(c.w));
-      out = take(static_cast<bool>(t.out));
-      block_z = take_ids(true);
-      block_w = take_ids(along.wants_w());
-      index = Column<std::uint8_t>::take(arena, n);
-      sizes = Column<std::uint8_t>::take(arena, n);
-      other_sizes = Column<std::uint8_t>::take(arena, n);
-      numbers = Column<double>::take(arena, wanted.doubles(n));
-      trees = arena.take<double>(kTileRows * tree_nodes(n));
-      strengths = arena.take<double>(2 * kTileRows);
-      invalid = arena.take<std::uint32_t>(kTileRows);
-    }
-  };
-
   template <class Team, class V>
   DIFFSORT_HD DIFFSORT_NOINLINE static void load(Team& team, TileShape shape, const V* from,
                                                  std::int64_t stride, V* to) {
@@ -246,8 +239,7 @@ struct DerivativeTiles {
   }
 
   // Row r of a tile, all of whose arrays are in the tile's memory.
-  DIFFSORT_HD void take_row(const TileShape& shape, const Memory& tile, std::int64_t first,
-                            int r) const {
+  DIFFSORT_HD void take_row(const TileShape& shape, char* memory, std::int64_t first, int r) const {
     const int skipped = r * shape.pitch();
     const auto in = [=](const T* data) {
       return OneRowValues<T>{data == nullptr ? nullptr : data + skipped};
@@ -255,6 +247,9 @@ struct DerivativeTiles {
     const auto out = [=](T* data) {
       return OneRowOutput<T>{data == nullptr ? nullptr : data + skipped};
     };
+    std::int32_t* const block_z = layout_.block_z.in(memory) + skipped;
+    std::int32_t* block_w = layout_.block_w.in(memory);
+    if (block_w != nullptr) block_w += skipped;
     const auto& c = along.cotangents;
     const auto& t = along.tangents;
     const LinearizedSet<OneRow, OneRowValues<T>, const std::int32_t*> row{
@@ -262,30 +257,36 @@ struct DerivativeTiles {
         at.z_sign,
         at.w_sign,
         at.strength.from(first + r),
-        in(tile.z),
-        in(tile.w),
-        in(tile.result),
-        tile.block_z + skipped,
-        tile.block_w == nullptr ? nullptr : tile.block_w + skipped};
+        in(layout_.z.in(memory)),
+        in(layout_.w.in(memory)),
+        in(layout_.result.in(memory)),
+        block_z,
+        block_w};
     const DirectionSet<OneRowValues<T>, OneRowOutput<T>> directions{
         along.forward,
-        {in(tile.g), out(tile.z_out), out(tile.w_out),
+        {in(layout_.g.in(memory)), out(layout_.z_out.in(memory)), out(layout_.w_out.in(memory)),
          c.strength == nullptr ? nullptr : c.strength + first + r},
-        {in(tile.dz), in(tile.dw), t.strength.from(first + r), t.has_strength, out(tile.out)}};
-    ShortDerivativeMemory memory{
-        tile.index.of_row(r),
-        tile.sizes.of_row(r),
-        tile.other_sizes.of_row(r),
-        tile.numbers.of_row(r),
-        tile.trees + r * tree_nodes(shape.n),
-        {tile.strengths + r, tile.strengths + kTileRows + r, tile.invalid + r}};
-    memory.valid_ids = check_ids(shape.n, tile.block_z + skipped);
-    if (tile.block_w != nullptr && !check_ids(shape.n, tile.block_w + skipped)) {
-      memory.valid_ids = false;
-    }
+        {in(layout_.dz.in(memory)), in(layout_.dw.in(memory)), t.strength.from(first + r),
+         t.has_strength, out(layout_.out.in(memory))}};
+    const auto column = [=](const auto& piece) {
+      return Column<std::decay_t<decltype(*piece.in(memory))>>(piece.in(memory)).of_row(r);
+    };
+    double* tree = layout_.trees.in(memory);
+    if (tree != nullptr) tree += r * tree_nodes(shape.n);
+    double* const strengths = layout_.strengths.in(memory) + r;
+    ShortDerivativeMemory work{column(layout_.index),
+                               column(layout_.sizes),
+                               column(layout_.other_sizes),
+                               column(layout_.numbers),
+                               tree,
+                               {strengths, strengths + kTileRows, layout_.invalid.in(memory) + r}};
+    work.valid_ids = check_ids(shape.n, block_z);
+    if (block_w != nullptr && !check_ids(shape.n, block_w)) work.valid_ids = false;
     const SerialTeam thread;
-    take_derivative<R>(thread, memory, row, directions);
+    take_derivative<R>(thread, work, row, directions);
   }
+
+  ShortDerivativeLayout<R, T> layout_;
 };
 
 }  // namespace diffsort

@@ -127,61 +127,65 @@ class ShortPooling {
   const Column<BlockSums<R>>& kept_;
 };
 
-// A tile's memory, or that of one of its rows.
+template <class T, Regularization R>
+struct ShortLayout {
+  Piece<T> stage;  // of an operand, of results, or of block ids
+  Piece<T> z, w;
+  Piece<std::uint8_t> z_index, w_index;
+  Piece<BlockSums<R>> sums;
+  Piece<ShortBlocks> blocks;
+  std::size_t bytes;
+
+  ShortLayout(std::int64_t n, bool has_z, bool has_w) {
+    TileLayout tile(n);
+    stage = tile.rows<T>();
+    z = tile.columns<T>(n, has_z);
+    w = tile.columns<T>(n, has_w);
+    z_index = tile.columns<std::uint8_t>(n, has_z);
+    w_index = tile.columns<std::uint8_t>(n, has_w);
+    sums = tile.columns<BlockSums<R>>(n / 2);
+    blocks = tile.columns<ShortBlocks>(1);
+    bytes = tile.bytes();
+  }
+};
+
+// What is in memory for row r of a tile, but for the stage.
 template <class T, Regularization R>
 struct ShortMemory {
-  T* stage;  // a RowTile of an operand, of results, or of block ids
   Column<T> z, w;
   Column<std::uint8_t> z_index, w_index;
   Column<BlockSums<R>> sums;
   Column<ShortBlocks> blocks;
 
-  DIFFSORT_HD ShortMemory(Arena& arena, std::int64_t n, bool has_z, bool has_w) {
-    using Index = Column<std::uint8_t>;
-    stage = arena.template take<T>(RowTile<T>::elements(n));
-    if (has_z) z = Column<T>::take(arena, n);
-    if (has_w) w = Column<T>::take(arena, n);
-    if (has_z) z_index = Index::take(arena, n);
-    if (has_w) w_index = Index::take(arena, n);
-    sums = Column<BlockSums<R>>::take(arena, n / 2);
-    blocks = Column<ShortBlocks>::take(arena, 1);
-  }
-
-  DIFFSORT_HD ShortMemory of_row(int r) const {
-    ShortMemory row = *this;
-    row.stage = nullptr;
-    row.z = z.of_row(r);
-    row.w = w.of_row(r);
-    row.z_index = z_index.of_row(r);
-    row.w_index = w_index.of_row(r);
-    row.sums = sums.of_row(r);
-    row.blocks = blocks.of_row(r);
-    return row;
-  }
+  DIFFSORT_HD ShortMemory(const ShortLayout<T, R>& layout, char* memory, int r)
+      : z(Column<T>(layout.z.in(memory)).of_row(r)),
+        w(Column<T>(layout.w.in(memory)).of_row(r)),
+        z_index(Column<std::uint8_t>(layout.z_index.in(memory)).of_row(r)),
+        w_index(Column<std::uint8_t>(layout.w_index.in(memory)).of_row(r)),
+        sums(Column<BlockSums<R>>(layout.sums.in(memory)).of_row(r)),
+        blocks(Column<ShortBlocks>(layout.blocks.in(memory)).of_row(r)) {}
 };
 
 // What an executor runs for tile k (see executor.cuh).
 template <class T, Regularization R>
-struct ProjectTiles {
+class ProjectTiles {
+ public:
+  explicit ProjectTiles(const ProjectionRows<T>& arrays)
+      : arrays(arrays), layout_(arrays.n, bool(arrays.z), bool(arrays.w)) {}
+
   ProjectionRows<T> arrays;
 
-  DIFFSORT_HD std::int64_t length() const { return arrays.n; }
-  DIFFSORT_HD std::int64_t tiles() const { return tiles_of(arrays.rows); }
-
-  DIFFSORT_HD std::size_t bytes() const {
-    Arena arena;
-    layout(arena);
-    return arena.bytes();
-  }
+  std::int64_t length() const { return arrays.n; }
+  std::int64_t tiles() const { return tiles_of(arrays.rows); }
+  std::size_t bytes() const { return layout_.bytes; }
 
   template <class Team>
-  DIFFSORT_HD void operator()(Team& team, std::int64_t k, void* memory) const {
-    Arena arena(memory);
-    const Memory tile = layout(arena);
+  DIFFSORT_HD void operator()(Team& team, std::int64_t k, char* memory) const {
     const std::int64_t first = k * kTileRows, left = arrays.rows - first;
     const TileShape shape(left < kTileRows ? left : kTileRows, arrays.n);
-    const RowTile<T> stage(shape, tile.stage);
-    team.for_each(shape.rows, [&](int r) { tile.blocks.of_row(r)[0] = {}; });
+    const RowTile<T> stage(shape, layout_.stage.in(memory));
+    const auto of_row = [&](int r) { return Memory(layout_, memory, r); };
+    team.for_each(shape.rows, [&](int r) { of_row(r).blocks[0] = {}; });
     DIFFSORT_ROLLED
     for (int side = 0; side < 2; ++side) {
       const bool on_w = side == 0;
@@ -190,31 +194,27 @@ struct ProjectTiles {
       if (!operand) continue;
       stage.load(team, operand);
       team.for_each(shape.rows, [&](int r) {
-        sort_row(on_w, arrays.strength.row(first + r), stage.row(r), tile.of_row(r));
+        sort_row(on_w, arrays.strength.row(first + r), stage.row(r), of_row(r));
       });
     }
     team.for_each(shape.rows, [&](int r) {
-      solve_row(arrays.strength.row(first + r), stage.row(r), tile.of_row(r));
+      solve_row(arrays.strength.row(first + r), stage.row(r), of_row(r));
     });
     if (arrays.result) stage.store(team, arrays.result.row(first));
-    const RowTile<std::int32_t> ids(shape, reinterpret_cast<std::int32_t*>(tile.stage));
+    const RowTile<std::int32_t> ids(shape, reinterpret_cast<std::int32_t*>(stage.row(0)));
     DIFFSORT_ROLLED
     for (int side = 0; side < 2; ++side) {
       const bool of_w = side == 0;
       std::int32_t* blocks = arrays.block_z.row(first);
       if (of_w) blocks = arrays.block_w.row(first);
       if (blocks == nullptr) continue;
-      team.for_each(shape.rows, [&](int r) { write_ids(of_w, ids.row(r), tile.of_row(r)); });
+      team.for_each(shape.rows, [&](int r) { write_ids(of_w, ids.row(r), of_row(r)); });
       ids.store(team, blocks);
     }
   }
 
  private:
   using Memory = ShortMemory<T, R>;
-
-  DIFFSORT_HD Memory layout(Arena& arena) const {
-    return {arena, arrays.n, static_cast<bool>(arrays.z), static_cast<bool>(arrays.w)};
-  }
 
   DIFFSORT_HD void sort_row(bool on_w, double strength, T* stage, const Memory& memory) const {
     const double sign = on_w ? arrays.w_sign : arrays.z_sign;
@@ -280,6 +280,8 @@ struct ProjectTiles {
       ids[index ? index[i] : i] = blocks.starts == 0 ? kNanRow : id;
     }
   }
+
+  ShortLayout<T, R> layout_;
 };
 
 }  // namespace diffsort

@@ -10,6 +10,7 @@
 //               each row
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "diffsort/host_device.h"
@@ -25,14 +26,50 @@ DIFFSORT_HD inline std::int64_t tiles_of(std::int64_t rows) {
   return (rows + kTileRows - 1) / kTileRows;
 }
 
+// An array in a tile's memory, or none.
+template <class V>
+struct Piece {
+  int offset = -1;
+
+  DIFFSORT_HD V* in(char* memory) const {
+    return offset < 0 ? nullptr : reinterpret_cast<V*>(memory + offset);
+  }
+};
+
+// Lays a tile's memory out. Done once, where a launch is prepared: for a thread with a short row it
+// would be a good part of all the work.
+class TileLayout {
+ public:
+  explicit TileLayout(std::int64_t n) : n_(n) {}
+
+  template <class V>
+  Piece<V> rows(bool present = true) {
+    return take<V>(kTileRows * (n_ | 1), present);
+  }
+  template <class V>
+  Piece<V> columns(std::int64_t count, bool present = true) {
+    return take<V>(kTileRows * count, present);
+  }
+  std::size_t bytes() const { return arena_.bytes(); }
+
+ private:
+  template <class V>
+  Piece<V> take(std::int64_t count, bool present) {
+    if (!present) return {};
+    const Piece<V> piece{static_cast<int>(arena_.mark())};
+    arena_.take<V>(count);
+    return piece;
+  }
+
+  std::int64_t n_;
+  Arena arena_;
+};
+
 // One row's elements of an array of Column layout.
 template <class V>
 class Column {
  public:
   DIFFSORT_HD explicit Column(V* first = nullptr) : first_(first) {}
-  DIFFSORT_HD static Column take(Arena& arena, std::int64_t n) {
-    return Column(arena.template take<V>(kTileRows * n));
-  }
 
   DIFFSORT_HD explicit operator bool() const { return first_ != nullptr; }
   DIFFSORT_HD V& operator[](std::int64_t i) const {
@@ -79,7 +116,6 @@ class RowTile {
   DIFFSORT_HD RowTile(const TileShape& shape, V* data)
       : shape_(shape), data_(data), count_(shape.count()), padding_(shape.pitch() - shape.n) {}
 
-  DIFFSORT_HD static std::int64_t elements(std::int64_t n) { return kTileRows * (n | 1); }
   DIFFSORT_HD V* row(int r) const { return data_ + r * shape_.pitch(); }
 
   // From the tile's rows in an array. Several loads are under way at a time.
