@@ -13,6 +13,7 @@
 
 #include "diffsort/parallel_row/double_buffer.h"
 #include "diffsort/parallel_row/team.h"
+#include "diffsort/parallel_row/tile.h"
 
 namespace diffsort::testing {
 
@@ -38,10 +39,24 @@ class ScratchTeam : public HostTeam {
 class HostExecutor {
  public:
   HostTeam::Order order = HostTeam::Order::shuffled;
-  std::int64_t team_capacity = 8192;  // longer rows are not for one team
+  std::int64_t longest_short = kShortRow;  // longer rows do not go by tiles
+  std::int64_t team_capacity = 8192;       // longer rows are not for one team
   std::int64_t chunk = std::int64_t{1} << 27;
 
   std::int64_t chunk_elements() const { return chunk; }
+
+  template <class Program>
+  bool fits_tile(const Program& program) const {
+    return program.length() <= longest_short;
+  }
+
+  template <class Program>
+  void for_each_tile(const char*, const Program& program) {
+    std::vector<char> memory(program.bytes(), static_cast<char>(kRubbish));
+    HostTeam team(order);
+    HostTeam(order).for_each(program.tiles(),
+                             [&](std::int64_t k) { program(team, k, memory.data()); });
+  }
 
   template <class Program>
   bool fits(const Program& program) const {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "derivative_arguments.h"
-#include "diffsort/parallel_row/long_derivatives.h"
+#include "diffsort/parallel_row/derivative_dispatch.h"
 #include "diffsort/parallel_row/team.h"
 #include "host_executor.h"
 #include "spmd_team.h"
@@ -199,19 +199,19 @@ DiffsortLinearization c_linearization(const Case<T>& c) {
 }
 
 template <class Run>
-void run_program(Regularization regularization, const LinearizedRows& at,
-                 const RowDirections& along, const Run& run) {
+void run_map(Regularization regularization, const LinearizedRows& at, const RowDirections& along,
+             const Run& run) {
   switch (regularization) {
     case Regularization::l2:
-      return run(DerivativeProgram<Regularization::l2>{at, along});
+      return run(std::integral_constant<Regularization, Regularization::l2>{}, at, along);
     case Regularization::kl:
-      return run(DerivativeProgram<Regularization::kl>{at, along});
+      return run(std::integral_constant<Regularization, Regularization::kl>{}, at, along);
     case Regularization::log_kl:
-      return run(DerivativeProgram<Regularization::log_kl>{at, along});
+      return run(std::integral_constant<Regularization, Regularization::log_kl>{}, at, along);
   }
 }
 
-// run(program) for vjp and jvp, from the arguments of the C interface.
+// run(regularization, at, along) for vjp and jvp, from the arguments of the C interface.
 template <class T, class Run>
 Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
   Answer<T> answer(c);
@@ -224,7 +224,7 @@ Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
   if (asked.w) cotangents.w_out = answer.w.data();
   if (asked.strength) cotangents.strength_out = answer.strength.data();
   REQUIRE(check_vjp(problem, at, cotangents) == nullptr);
-  run_program(c.regularization, rows, row_directions(problem, cotangents), run);
+  run_map(c.regularization, rows, row_directions(problem, cotangents), run);
 
   DiffsortTangents tangents{};
   if (asked.z) tangents.z = rows_of(c.dz, c.n);
@@ -233,7 +233,7 @@ Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
   tangents.strength.value = c.dstrength;
   tangents.out = answer.tangent.data();
   REQUIRE(check_jvp(problem, at, tangents) == nullptr);
-  run_program(c.regularization, rows, row_directions(problem, tangents), run);
+  run_map(c.regularization, rows, row_directions(problem, tangents), run);
   return answer;
 }
 
@@ -241,16 +241,23 @@ Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
 struct OnExecutor {
   mutable HostExecutor executor;
 
-  template <class Program>
-  void operator()(const Program& program) const {
-    std::vector<unsigned char> workspace(derivative_workspace(executor, program), kRubbish);
-    run_derivative(executor, "derivative", program, workspace.data());
+  template <class R>
+  void operator()(R, const LinearizedRows& at, const RowDirections& along) const {
+    const std::size_t bytes = linear_map_workspace<R::value>(executor, at, along);
+    std::vector<unsigned char> workspace(bytes, kRubbish);
+    run_linear_map<R::value>(executor, "derivative", at, along, workspace.data());
   }
 };
 
-OnExecutor teams(HostTeam::Order order) {
+OnExecutor tiles(HostTeam::Order order) {
   OnExecutor run;
   run.executor.order = order;
+  return run;
+}
+
+OnExecutor teams(HostTeam::Order order) {
+  OnExecutor run = tiles(order);
+  run.executor.longest_short = -1;
   return run;
 }
 
@@ -264,12 +271,27 @@ OnExecutor long_rows(HostTeam::Order order, std::int64_t chunk = std::int64_t{1}
 struct OnThreads {
   int threads;
 
-  template <class Program>
-  void operator()(const Program& program) const {
-    for (std::int64_t r = 0; r < program.at.set.rows; ++r) {
+  template <class R>
+  void operator()(R, const LinearizedRows& at, const RowDirections& along) const {
+    const DerivativeProgram<R::value> program{at, along};
+    for (std::int64_t r = 0; r < at.set.rows; ++r) {
       std::vector<unsigned char> memory(program.bytes(0), kRubbish);
       run_spmd(threads, [&](SpmdTeam& team) { program(team, r, memory.data(), 0); });
     }
+  }
+};
+
+// The same of tiles.
+struct OnTileThreads {
+  int threads;
+
+  template <class R>
+  void operator()(R, const LinearizedRows& at, const RowDirections& along) const {
+    const DerivativeTiles<R::value, double> program(at, along);
+    std::vector<char> memory(program.bytes(), static_cast<char>(kRubbish));
+    run_spmd(threads, [&](SpmdTeam& team) {
+      for (std::int64_t k = 0; k < program.tiles(); ++k) program(team, k, memory.data());
+    });
   }
 };
 
@@ -362,7 +384,8 @@ std::string mismatch(const Case<T>& c, const Answer<T>& actual, const Answer<T>&
 constexpr HostTeam::Order kOrders[] = {HostTeam::Order::forward, HostTeam::Order::backward,
                                        HostTeam::Order::shuffled};
 
-// All ways agree with each other to the bit, and with the sequential maps to rounding.
+// Teams agree with each other to the bit, and so do tiles; both agree with the sequential maps to
+// rounding.
 template <class T>
 void check(const Case<T>& c, const Asked& asked) {
   CAPTURE(c.n);
@@ -370,10 +393,14 @@ void check(const Case<T>& c, const Asked& asked) {
   CAPTURE(asked.z);
   CAPTURE(asked.w);
   CAPTURE(asked.strength);
-  const Answer<T> answer = parallel(c, asked, teams(HostTeam::Order::forward));
-  CHECK(mismatch(c, answer, sequential(c, asked)) == "");
-  for (const HostTeam::Order order : kOrders) {
-    CHECK(same_bits(answer, parallel(c, asked, teams(order))));
+  const Answer<T> expected = sequential(c, asked);
+  for (const auto& way : {tiles, teams}) {
+    if (way == tiles && c.n > kShortRow) continue;
+    const Answer<T> answer = parallel(c, asked, way(HostTeam::Order::forward));
+    CHECK(mismatch(c, answer, expected) == "");
+    for (const HostTeam::Order order : kOrders) {
+      CHECK(same_bits(answer, parallel(c, asked, way(order))));
+    }
   }
 }
 
@@ -470,6 +497,33 @@ TEST_CASE("parallel derivatives: one thread of a step does not see what another 
   }
 }
 
+TEST_CASE("parallel derivatives: threads of a tile") {
+  std::mt19937_64 random(32);
+  for (const Regularization regularization : kRegularizations) {
+    for (const std::int64_t n : {1, 8, 31, 32}) {
+      const auto c = random_case<double>(n, regularization, Operands::both, random);
+      const Asked asked{true, true, true};
+      const Answer<double> expected = parallel(c, asked, tiles(HostTeam::Order::forward));
+      for (const int threads : {4, 7, 32}) {
+        CHECK(same_bits(expected, parallel(c, asked, OnTileThreads{threads})));
+      }
+    }
+  }
+}
+
+TEST_CASE("parallel derivatives: any number of short rows") {
+  std::mt19937_64 random(33);
+  for (const Regularization regularization : kRegularizations) {
+    for (const Operands operands : kOperands) {
+      auto c = random_case<float>(19, regularization, operands, random);
+      for (const std::int64_t rows : {36, 33, 32, 31, 1, 0}) {
+        c.rows = rows;
+        check(c, {true, true, true});
+      }
+    }
+  }
+}
+
 TEST_CASE("parallel derivatives: NaN and infinite directions stay in their block") {
   std::mt19937_64 random(28);
   for (const Regularization regularization : kRegularizations) {
@@ -489,18 +543,19 @@ TEST_CASE("parallel derivatives: NaN and infinite directions stay in their block
   }
 }
 
-TEST_CASE("parallel derivatives: forged block ids make their row NaN and no other") {
+// run(c, asked) on rows of n. All forgeries are within n >= 9.
+template <class Run>
+void check_forgeries(std::int64_t n, const std::vector<Run>& ways) {
   std::mt19937_64 random(29);
-  const std::int64_t n = 41, row = 7;
+  const std::int64_t row = 7;
   const Asked asked{true, true, true};
   for (const Regularization regularization : kRegularizations) {
     const auto genuine = random_case<double>(n, regularization, Operands::both, random);
-    const Answer<double> expected = parallel(genuine, asked, teams(HostTeam::Order::forward));
+    const Answer<double> expected = parallel(genuine, asked, ways[0]);
     const auto check_forged = [&](const auto& forge) {
       auto c = genuine;
       forge(&c.solved.block_z[row * n], &c.solved.block_w[row * n]);
-      for (const OnExecutor& run :
-           {teams(HostTeam::Order::shuffled), long_rows(HostTeam::Order::shuffled)}) {
+      for (const Run& run : ways) {
         Answer<double> answer = parallel(c, asked, run);
         for (std::int64_t i = row * n; i < (row + 1) * n; ++i) {
           CHECK(std::isnan(answer.z[std::size_t(i)]));
@@ -519,12 +574,13 @@ TEST_CASE("parallel derivatives: forged block ids make their row NaN and no othe
         CHECK(mismatch(c, answer, expected) == "");
       }
     };
-    for (const std::int32_t id : {41, 1000000, -1, -43, -1000000, INT32_MIN, INT32_MAX}) {
+    for (const std::int32_t id :
+         {std::int32_t(n), 1000000, -1, std::int32_t(-2 - n), -1000000, INT32_MIN, INT32_MAX}) {
       check_forged([&](std::int32_t* z, std::int32_t*) { z[3] = id; });
-      check_forged([&](std::int32_t*, std::int32_t* w) { w[40] = id; });
+      check_forged([&](std::int32_t*, std::int32_t* w) { w[n - 1] = id; });
     }
     check_forged([&](std::int32_t* z, std::int32_t*) { std::fill(z, z + n, 1); });
-    check_forged([&](std::int32_t* z, std::int32_t*) { std::fill(z, z + n, 40); });
+    check_forged([&](std::int32_t* z, std::int32_t*) { std::fill(z, z + n, std::int32_t(n - 1)); });
     check_forged([&](std::int32_t* z, std::int32_t*) {
       for (int i = 0; i < n; ++i) z[i] = std::int32_t(random() % n);
     });
@@ -542,6 +598,12 @@ TEST_CASE("parallel derivatives: forged block ids make their row NaN and no othe
       w[7] = 5;
     });
   }
+}
+
+TEST_CASE("parallel derivatives: forged block ids make their row NaN and no other") {
+  const auto order = HostTeam::Order::shuffled;
+  check_forgeries<OnExecutor>(41, {teams(order), long_rows(order)});
+  check_forgeries<OnExecutor>(23, {tiles(order)});
 }
 
 TEST_CASE("parallel derivatives: an element alone in its block has derivative 0, exactly") {

@@ -154,19 +154,25 @@ void compare(const Case<T>& c, const Solved<T>& actual, const Solved<T>& expecte
                         << expected.block_w[i]);
 }
 
-HostExecutor long_path() {
+HostExecutor team_path() {
   HostExecutor executor;
+  executor.longest_short = -1;
+  return executor;
+}
+
+HostExecutor long_path() {
+  HostExecutor executor = team_path();
   executor.team_capacity = 0;
   return executor;
 }
 
-// Both ways, and the steps of each in one of three orders.
+// All ways, and the steps of each in one of three orders.
 template <class T>
 void check_paths(const Case<T>& c) {
   using Order = HostTeam::Order;
   static int calls = 0;
   const Solved<T> expected = solve_sequentially(c);
-  for (HostExecutor executor : {HostExecutor{}, long_path()}) {
+  for (HostExecutor executor : {HostExecutor{}, team_path(), long_path()}) {
     executor.order = std::array{Order::shuffled, Order::forward, Order::backward}[calls++ % 3];
     compare(c, solve_in_parallel(c, executor), expected);
   }
@@ -283,8 +289,9 @@ TEST_CASE("kernels' projection: any number of rows, in chunks, and one row for a
     for (std::int64_t i = 0; i < count; ++i) x.push_back(std::abs(normal(random)));
     return x;
   };
-  for (const std::int64_t rows : {0, 1, 2, 7, 100}) {
-    for (const std::int64_t n : {1, 37, 64}) {
+  for (const std::int64_t rows : {0, 1, 2, 7, 31, 32, 33, 64, 65, 100}) {
+    for (const std::int64_t n : {1, 8, 9, 31, 32, 33, 37, 64}) {
+      if (rows % 32 < 2 && rows > 2 && n > 33) continue;
       for (const Regularization regularization : kRegularizations) {
         Case<double> c{rows, n, regularization, values(n), values(rows * n), {0.3}};
         for (int swap = 0; swap < 2; ++swap) {
@@ -303,8 +310,8 @@ TEST_CASE("kernels' projection: any number of rows, in chunks, and one row for a
 
 TEST_CASE("kernels' projection: outputs that are not wanted are not written") {
   std::mt19937_64 random(16);
-  const std::int64_t n = 50;
-  for (const bool with_long_rows : {false, true}) {
+  for (const std::int64_t n : {20, 50, 51}) {
+    const bool with_long_rows = n == 51;
     for (int outputs = 0; outputs < 8; ++outputs) {
       Case<float> c{kFamilies, n, Regularization::l2, family_rows<float>(n, random), {}, {}};
       for (std::int64_t r = 0; r < c.rows; ++r) c.strength.push_back(r < 4 ? 1e-3f : 1e3f);
@@ -347,6 +354,35 @@ TEST_CASE("kernels' projection: threads") {
           });
           compare(c, solved, solve_sequentially(c));
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("kernels' projection: threads of a tile") {
+  std::mt19937_64 random(18);
+  for (const int threads : {4, 7, 32}) {
+    for (const std::int64_t n : {5, 32}) {
+      for (const Regularization regularization : kRegularizations) {
+        Case<double> c{5 * kFamilies, n, regularization, {}, {}, {}};
+        for (int k = 0; k < 5; ++k) {
+          for (const double x : family_rows<double>(n, random)) c.z.push_back(x);
+        }
+        for (std::int64_t r = 0; r < c.rows; ++r) c.strength.push_back(r % 3 == 0 ? 0.0 : 0.2);
+        if (n % 2 == 0) {
+          c.w = c.z;
+          for (double& x : c.w) x = std::abs(x);
+        }
+        Solved<double> solved = rubbish<double>(c.size());
+        const ProjectionRows<double> arrays = rows_of(c, solved);
+        with_regularization(regularization, [&](auto r) {
+          const ProjectTiles<double, decltype(r)::value> program(arrays);
+          std::vector<char> memory(program.bytes(), static_cast<char>(kRubbish));
+          run_spmd(threads, [&](SpmdTeam& team) {
+            for (std::int64_t k = 0; k < program.tiles(); ++k) program(team, k, memory.data());
+          });
+        });
+        compare(c, solved, solve_sequentially(c));
       }
     }
   }

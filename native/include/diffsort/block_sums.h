@@ -121,12 +121,12 @@ struct BlockSums<Regularization::l2> {
   DIFFSORT_HD static bool violates(const BlockSums& left, std::int64_t left_size,
                                    const BlockSums& right, std::int64_t right_size,
                                    const Shift& shift) {
-    const auto m = static_cast<double>(left_size), n = static_cast<double>(right_size);
+    const double m = count_to_double(left_size), n = count_to_double(right_size);
     return shift.y * m * n + left.y * n - right.y * m <= 0.0;
   }
 
   DIFFSORT_HD void absorb(const BlockSums& right, std::int64_t right_size, const Shift& shift) {
-    y += right.y - static_cast<double>(right_size) * shift.y;
+    y += right.y - count_to_double(right_size) * shift.y;
   }
 };
 

@@ -19,6 +19,13 @@
 #define DIFFSORT_ROLLED
 #endif
 
+// Before a loop over an array that is to lie in registers: every index becomes a constant.
+#ifdef __CUDA_ARCH__
+#define DIFFSORT_UNROLLED _Pragma("unroll")
+#else
+#define DIFFSORT_UNROLLED
+#endif
+
 namespace diffsort {
 
 // A word of bits of which other threads may be changing others meanwhile.
@@ -43,6 +50,16 @@ DIFFSORT_HD inline void clear_bits(std::uint32_t* word, std::uint32_t mask) {
   atomicAnd(word, ~mask);
 #else
   __atomic_fetch_and(word, ~mask, __ATOMIC_RELAXED);
+#endif
+}
+
+// A count below 2^32. On a device an addition is far faster than a conversion: the bits of
+// 2^52 + count are those of 2^52 with the count in the lowest ones.
+DIFFSORT_HD inline double count_to_double(std::int64_t count) {
+#ifdef __CUDA_ARCH__
+  return __hiloint2double(0x43300000, static_cast<int>(count)) - 4503599627370496.0;
+#else
+  return static_cast<double>(count);
 #endif
 }
 

@@ -1,24 +1,27 @@
 // The C interface of the library (diffsort/cuda.h): the linear maps.
 #include <cstddef>
+#include <type_traits>
 
 #include "api.cuh"
 #include "derivative_arguments.h"
-#include "diffsort/parallel_row/long_derivatives.h"
+#include "diffsort/parallel_row/derivative_dispatch.h"
 #include "executor.cuh"
 
 namespace diffsort {
 namespace {
 
+template <Regularization R>
+using Constant = std::integral_constant<Regularization, R>;
+
 template <class Visit>
-auto dispatch_program(const DiffsortProblem& problem, const LinearizedRows& at,
-                      const RowDirections& along, const Visit& visit) {
+auto dispatch_map(const DiffsortProblem& problem, const Visit& visit) {
   switch (static_cast<Regularization>(problem.regularization)) {
     case Regularization::l2:
-      return visit(DerivativeProgram<Regularization::l2>{at, along});
+      return visit(Constant<Regularization::l2>{});
     case Regularization::kl:
-      return visit(DerivativeProgram<Regularization::kl>{at, along});
+      return visit(Constant<Regularization::kl>{});
     default:
-      return visit(DerivativeProgram<Regularization::log_kl>{at, along});
+      return visit(Constant<Regularization::log_kl>{});
   }
 }
 
@@ -26,8 +29,8 @@ int workspace(const char* function, const DiffsortProblem& problem, const Linear
               const RowDirections& along, const DiffsortCall& call, std::size_t& bytes) {
   CudaExecutor executor(call, function, problem.rows, problem.n);
   if (!executor.ok()) return executor.status();
-  bytes = dispatch_program(problem, at, along, [&](const auto& program) {
-    return derivative_workspace(executor, program);
+  bytes = dispatch_map(problem, [&](auto r) {
+    return linear_map_workspace<decltype(r)::value>(executor, at, along);
   });
   return executor.status();
 }
@@ -39,8 +42,8 @@ int run(const char* function, const DiffsortProblem& problem, const LinearizedRo
   if (call.workspace_bytes < needed) return refuse(call, function, "the workspace is too small");
   CudaExecutor executor(call, function, problem.rows, problem.n);
   if (!executor.ok()) return executor.status();
-  dispatch_program(problem, at, along, [&](const auto& program) {
-    run_derivative(executor, function, program, call.workspace);
+  dispatch_map(problem, [&](auto r) {
+    run_linear_map<decltype(r)::value>(executor, function, at, along, call.workspace);
   });
   return executor.status();
 }

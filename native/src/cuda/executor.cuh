@@ -1,5 +1,7 @@
 // How the CUDA library launches: on the caller's device and stream, every launch checked.
 //
+//     executor.fits_tile(program)              do the program's rows go by tiles?
+//     executor.for_each_tile(name, program)    program(team, k, memory), 32 threads for each tile
 //     executor.fits(program)                   can one team hold a row of the program's?
 //     executor.for_each_row(name, rows, program)
 //                                              program(team, row, memory, sort_bytes), a team a row
@@ -9,6 +11,8 @@
 //     executor.for_each_lanes(name, count, f)  f(lanes, k), 32 lanes together
 //     executor.sort(...), sort_bytes(...)      a stable sort of device memory
 //
+// A program of tiles has `length()`, of its rows, `tiles()`, how many there are, and `bytes()`, the
+// memory that each takes.
 // A program of rows has `length()`, `bytes(sort_bytes)`, the memory that a row takes when team.sort
 // owns the first sort_bytes of it while it runs, and `SortKey`, the type of the keys it sorts.
 // After a failed launch nothing more is launched, and status() says what failed.
@@ -24,12 +28,14 @@
 
 #include "device_sort.cuh"
 #include "diffsort/cuda.h"
+#include "diffsort/parallel_row/tile.h"
 #include "teams.cuh"
 
 namespace diffsort {
 
 constexpr int kStepThreads = 256;  // of a step over all rows
-constexpr int kWarpsPerBlock = 4;  // of the shortest rows, each with a row of its own
+constexpr int kWarpsPerBlock = 4;  // at most, each with a tile of its own
+constexpr int kTileBlocks = 5;     // of four warps: what the registers of a multiprocessor are for
 
 template <class F>
 __global__ void __launch_bounds__(kStepThreads) step_kernel(std::int64_t count, F f) {
@@ -59,15 +65,18 @@ __global__ void __launch_bounds__(kStepThreads) team_kernel(std::int64_t count, 
 }
 
 template <class Program>
-__global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock)
-    warp_rows_kernel(std::int64_t rows, Program program, std::size_t row_bytes) {
+__global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock, kTileBlocks)
+    tile_kernel(std::int64_t tiles, const __grid_constant__ Program program,
+                std::size_t tile_bytes) {
+  static_assert(kTileRows == kWarpSize);
   extern __shared__ uint4 shared_memory[];
+  const int warps = static_cast<int>(blockDim.x) / kWarpSize;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  char* memory = reinterpret_cast<char*>(shared_memory) + warp * row_bytes;
+  char* memory = reinterpret_cast<char*>(shared_memory) + warp * tile_bytes;
   WarpTeam team;
-  const std::int64_t stride = std::int64_t{gridDim.x} * kWarpsPerBlock;
-  for (std::int64_t r = std::int64_t{blockIdx.x} * kWarpsPerBlock + warp; r < rows; r += stride) {
-    program(team, r, memory, 0);
+  const std::int64_t stride = std::int64_t{gridDim.x} * warps;
+  for (std::int64_t k = std::int64_t{blockIdx.x} * warps + warp; k < tiles; k += stride) {
+    program(team, k, memory);
   }
 }
 
@@ -114,6 +123,22 @@ class CudaExecutor {
   static std::int64_t chunk_elements() { return std::int64_t{1} << 27; }
 
   template <class Program>
+  bool fits_tile(const Program& program) const {
+    return program.length() <= kShortRow &&
+           program.bytes() + kStaticBytes <= static_cast<std::size_t>(shared_bytes_);
+  }
+
+  // As many tiles to a block as need no more shared memory than every device gives.
+  template <class Program>
+  void for_each_tile(const char* name, const Program& program) {
+    const std::size_t bytes = program.bytes();
+    int warps = kWarpsPerBlock;
+    while (warps > 1 && warps * bytes > kDefaultSharedBytes) warps /= 2;
+    launch(name, tile_kernel<Program>, blocks_for(program.tiles(), warps), warps * kWarpSize,
+           warps * bytes, program.tiles(), program, bytes);
+  }
+
+  template <class Program>
   bool fits(const Program& program) const {
     return program.length() <= BlockTeam::kCapacity &&
            RowLaunch(program).shared_bytes + kStaticBytes <=
@@ -123,14 +148,8 @@ class CudaExecutor {
   template <class Program>
   void for_each_row(const char* name, std::int64_t rows, const Program& program) {
     const RowLaunch shape(program);
-    const std::int64_t blocks = blocks_for(rows, shape.rows_per_block);
-    if (shape.by_warps) {
-      launch(name, warp_rows_kernel<Program>, blocks, shape.threads, shape.shared_bytes, rows,
-             program, shape.row_bytes);
-    } else {
-      launch(name, block_rows_kernel<Program>, blocks, shape.threads, shape.shared_bytes, rows,
-             program, shape.sort_bytes);
-    }
+    launch(name, block_rows_kernel<Program>, blocks_for(rows, 1), shape.threads, shape.shared_bytes,
+           rows, program, shape.sort_bytes);
   }
 
   template <class Program>
@@ -173,21 +192,16 @@ class CudaExecutor {
   static constexpr std::size_t kStaticBytes = 1024;  // at most, for reductions
   static constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 
-  // Threads and shared memory of a row, and how many rows a block has at a time.
+  // Threads and shared memory of a row.
   struct RowLaunch {
     template <class Program>
     explicit RowLaunch(const Program& program)
-        : by_warps(program.length() <= kWarpSize),
-          rows_per_block(by_warps ? kWarpsPerBlock : 1),
-          threads(by_warps ? kWarpSize * kWarpsPerBlock : BlockTeam::threads_for(program.length())),
-          sort_bytes(by_warps ? 0
-                              : BlockTeam::sort_bytes<typename Program::SortKey>(program.length())),
-          row_bytes(program.bytes(sort_bytes)),
-          shared_bytes(row_bytes * static_cast<std::size_t>(rows_per_block)) {}
+        : threads(BlockTeam::threads_for(program.length())),
+          sort_bytes(BlockTeam::sort_bytes<typename Program::SortKey>(program.length())),
+          shared_bytes(program.bytes(sort_bytes)) {}
 
-    bool by_warps;
-    int rows_per_block, threads;
-    std::size_t sort_bytes, row_bytes, shared_bytes;
+    int threads;
+    std::size_t sort_bytes, shared_bytes;
   };
 
   // The device of the caller's stream, as far as the runtime tells, and else the current one.

@@ -1,8 +1,8 @@
-// Teams of CUDA threads (see parallel_row/team.h): a block, and a warp for the shortest rows.
+// Teams of CUDA threads (see parallel_row/team.h): a block for a row, and a warp for a tile of short
+// rows, which has no need to sort or reduce together.
 //
-// Sorting: BlockTeam by cub::BlockRadixSort in `scratch`, which the row's own memory may overlap;
-// WarpTeam by counting smaller keys. Reductions combine in an order that the sizes alone decide, so
-// they repeat bit for bit.
+// Sorting: by cub::BlockRadixSort in `scratch`, which the row's own memory may overlap. Reductions
+// combine in an order that the sizes alone decide, so they repeat bit for bit.
 // Code size: one kernel serves blocks of every size, because a program that is compiled once for
 // each is too large for the instruction caches and for the library; only sorts know their sizes.
 #pragma once
@@ -40,50 +40,12 @@ __device__ V reduce_warp(const V& mine, const Combine& combine) {
   return cub::ShuffleIndex<kWarpSize>(Reduce(storage).Reduce(mine, combine), 0, kAllLanes);
 }
 
-// Sorts rows of at most 32 elements.
 class WarpTeam {
  public:
-  template <class Key>
-  static std::size_t sort_bytes(std::int64_t) {
-    return 0;
-  }
-
   template <class F>
-  __device__ void for_each(std::int64_t n, const F& f) {
+  __device__ void for_each(int n, const F& f) {
 #pragma unroll 1
-    for (std::int64_t i = lane_of_thread(); i < n; i += kWarpSize) f(i);
-    __syncwarp();
-  }
-
-  template <class F>
-  __device__ void for_each_lanes(std::int64_t n, const F& f) {
-#pragma unroll 1
-    for (std::int64_t k = 0; k < n; ++k) f(WarpLanes{}, k);
-    __syncwarp();
-  }
-
-  template <class V, class Map, class Combine>
-  __device__ V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
-    V mine = identity;
-#pragma unroll 1
-    for (std::int64_t i = lane_of_thread(); i < n; i += kWarpSize) mine = combine(mine, map(i));
-    return reduce_warp(mine, combine);
-  }
-
-  template <class Key, class Index>
-  __device__ void sort(std::int64_t n, int bits, Key* keys, Index* index) {
-    const int lane = lane_of_thread();
-    const Key digits = bits < static_cast<int>(8 * sizeof(Key)) ? (Key{1} << bits) - 1 : ~Key{0};
-    const Key key = lane < n ? keys[lane] : Key{0};
-    int rank = 0;
-    for (int j = 0; j < static_cast<int>(n); ++j) {
-      const Key other = __shfl_sync(kAllLanes, key, j) & digits;
-      rank += other < (key & digits) || (other == (key & digits) && j < lane);
-    }
-    if (lane < n) {
-      keys[rank] = key;
-      index[rank] = static_cast<Index>(lane);
-    }
+    for (int i = lane_of_thread(); i < n; i += kWarpSize) f(i);
     __syncwarp();
   }
 };

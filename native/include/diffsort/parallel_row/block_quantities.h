@@ -32,15 +32,17 @@ enum class Quantity : int {
 constexpr int kQuantities = 7;
 
 // Which numbers are kept at the same time, and where.
+template <class Doubles>
 struct BlockNumbers {
-  double *sum = nullptr, *total = nullptr, *largest = nullptr;
+  Doubles sum{}, total{}, largest{};
 };
 
 template <Regularization R>
 struct Wanted {
   bool strength = false, w = false;
 
-  DIFFSORT_HD static Wanted of(const RowDirections& along) {
+  template <class Along>
+  DIFFSORT_HD static Wanted of(const Along& along) {
     return {along.wants_strength(), along.wants_w()};
   }
   DIFFSORT_HD static constexpr bool total() { return R != Regularization::l2; }
@@ -52,11 +54,12 @@ struct Wanted {
   DIFFSORT_HD std::int64_t doubles(std::int64_t count) const {
     return (1 + total() + largest()) * each(count);
   }
-  DIFFSORT_HD BlockNumbers place(double* memory, std::int64_t count) const {
-    BlockNumbers numbers;
+  template <class Doubles>
+  DIFFSORT_HD BlockNumbers<Doubles> place(Doubles memory, std::int64_t count) const {
+    BlockNumbers<Doubles> numbers;
     numbers.sum = memory;
-    if (total()) numbers.total = memory += each(count);
-    if (largest()) numbers.largest = memory += each(count);
+    if (total()) numbers.total = memory = memory + each(count);
+    if (largest()) numbers.largest = memory = memory + each(count);
     return numbers;
   }
 
@@ -64,29 +67,32 @@ struct Wanted {
   DIFFSORT_HD static std::int64_t each(std::int64_t count) { return (count + 1) / 2; }
 };
 
-// Rows whose elements are grouped by the blocks of z or, with on_w, of w.
-template <Regularization R, class Index>
+// Rows whose elements are grouped by the blocks of z or, with on_w, of w. Grouping: as Groups of
+// group.h.
+template <Regularization R, class Grouping, class At, class Along>
 struct BlockedRows {
-  LinearizedRows at;
-  RowDirections along;
+  using Doubles = typename Grouping::Doubles;
+  using Position = typename Grouping::Position;  // of an element, or of a block's start
+  using Values = decltype(At::z);
+
+  At at;
+  Along along;
   RowStates states;
-  Groups<Index> groups;
-  BlockNumbers numbers;
+  Grouping groups;
+  BlockNumbers<Doubles> numbers;
   bool on_w;
-  FloatRows values;  // of z or of w
+  Values values;  // of z or of w
   double sign;
 
-  DIFFSORT_HD BlockedRows(const LinearizedRows& at, const RowDirections& along,
-                          const RowStates& states, const Groups<Index>& groups,
-                          const BlockNumbers& numbers, bool on_w)
+  DIFFSORT_HD BlockedRows(const At& at, const Along& along, const RowStates& states,
+                          const Grouping& groups, const BlockNumbers<Doubles>& numbers, bool on_w)
       : at(at),
         along(along),
         states(states),
         groups(groups),
         numbers(numbers),
         on_w(on_w),
-        values{on_w ? at.w.data : at.z.data, on_w ? at.w.stride : at.z.stride,
-               on_w ? at.w.is_float32 : at.z.is_float32},
+        values(on_w ? at.w : at.z),
         sign(on_w ? at.w_sign : at.z_sign) {}
 
   static constexpr bool l2 = R == Regularization::l2, kl = R == Regularization::kl,
@@ -112,14 +118,18 @@ struct BlockedRows {
     }
     return false;
   }
-  DIFFSORT_HD double* place(Quantity quantity) const {
+  // Where an element's block is.
+  DIFFSORT_HD auto place(Position e) const {
+    return at.set.place(on_w ? at.block_w : at.block_z, e);
+  }
+  DIFFSORT_HD Doubles place(Quantity quantity) const {
     if (quantity == Quantity::largest) return numbers.largest;
     return quantity < Quantity::cotangents ? numbers.total : numbers.sum;
   }
 
   // What element e contributes, and what becomes of the block's total. (Written so that softmax is
   // there once.)
-  DIFFSORT_HD double term(Quantity quantity, std::int64_t e, std::int64_t start) const {
+  DIFFSORT_HD double term(Quantity quantity, Position e, Position start) const {
     double factor = 1.0;
     bool divided = false;
     switch (quantity) {
@@ -145,8 +155,7 @@ struct BlockedRows {
     }
     return factor * weight(e, start, divided);
   }
-  DIFFSORT_HD double finish(Quantity quantity, std::int64_t start, std::int64_t size,
-                            double total) const {
+  DIFFSORT_HD double finish(Quantity quantity, Position start, Position size, double total) const {
     switch (quantity) {
       case Quantity::results:  // a sum below 0 is none of a projection's
         return total >= 0.0 ? total : std::numeric_limits<double>::quiet_NaN();
@@ -154,7 +163,7 @@ struct BlockedRows {
         return numbers.total[start / 2] == 0.0 ? -total : numbers.total[start / 2];
       case Quantity::cotangents:
       case Quantity::tangents:
-        return l2 ? total / static_cast<double>(size) : total;
+        return l2 ? total / count_to_double(size) : total;
       default:
         return total;
     }
@@ -162,7 +171,7 @@ struct BlockedRows {
 
   // The weight; for l2 1, since whoever adds up divides by the number.
   // Not divided it is softmax's part.
-  DIFFSORT_HD double weight(std::int64_t e, std::int64_t start, bool divided = true) const {
+  DIFFSORT_HD double weight(Position e, Position start, bool divided = true) const {
     if (l2 || (kl && on_w)) return 1.0;
     const double total = divided ? numbers.total[start / 2] : -1.0;
     if (kl && total == 0.0) return 0.0;  // of no consequence where w's derivative is not wanted
@@ -170,32 +179,31 @@ struct BlockedRows {
     return (by_result ? result_part(e) : softmax_part(e, start)) / std::abs(total);
   }
   // kl: the result. At strength 0, where it may be infinite, a block's z are equal and share alike.
-  DIFFSORT_HD double result_part(std::int64_t e) const {
+  DIFFSORT_HD double result_part(Position e) const {
     return states.strength[at.set.row(e)] > 0.0 ? at.result_at(e) : 1.0;
   }
   // Of s = z / strength. Not of the result, though the two differ by a constant of the block: the
   // result is rounded, by much where w is far from zero.
-  DIFFSORT_HD double softmax_part(std::int64_t e, std::int64_t start) const {
+  DIFFSORT_HD double softmax_part(Position e, Position start) const {
     if (l2) return 0.0;
     const double scale = on_w ? 1.0 : over_strength(1.0, states.strength[at.set.row(e)]);
     return diffsort::softmax_part(operand(e), numbers.largest[start / 2], scale);
   }
-  DIFFSORT_HD double operand(std::int64_t e) const { return at.operand(values, sign, e); }
+  DIFFSORT_HD double operand(Position e) const { return at.operand(values, sign, e); }
   // kl is exp(log_kl): the derivative of exp multiplies by the result.
-  DIFFSORT_HD double outer(std::int64_t e) const { return kl ? at.result_at(e) : 1.0; }
+  DIFFSORT_HD double outer(Position e) const { return kl ? at.result_at(e) : 1.0; }
 
   // z less the largest z of its block. Any z of the block would do but for rounding: in kl the
   // largest has weight, while others may lie far away without any.
-  DIFFSORT_HD double relative_z(std::int64_t e, std::int64_t start) const {
+  DIFFSORT_HD double relative_z(Position e, Position start) const {
     return groups.alone(start) ? 0.0 : operand(e) - numbers.largest[start / 2];
   }
 
   // The cotangent of the result.
-  DIFFSORT_HD double g(std::int64_t e) const {
-    return at.w_sign * at.set.read(along.cotangents.g, e);
-  }
+  DIFFSORT_HD double g(Position e) const { return at.w_sign * at.set.read(along.cotangents.g, e); }
   // The tangent of s, up to a constant of the block.
-  DIFFSORT_HD double ds(std::int64_t e, const Place& place) const {
+  template <class Place>
+  DIFFSORT_HD double ds(Position e, const Place& place) const {
     if (place.infinite) return 0.0;
     const double strength = states.strength[place.row];
     double tangent = along.tangents.z ? at.z_sign * at.set.read(along.tangents.z, e) : 0.0;
@@ -207,16 +215,18 @@ struct BlockedRows {
   }
 };
 
-template <Regularization R, class Index>
+template <class Rows>
 struct BlockQuantity {
-  BlockedRows<R, Index> rows;
+  using Position = typename Rows::Position;
+
+  Rows rows;
   Quantity quantity;
 
   DIFFSORT_HD Combine combine() const { return {quantity == Quantity::largest}; }
-  DIFFSORT_HD double term(std::int64_t e, std::int64_t start) const {
+  DIFFSORT_HD double term(Position e, Position start) const {
     return rows.term(quantity, e, start);
   }
-  DIFFSORT_HD double finish(std::int64_t start, std::int64_t size, double total) const {
+  DIFFSORT_HD double finish(Position start, Position size, double total) const {
     return rows.finish(quantity, start, size, total);
   }
 };

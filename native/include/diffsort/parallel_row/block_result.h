@@ -17,42 +17,84 @@
 
 namespace diffsort {
 
-// Of an element of a block of at least two, whose distance in s from the first one is given.
-template <class Z, class W>
-DIFFSORT_HD double shared_block_result(const SortedRow<Regularization::l2, Z, W>& row,
-                                       const BlockSums<Regularization::l2>& sums, Block block,
-                                       double distance) {
-  const double w_first = row.w(block.start), w_last = row.w(block.end - 1);
-  // At strength 0 an infinite w may share a block with others; with both signs there is no mean.
-  if (std::isinf(w_first)) return w_first + w_last;
-  if (std::isinf(w_last)) return w_last;
-  double mean = sums.y / static_cast<double>(block.size());
-  if (row.units.of_z) mean /= row.strength;
-  return w_first + (distance - mean);
-}
+// Of the elements of a block of at least two.
+template <Regularization R>
+class SharedResult;
 
-template <class Z, class W>
-DIFFSORT_HD double shared_block_result(const SortedRow<Regularization::kl, Z, W>&,
-                                       const BlockSums<Regularization::kl>& sums, Block,
-                                       double distance) {
-  return std::exp(distance) / sums.s * sums.w;
-}
+template <>
+class SharedResult<Regularization::l2> {
+ public:
+  SharedResult() = default;
+  template <class Row>
+  DIFFSORT_HD SharedResult(const Row& row, const BlockSums<Regularization::l2>& sums, Block block)
+      : z_first_(row.z(block.start)),
+        w_first_(row.w(block.start)),
+        size_(count_to_double(block.size())),
+        sum_(sums.y) {
+    if (!row.units.of_z) w_last_ = row.w(block.end - 1);
+  }
 
-template <class Z, class W>
-DIFFSORT_HD double shared_block_result(const SortedRow<Regularization::log_kl, Z, W>& row,
-                                       const BlockSums<Regularization::log_kl>& sums, Block block,
-                                       double distance) {
-  return row.w(block.start) + (std::log(sums.w) - std::log(sums.s)) + distance;
-}
+  template <class Row>
+  DIFFSORT_HD double operator()(const Row& row, std::int64_t i) const {
+    const double z = row.z(i);
+    if (row.units.of_z) {
+      // One division, which takes as long as all the rest.
+      const double above = z == z_first_ ? 0.0 : z - z_first_;
+      return w_first_ + (above * size_ - sum_) / (size_ * row.strength);
+    }
+    // At strength 0 an infinite w may share a block with others; with both signs there is no mean.
+    if (std::isinf(w_first_)) return w_first_ + w_last_;
+    if (std::isinf(w_last_)) return w_last_;
+    return w_first_ + (scaled_difference(z, z_first_, row.strength) - sum_ / size_);
+  }
+
+ private:
+  double z_first_ = 0.0, w_first_ = 0.0, w_last_ = 0.0, size_ = 1.0, sum_ = 0.0;
+};
+
+template <>
+class SharedResult<Regularization::kl> {
+ public:
+  SharedResult() = default;
+  template <class Row>
+  DIFFSORT_HD SharedResult(const Row& row, const BlockSums<Regularization::kl>& sums, Block block)
+      : z_first_(row.z(block.start)), sums_(sums) {}
+
+  template <class Row>
+  DIFFSORT_HD double operator()(const Row& row, std::int64_t i) const {
+    return std::exp(scaled_difference(row.z(i), z_first_, row.strength)) / sums_.s * sums_.w;
+  }
+
+ private:
+  double z_first_ = 0.0;
+  BlockSums<Regularization::kl> sums_{1.0, 1.0};
+};
+
+template <>
+class SharedResult<Regularization::log_kl> {
+ public:
+  SharedResult() = default;
+  template <class Row>
+  DIFFSORT_HD SharedResult(const Row& row, const BlockSums<Regularization::log_kl>& sums,
+                           Block block)
+      : z_first_(row.z(block.start)),
+        first_(row.w(block.start) + (std::log(sums.w) - std::log(sums.s))) {}
+
+  template <class Row>
+  DIFFSORT_HD double operator()(const Row& row, std::int64_t i) const {
+    return first_ + scaled_difference(row.z(i), z_first_, row.strength);
+  }
+
+ private:
+  double z_first_ = 0.0, first_ = 0.0;
+};
 
 // The value of element i, which lies in `block`.
 template <Regularization R, class Z, class W>
 DIFFSORT_HD double block_result(const SortedRow<R, Z, W>& row, const BlockSums<R>& sums,
                                 Block block, std::int64_t i) {
   // Alone in its block, an element of w comes through unchanged.
-  if (block.size() == 1) return row.w(i);
-  const double distance = scaled_difference(row.z(i), row.z(block.start), row.strength);
-  return shared_block_result(row, sums, block, distance);
+  return block.size() == 1 ? row.w(i) : SharedResult<R>(row, sums, block)(row, i);
 }
 
 }  // namespace diffsort

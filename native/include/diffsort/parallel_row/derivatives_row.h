@@ -1,8 +1,8 @@
 // The linear maps of the projection as steps of a team: J (jvp) and its transpose (vjp). The
 // formulas are those of src/derivatives_cpu.cpp; sums over blocks are trees instead of loops.
 //
-// The same steps serve one row in a team's memory (DerivativeMemory) and many long rows on a whole
-// device (long_derivatives.h). Elements are grouped by block, what belongs to a block is summed,
+// The same steps serve one row in a team's memory (DerivativeMemory), many long rows on a whole
+// device (long_derivatives.h), and one thread with a short row (short_derivatives.h). Elements are grouped by block, what belongs to a block is summed,
 // and every element of the output is written in input order. The blocks of w and of z take the
 // same memory one after the other; the output itself holds what w's leave behind:
 //     vjp, log_kl: w's cotangent first holds the softmax of w
@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_quantities.h"
@@ -27,9 +28,10 @@ DIFFSORT_HD inline double valid_value(const RowStates& states, std::int64_t row,
   return states.is_invalid(row) ? std::numeric_limits<double>::quiet_NaN() : value;
 }
 
+template <class At, class Along>
 struct BeginRow {
-  LinearizedRows at;
-  RowDirections along;
+  At at;
+  Along along;
   RowStates states;
 
   DIFFSORT_HD void operator()(std::int64_t r) const {
@@ -42,129 +44,130 @@ struct BeginRow {
 // --- J^T
 
 // The cotangent of s over the strength: that of z, but for its sign.
-template <Regularization R, class Index>
-DIFFSORT_HD double z_cotangent(const BlockedRows<R, Index>& rows, std::int64_t e,
-                               const Place& place) {
+template <class Rows, class Place>
+DIFFSORT_HD double z_cotangent(const Rows& rows, typename Rows::Position e, const Place& place) {
   if (place.infinite) return 0.0;
   const double own = rows.outer(e) * rows.g(e);
   const double mean = rows.groups.alone(place.start)
                           ? own
                           : rows.weight(e, place.start) * rows.numbers.sum[place.start / 2];
-  return over_strength(own - mean, rows.states.strength[place.row]);
+  const double centred = own - mean;
+  // Of elements alone in their block. A device takes its time over the quotient.
+  if (centred == 0.0) return 0.0;
+  return over_strength(centred, rows.states.strength[place.row]);
 }
 
-template <Regularization R, class Index>
+template <class Rows>
 struct WriteZ {
-  BlockedRows<R, Index> rows;
+  Rows rows;
 
-  DIFFSORT_HD void operator()(std::int64_t e) const {
-    const Place place = rows.at.set.place(rows.at.block_z, e);
+  DIFFSORT_HD void operator()(typename Rows::Position e) const {
+    const auto place = rows.at.set.place(rows.at.block_z, e);
     const double value = rows.at.z_sign * z_cotangent(rows, e, place);
     rows.along.cotangents.z.write(e, valid_value(rows.states, place.row, value));
   }
 };
 
 // What z's cotangent becomes when the distances of z grow: strength's, from element e.
-template <Regularization R, class Index>
+template <class Rows>
 struct StrengthTerm {
-  BlockedRows<R, Index> rows;
+  Rows rows;
 
-  DIFFSORT_HD double operator()(std::int64_t e) const {
-    const Place place = rows.at.set.place(rows.at.block_z, e);
+  DIFFSORT_HD double operator()(typename Rows::Position e) const {
+    const auto place = rows.at.set.place(rows.at.block_z, e);
     if (place.infinite) return 0.0;
     return z_cotangent(rows, e, place) * rows.relative_z(e, place.start);
   }
 };
 
 // -<cotangent, z> / strength. The tree stands over the elements in input order.
-template <Regularization R, class Index>
+template <class Rows>
 struct WriteStrength {
-  BlockedRows<R, Index> rows;
+  Rows rows;
   const double* tree;
 
   DIFFSORT_HD void operator()(std::int64_t r) const {
-    const RowSet& set = rows.at.set;
+    const auto& set = rows.at.set;
     const double total = combine_run(tree, set.count(), r * set.n, (r + 1) * set.n, Combine{},
-                                     StrengthTerm<R, Index>{rows});
+                                     StrengthTerm<Rows>{rows});
     const double value = -over_strength(total, rows.states.strength[r]);
     rows.along.cotangents.strength[r] = valid_value(rows.states, r, value);
   }
 };
 
 // The softmax of w, into w's cotangent.
-template <Regularization R, class Index>
+template <class Rows>
 struct WriteWSoftmax {
-  BlockedRows<R, Index> rows;
+  Rows rows;
 
-  DIFFSORT_HD void operator()(std::int64_t j) const {
-    const std::int64_t start = rows.at.set.place(rows.at.block_w, j).start;
+  DIFFSORT_HD void operator()(typename Rows::Position j) const {
+    const auto start = rows.at.set.place(rows.at.block_w, j).start;
     const double weight = rows.groups.alone(start) ? 1.0 : rows.weight(j, start);
     rows.along.cotangents.w.write(j, weight);
   }
 };
 
 // Marks rows of which a block of w starts where none of z does.
-template <class Index>
+template <class At, class Grouping>
 struct CheckWStart {
-  LinearizedRows at;
-  Groups<Index> groups;
+  At at;
+  Grouping groups;
   RowStates states;
 
   DIFFSORT_HD void operator()(std::int64_t j) const {
-    const Place place = at.set.place(at.block_w, j);
+    const auto place = at.set.place(at.block_w, j);
     if (!place.valid || !groups.is_start(place.start)) states.make_invalid(place.row);
   }
 };
 
 // From the sums of z's blocks.
-template <Regularization R, class Index>
+template <class Rows>
 struct WriteW {
-  BlockedRows<R, Index> rows;
+  Rows rows;
 
-  DIFFSORT_HD void operator()(std::int64_t j) const {
-    const FloatOutput& out = rows.along.cotangents.w;
-    const Place place = rows.at.set.place(rows.at.block_w, j);
+  DIFFSORT_HD void operator()(typename Rows::Position j) const {
+    const auto& out = rows.along.cotangents.w;
+    const auto place = rows.at.set.place(rows.at.block_w, j);
     const double sum = rows.groups.alone(place.start) ? rows.g(rows.groups.index[place.start])
                                                       : rows.numbers.sum[place.start / 2];
-    const double weight = R == Regularization::log_kl ? out[j] : 1.0;
+    const double weight = Rows::log_kl ? out[j] : 1.0;
     out.write(j, valid_value(rows.states, place.row, rows.at.w_sign * weight * sum));
   }
 };
 
-template <Regularization R, class Steps, class Index>
-DIFFSORT_HD void write_z_and_strength(Steps& steps, const BlockedRows<R, Index>& rows,
-                                      double* tree) {
-  const std::int64_t count = rows.groups.count;
-  if (rows.along.cotangents.z) steps.for_each(count, WriteZ<R, Index>{rows});
+template <class Steps, class Rows>
+DIFFSORT_HD void write_z_and_strength(Steps& steps, const Rows& rows, double* tree) {
+  const auto count = rows.groups.count;
+  if (rows.along.cotangents.z) steps.for_each(count, WriteZ<Rows>{rows});
   if (!rows.along.wants_strength()) return;
-  using Term = StrengthTerm<R, Index>;
+  using Term = StrengthTerm<Rows>;
   build_tree(steps, count, tree, Combine{}, CombineLeaf<Term>{Combine{}, Term{rows}, tree});
-  steps.for_each(rows.at.set.rows, WriteStrength<R, Index>{rows, tree});
+  steps.for_each(rows.at.set.rows, WriteStrength<Rows>{rows, tree});
 }
 
 // --- J
 
 // <q, dw> of every element's block, into `out`.
-template <Regularization R, class Index>
+template <class Rows>
 struct WriteWSum {
-  BlockedRows<R, Index> rows;
+  Rows rows;
 
-  DIFFSORT_HD void operator()(std::int64_t e) const {
-    const RowTangents& tangents = rows.along.tangents;
-    const std::int64_t start = rows.at.set.place(rows.at.block_z, e).start;
+  DIFFSORT_HD void operator()(typename Rows::Position e) const {
+    const auto& tangents = rows.along.tangents;
+    const auto start = rows.at.set.place(rows.at.block_z, e).start;
     tangents.out.write(e, rows.groups.alone(start)
                               ? rows.at.set.read(tangents.w, rows.groups.index[start])
                               : rows.numbers.sum[start / 2]);
   }
 };
 
-template <Regularization R, class Index>
+template <class Rows>
 struct WriteTangent {
-  BlockedRows<R, Index> rows;
+  Rows rows;
 
-  DIFFSORT_HD void operator()(std::int64_t e) const {
-    const FloatOutput& out = rows.along.tangents.out;
-    const Place place = rows.at.set.place(rows.at.block_z, e);
+  DIFFSORT_HD void operator()(typename Rows::Position e) const {
+    const auto& out = rows.along.tangents.out;
+    const auto place = rows.at.set.place(rows.at.block_z, e);
     const bool alone = rows.groups.alone(place.start);
     double value = 0.0;
     if (rows.along.wants_s() && !place.infinite && rows.states.strength[place.row] > 0.0) {
@@ -173,7 +176,7 @@ struct WriteTangent {
       value = rows.at.w_sign * rows.outer(e) * (own - mean);
     }
     if (rows.along.wants_w()) {
-      const bool shared = R == Regularization::kl && !alone;
+      const bool shared = Rows::kl && !alone;
       value += (shared ? rows.weight(e, place.start) : 1.0) * out[e];
     }
     out.write(e, valid_value(rows.states, place.row, value));
@@ -182,39 +185,45 @@ struct WriteTangent {
 
 // --- Both
 
+template <class Steps, class F>
+DIFFSORT_HD void for_each_quantity(Steps&, const F& f) {
+  DIFFSORT_ROLLED
+  for (int k = 0; k < kQuantities; ++k) f(static_cast<Quantity>(k));
+}
+
 // Groups by w's blocks, if they are needed, and then by z's; loops, so that kernels hold the code
 // for either once.
-template <Regularization R, class Steps, class Memory>
-DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedRows& at,
-                                 const RowDirections& along) {
-  using Index = typename Memory::Index;
-  const std::int64_t count = at.set.count();
+template <Regularization R, class Steps, class Memory, class At, class Along>
+DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const At& at, const Along& along) {
+  const auto count = at.set.count();
   const bool forward = along.forward, w = along.wants_w();
   const bool groups_w = w && (forward || R == Regularization::log_kl);
-  steps.for_each(at.set.rows, BeginRow{at, along, memory.states});
+  steps.for_each(at.set.rows, BeginRow<At, Along>{at, along, memory.states});
   DIFFSORT_ROLLED
   for (int side = groups_w ? 0 : 1; side < 2; ++side) {
     const bool on_w = side == 0;
-    const Groups<Index> groups =
+    const auto groups =
         group(steps, memory, at.set, on_w ? at.block_w : at.block_z, groups_w && !on_w);
-    if (w && !groups_w) steps.for_each(count, CheckWStart<Index>{at, groups, memory.states});
-    const BlockNumbers numbers = Wanted<R>::of(along).place(memory.numbers(), count);
-    const BlockedRows<R, Index> rows(at, along, memory.states, groups, numbers, on_w);
-    DIFFSORT_ROLLED
-    for (int k = 0; k < kQuantities; ++k) {
-      const Quantity quantity = static_cast<Quantity>(k);
+    using Grouping = std::decay_t<decltype(groups)>;
+    using Rows = BlockedRows<R, Grouping, At, Along>;
+    if (w && !groups_w) {
+      steps.for_each(count, CheckWStart<At, Grouping>{at, groups, memory.states});
+    }
+    const auto numbers = Wanted<R>::of(along).place(memory.numbers(), count);
+    const Rows rows(at, along, memory.states, groups, numbers, on_w);
+    for_each_quantity(steps, [&](Quantity quantity) {
       if (rows.wants(quantity)) {
-        const BlockQuantity<R, Index> of_rows{rows, quantity};
+        const BlockQuantity<Rows> of_rows{rows, quantity};
         combine_blocks(steps, groups, of_rows, memory.tree, rows.place(quantity));
       }
       if (quantity == Quantity::cotangents && !forward && !on_w) {
         write_z_and_strength(steps, rows, memory.tree);
       }
-    }
-    if (forward && on_w) steps.for_each(count, WriteWSum<R, Index>{rows});
-    if (forward && !on_w) steps.for_each(count, WriteTangent<R, Index>{rows});
-    if (!forward && w && on_w) steps.for_each(count, WriteWSoftmax<R, Index>{rows});
-    if (!forward && w && !on_w) steps.for_each(count, WriteW<R, Index>{rows});
+    });
+    if (forward && on_w) steps.for_each(count, WriteWSum<Rows>{rows});
+    if (forward && !on_w) steps.for_each(count, WriteTangent<Rows>{rows});
+    if (!forward && w && on_w) steps.for_each(count, WriteWSoftmax<Rows>{rows});
+    if (!forward && w && !on_w) steps.for_each(count, WriteW<Rows>{rows});
   }
 }
 

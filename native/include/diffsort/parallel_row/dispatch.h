@@ -1,5 +1,6 @@
 // Which way the rows of a projection go, and the workspace they take.
 //
+//     short rows            a thread per row, all in one launch, without workspace (short_project.h)
 //     a team holds a row    all rows in one launch, without workspace (project_row.h)
 //     longer rows           in chunks, step by step over all rows of a chunk (long_rows.h)
 //
@@ -13,6 +14,7 @@
 
 #include "diffsort/parallel_row/long_rows.h"
 #include "diffsort/parallel_row/project_row.h"
+#include "diffsort/parallel_row/short_project.h"
 
 namespace diffsort {
 
@@ -38,6 +40,8 @@ std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& ar
 template <Regularization R, class Executor, class T>
 void run_projection(Executor& executor, const ProjectionRows<T>& arrays, void* workspace) {
   if (arrays.rows == 0 || arrays.n == 0) return;
+  const ProjectTiles<T, R> tiles(arrays);
+  if (executor.fits_tile(tiles)) return executor.for_each_tile("project_tile", tiles);
   const ProjectRows<T, R> fused{arrays};
   if (executor.fits(fused)) return executor.for_each_row("project_row", arrays.rows, fused);
   Arena arena(workspace);

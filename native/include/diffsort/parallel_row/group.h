@@ -60,6 +60,9 @@ class RowSet {
 
 template <class Index>
 struct Groups {
+  using Doubles = double*;  // numbers of blocks
+  using Position = std::int64_t;
+
   std::int64_t count = 0;
   const Index* index = nullptr;  // position in the list -> element
   std::uint32_t* words = nullptr;

@@ -31,8 +31,8 @@ struct KeyedOperand {
 struct FiniteRange {
   std::int64_t first, last;
 
-  template <class T>
-  DIFFSORT_HD static FiniteRange of(const KeyedOperand<T>& x) {
+  template <class Operand>
+  DIFFSORT_HD static FiniteRange of(const Operand& x) {
     FiniteRange range{0, x.n};
     if (std::isinf(x(0))) {
       range.first = partition_point(0, x.n, [&](std::int64_t i) { return x(i) == x(0); });
@@ -47,8 +47,8 @@ struct FiniteRange {
   DIFFSORT_HD bool contains(std::int64_t i) const { return first <= i && i < last; }
 
   // Largest less smallest of the finite values.
-  template <class T>
-  DIFFSORT_HD double width(const KeyedOperand<T>& x) const {
+  template <class Operand>
+  DIFFSORT_HD double width(const Operand& x) const {
     return first < last ? x(first) - x(last - 1) : 0.0;
   }
 

@@ -12,23 +12,29 @@
 
 namespace diffsort {
 
-// As Problem and Linearization of projection.h; read in the terms of P itself, signs applied.
-struct LinearizedRows {
-  RowSet set = {0, 0};
-  double z_sign = 1.0, w_sign = 1.0;
+// As Problem and Linearization of projection.h; read in the terms of P itself, signs applied. Set:
+// as RowSet, Values: as FloatRows, Ids: what the set finds places by.
+template <class Set, class Values, class Ids>
+struct LinearizedSet {
+  Set set;
+  double z_sign, w_sign;
   DensePerRow strength;
-  FloatRows z, w, result;  // an absent z or w is rho
-  DenseRows<const std::int32_t> block_z, block_w;
+  Values z, w, result;  // an absent z or w is rho
+  Ids block_z, block_w;
 
-  DIFFSORT_HD double result_at(std::int64_t e) const { return w_sign * set.read(result, e); }
+  template <class Position>
+  DIFFSORT_HD double result_at(Position e) const {
+    return w_sign * set.read(result, e);
+  }
 
-  DIFFSORT_HD double operand(const FloatRows& values, double sign, std::int64_t e) const {
-    if (!values) return static_cast<double>(set.n - (e - set.row(e) * set.n));
+  template <class Position>
+  DIFFSORT_HD double operand(const Values& values, double sign, Position e) const {
+    if (!values) return count_to_double(set.n - (e - set.row(e) * set.n));
     return sign * set.read(values, e);
   }
 
   // Rows [first, first + rows).
-  DIFFSORT_HD LinearizedRows part(std::int64_t first, std::int64_t rows) const {
+  DIFFSORT_HD LinearizedSet part(std::int64_t first, std::int64_t rows) const {
     return {{rows, set.n},
             z_sign,
             w_sign,
@@ -41,26 +47,31 @@ struct LinearizedRows {
   }
 };
 
+using LinearizedRows = LinearizedSet<RowSet, FloatRows, DenseRows<const std::int32_t>>;
+
 // z = J_z^T g, w = J_w^T g, strength = J_strength^T g; absent outputs are not computed.
-struct RowCotangents {
-  FloatRows g;
-  FloatOutput z, w;
+template <class Values, class Output>
+struct CotangentSet {
+  Values g;
+  Output z, w;
   double* strength = nullptr;
 };
 
 // out = J_z z + J_w w + J_strength strength; absent tangents are zero.
-struct RowTangents {
-  FloatRows z, w;
+template <class Values, class Output>
+struct TangentSet {
+  Values z, w;
   DensePerRow strength;
   bool has_strength = false;
-  FloatOutput out;
+  Output out;
 };
 
 // J along tangents if it is forward, else J^T along cotangents; the other ones are empty.
-struct RowDirections {
+template <class Values, class Output>
+struct DirectionSet {
   bool forward = false;
-  RowCotangents cotangents;
-  RowTangents tangents;
+  CotangentSet<Values, Output> cotangents;
+  TangentSet<Values, Output> tangents;
 
   DIFFSORT_HD bool wants_z() const {
     return static_cast<bool>(tangents.z) || static_cast<bool>(cotangents.z);
@@ -74,9 +85,9 @@ struct RowDirections {
   DIFFSORT_HD bool wants_s() const { return wants_z() || wants_strength(); }
 
   // Of the rows of n from `first` on.
-  DIFFSORT_HD RowDirections from(std::int64_t first, std::int64_t n) const {
-    const RowCotangents& c = cotangents;
-    const RowTangents& t = tangents;
+  DIFFSORT_HD DirectionSet from(std::int64_t first, std::int64_t n) const {
+    const auto& c = cotangents;
+    const auto& t = tangents;
     return {forward,
             {c.g.from(first), c.z.from(first * n), c.w.from(first * n),
              c.strength == nullptr ? nullptr : c.strength + first},
@@ -84,5 +95,7 @@ struct RowDirections {
              t.out.from(first * n)}};
   }
 };
+
+using RowDirections = DirectionSet<FloatRows, FloatOutput>;
 
 }  // namespace diffsort

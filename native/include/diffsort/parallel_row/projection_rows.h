@@ -17,6 +17,12 @@ DIFFSORT_HD typename SortKey<T>::Bits signed_key(T value, double sign) {
   return to_descending_key(sign < 0.0 ? -value : value);
 }
 
+// A value of P as the result holds it; + 0.0: never -0.
+template <class T>
+DIFFSORT_HD T signed_result(double w_sign, double value) {
+  return static_cast<T>(w_sign * value + 0.0);
+}
+
 // One row; absent operands and outputs are null.
 template <class T>
 struct ProjectionRow {
@@ -26,8 +32,9 @@ struct ProjectionRow {
   T* result;
   std::int32_t *block_z, *block_w;
 
-  // A value of P as the result holds it; + 0.0: never -0.
-  DIFFSORT_HD T signed_result(double value) const { return static_cast<T>(w_sign * value + 0.0); }
+  DIFFSORT_HD T signed_result(double value) const {
+    return diffsort::signed_result<T>(w_sign, value);
+  }
 
   // What element i of a row without a value is.
   DIFFSORT_HD void write_nan(std::int64_t i) const {

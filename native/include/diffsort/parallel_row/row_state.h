@@ -13,6 +13,14 @@
 
 namespace diffsort {
 
+// Whether a row without NaN has a value. At strength > 0 an infinite w has no limit; kl has weights.
+template <Regularization R>
+DIFFSORT_HD bool has_projection(double strength, double largest_w, double smallest_w) {
+  if (!(strength >= 0.0 && std::isfinite(strength))) return false;
+  if (strength > 0.0 && (std::isinf(largest_w) || std::isinf(smallest_w))) return false;
+  return R != Regularization::kl || smallest_w >= 0.0;
+}
+
 template <class T, Regularization R>
 struct RowState {
   using Row = SortedRow<R, KeyedOperand<T>, KeyedOperand<T>>;
@@ -27,17 +35,9 @@ struct RowState {
       : row{z.n, strength, Units(strength, FiniteRange::of(z).width(z), w(0) - w(w.n - 1)), z, w},
         memory(memory),
         finite_z(FiniteRange::of(z)),
-        has_value(!z.has_nan() && !w.has_nan() && strength >= 0.0 && std::isfinite(strength) &&
-                  allows(strength, w(0), w(w.n - 1))) {}
+        has_value(!z.has_nan() && !w.has_nan() && has_projection<R>(strength, w(0), w(w.n - 1))) {}
 
   DIFFSORT_HD Partition<R, Row> partition() const { return {row, memory}; }
-
- private:
-  // At strength > 0 an infinite w has no limit; kl has weights.
-  DIFFSORT_HD static bool allows(double strength, double largest, double smallest) {
-    if (strength > 0.0 && (std::isinf(largest) || std::isinf(smallest))) return false;
-    return R != Regularization::kl || smallest >= 0.0;
-  }
 };
 
 }  // namespace diffsort

@@ -40,6 +40,23 @@ struct SerialLanes {
   }
 };
 
+// One thread with a short row of its own.
+struct SerialTeam {
+  template <class F>
+  DIFFSORT_HD void for_each(int n, const F& f) const {
+    DIFFSORT_ROLLED
+    for (int i = 0; i < n; ++i) f(i);
+  }
+
+  template <class V, class Map, class Combine>
+  DIFFSORT_HD V reduce(int n, V identity, const Map& map, const Combine& combine) const {
+    V result = identity;
+    DIFFSORT_ROLLED
+    for (int i = 0; i < n; ++i) result = combine(result, map(i));
+    return result;
+  }
+};
+
 #ifndef __CUDA_ARCH__
 
 // The team of the tests: one thread that takes the calls of a step in a given order.
