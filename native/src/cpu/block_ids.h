@@ -15,20 +15,19 @@ namespace diffsort::DIFFSORT_LEVEL {
 
 class BlockIds {
  public:
-  // False: some id is a sentinel or none at all, and there is nothing more to say.
-  bool read(const std::int32_t* ids, std::int64_t n) {
+  // Every id is that of a block, none a sentinel or beyond the row; `one` if it is always 0.
+  static bool are_plain(const std::int32_t* ids, std::int64_t n, bool* one = nullptr) {
     std::int32_t low = 0, high = 0;
     for (std::int64_t i = 0; i < n; ++i) {
       low = ids[i] < low ? ids[i] : low;
       high = ids[i] > high ? ids[i] : high;
     }
-    if (low < 0 || high >= n) return false;
-    if (high == 0) {
-      starts_.get(2)[0] = 0;
-      starts_.data()[1] = static_cast<std::int32_t>(n);
-      count_ = 1;
-      return true;
-    }
+    if (one != nullptr) *one = high == 0;
+    return low >= 0 && high < n;
+  }
+
+  // Reads plain ids.
+  void read(const std::int32_t* ids, std::int64_t n) {
     const auto size = static_cast<std::size_t>(n);
     std::uint8_t* const marks = marks_.get(size);
     std::memset(marks, 0, size);
@@ -41,7 +40,6 @@ class BlockIds {
     }
     starts[count] = static_cast<std::int32_t>(n);
     count_ = count;
-    return true;
   }
 
   std::int64_t count() const { return count_; }

@@ -9,6 +9,7 @@
 #include "block_sums_by_id.h"
 #include "diffsort/projection.h"
 #include "exp.h"
+#include "partition.h"
 #include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -25,40 +26,40 @@ struct DenseVjpRow {
 template <class T>
 class VjpSolver {
  public:
-  // False: this row is not for here, and nothing that counts was written.
+  // False: this row is not for here, and nothing was written.
   template <Regularization R>
   bool solve(const DenseVjpRow<T>& row) {
-    if (row.z_out != nullptr) {
-      if (R == Regularization::log_kl || !ids_.read(row.block_z, row.n)) return false;
-      return R == Regularization::l2 ? ranks_l2(row) : ranks_kl(row);
+    if (row.z_out == nullptr) return R != Regularization::kl && sort<R>(row);
+    bool one_block = false;
+    if (R == Regularization::log_kl || !BlockIds::are_plain(row.block_z, row.n, &one_block)) {
+      return false;
     }
-    if (R == Regularization::kl) return false;
-    if (R == Regularization::log_kl && row.w == nullptr) return false;  // rho
-    return sort<R>(row);
+    if (one_block) return R == Regularization::l2 ? one_block_l2(row) : one_block_kl(row);
+    if (row.n > kLongest) return long_ranks<R>(row);
+    ids_.read(row.block_z, row.n);
+    if (ids_.count() == row.n) return singletons(row);
+    return R == Regularization::l2 ? ranks_l2(row) : ranks_kl(row);
   }
 
  private:
+  static constexpr std::int64_t kLongest = std::int64_t{1} << 17;  // longer rows go by buckets
+
+  static double scale_l2(const DenseVjpRow<T>& row) {
+    return row.z_sign * row.w_sign / row.strength;
+  }
+  static double scale_kl(const DenseVjpRow<T>& row) {
+    return row.z_sign / row.strength;  // the result has w's sign, twice
+  }
+
   // (g_i - mean_B(g)) / strength
   bool ranks_l2(const DenseVjpRow<T>& row) {
     const std::int64_t n = row.n;
-    const double scale = row.z_sign * row.w_sign / row.strength;
-    if (ids_.count() == n) {
-      write_zeros(row);
-      return true;
-    }
-    if (ids_.count() == 1) {
-      const double mean = sum_of(
-                              0, n, [&](std::int64_t i) { return load(row.g + i); },
-                              [&](std::int64_t i) { return static_cast<double>(row.g[i]); }) /
-                          static_cast<double>(n);
-      map(row.g, n, row.z_out, [&](Doubles g) { return (g - mean) * scale; });
-      return true;
-    }
-    sums_.add_up(row.block_z, n, [&](std::int64_t i) { return static_cast<double>(row.g[i]); });
+    sums_.add_up(row.block_z, n, n, [&](std::int64_t i) { return static_cast<double>(row.g[i]); });
     for (std::int64_t b = 0; b < ids_.count(); ++b) {
       const std::int64_t size = ids_.size(b);
       if (size > 1) sums_[ids_.start(b)] /= static_cast<double>(size);
     }
+    const double scale = scale_l2(row);
     const double* const means = sums_.data();
     for (std::int64_t i = 0; i < n; ++i) {
       row.z_out[i] =
@@ -67,28 +68,34 @@ class VjpSolver {
     return true;
   }
 
+  bool one_block_l2(const DenseVjpRow<T>& row) {
+    const double scale = scale_l2(row);
+    const double sum = sum_of(
+        0, row.n, [&](std::int64_t i) { return load(row.g + i); },
+        [&](std::int64_t i) { return static_cast<double>(row.g[i]); });
+    const double mean = sum / static_cast<double>(row.n);
+    map(row.g, row.n, row.z_out, [&](Doubles g) { return (g - mean) * scale; });
+    return true;
+  }
+
   // Every element is alone in its block. What is not finite in g stays visible.
-  static void write_zeros(const DenseVjpRow<T>& row) {
+  static bool singletons(const DenseVjpRow<T>& row) {
     map(row.g, row.n, row.z_out, [&](Doubles g) { return g - g; });
+    return true;
   }
 
   // r_i (g_i - sum_B(r g) / sum_B(r)) / strength
   bool ranks_kl(const DenseVjpRow<T>& row) {
     const std::int64_t n = row.n;
-    const double scale = row.z_sign / row.strength;  // the result has w's sign, twice
-    if (ids_.count() == n) {
-      write_zeros(row);
-      return true;
-    }
+    const double scale = scale_kl(row);
     const T *const g = row.g, *const r = row.result;
-    if (ids_.count() == 1) return one_block_kl(row, scale);
     const auto weight = [&](std::int64_t i) { return static_cast<double>(r[i]); };
     const auto term = [&](std::int64_t i) { return weight(i) * static_cast<double>(g[i]); };
-    weights_.add_up(row.block_z, n, weight);
+    weights_.add_up(row.block_z, n, n, weight);
     for (std::int64_t b = 0; b < ids_.count(); ++b) {
       if (weights_[ids_.start(b)] == 0.0) return false;  // results 0, which do not tell the softmax
     }
-    sums_.add_up(row.block_z, n, term);
+    sums_.add_up(row.block_z, n, n, term);
     const double *const sums = sums_.data(), *const weights = weights_.data();
     for (std::int64_t i = 0; i < n; ++i) {
       // Divided first: for an element alone in its block exactly 1, and the derivative exactly 0.
@@ -98,7 +105,8 @@ class VjpSolver {
     return true;
   }
 
-  bool one_block_kl(const DenseVjpRow<T>& row, double scale) {
+  bool one_block_kl(const DenseVjpRow<T>& row) {
+    const double scale = scale_kl(row);
     const T *const g = row.g, *const r = row.result;
     const double weight = sum_of(
         0, row.n, [&](std::int64_t i) { return load(r + i); },
@@ -121,53 +129,115 @@ class VjpSolver {
     return true;
   }
 
+  // Both, bucket by bucket of block ids; a block lies within one bucket.
+  template <Regularization R>
+  bool long_ranks(const DenseVjpRow<T>& row) {
+    constexpr bool kl = R == Regularization::kl;
+    const auto size = static_cast<std::size_t>(row.n);
+    const int shift = plan_by_id(row.block_z, row.n);
+    const std::int32_t width = 1 << shift;
+    const auto bucket = [&](std::int64_t i) { return row.block_z[i] >> shift; };
+    std::int32_t* const ids = local_ids_.get(size);
+    T *const g = bucketed_.get(size), *const r = kl ? tops_.get(size) : nullptr;
+    partition_.for_each(bucket, [&](std::int64_t i, std::int64_t place) {
+      ids[place] = row.block_z[i] & (width - 1);
+      g[place] = row.g[i];
+      if (kl) r[place] = row.result[i];
+    });
+    const double scale = kl ? scale_kl(row) : scale_l2(row);
+    for (std::int64_t b = 0; b < partition_.buckets(); ++b) {
+      const std::int64_t start = partition_.start(b), count = partition_.size(b);
+      const std::int32_t* const id = ids + start;
+      T *const gb = g + start, *const rb = r + start;
+      const auto weight = [&](std::int64_t i) { return kl ? static_cast<double>(rb[i]) : 1.0; };
+      weights_.add_up(id, count, width, weight);
+      sums_.add_up(id, count, width,
+                   [&](std::int64_t i) { return weight(i) * static_cast<double>(gb[i]); });
+      for (std::int64_t i = 0; i < count; ++i) {
+        const double total = weights_[id[i]], own = weight(i);
+        if (total == 0.0) return false;  // results 0, which do not tell the softmax
+        gb[i] = static_cast<T>(
+            (own * static_cast<double>(gb[i]) - own / total * sums_[id[i]]) * scale);
+      }
+    }
+    partition_.for_each(bucket,
+                        [&](std::int64_t i, std::int64_t place) { row.z_out[i] = g[place]; });
+    return true;
+  }
+
+  // Buckets of blocks, by the upper bits of their ids; returns the number of lower bits.
+  int plan_by_id(const std::int32_t* ids, std::int64_t n) {
+    int shift = 12;
+    while (((n - 1) >> shift) >= Partition::kMostBuckets) ++shift;
+    partition_.plan(n, ((n - 1) >> shift) + 1, [&](std::int64_t i) { return ids[i] >> shift; });
+    return shift;
+  }
+
   // mean_B(g) (l2) or softmax_B(w)_j sum_B(g) (log_kl), where the blocks of z lie in order.
   template <Regularization R>
   bool sort(const DenseVjpRow<T>& row) {
     const std::int64_t n = row.n;
     const auto size = static_cast<std::size_t>(n);
     if (!in_order(row.block_z, n)) return false;
-    double* const values = values_.get(size);
+    using Value = std::conditional_t<R == Regularization::l2, T, double>;
+    Value* const values = std::get<Buffer<Value>>(values_).get(size);
     bool singletons = true;
     for (std::int64_t a = 0; a < n;) {
       std::int64_t b = a + 1;
       while (b < n && row.block_z[b] == a) ++b;
-      values[a] = static_cast<double>(row.g[a]);
+      values[a] = static_cast<Value>(row.g[a]);
       if (b - a > 1) {
         singletons = false;
         const double sum = sum_of(
             a, b, [&](std::int64_t i) { return load(row.g + i); },
             [&](std::int64_t i) { return static_cast<double>(row.g[i]); });
-        values[a] = R == Regularization::l2 ? sum / static_cast<double>(b - a) : sum;
+        values[a] = static_cast<Value>(R == Regularization::l2 ? sum / static_cast<double>(b - a) : sum);
       }
       a = b;
     }
     // Ids of w come from outside: one that starts no block must not be followed.
-    if (!starts_only(row.block_w, row.block_z, n)) return false;
-    if (R == Regularization::log_kl && !singletons) weigh_by_softmax(row, values);
-    else {
+    if (!BlockIds::are_plain(row.block_w, n)) return false;
+    if constexpr (R == Regularization::l2) {
+      if (n > kLongest) return long_sort(row, values);
+    }
+    bool starts = true;
+    for (std::int64_t j = 0; j < n; ++j) starts &= is_start(row, row.block_w[j]);
+    if (!starts) return false;
+    if constexpr (R == Regularization::log_kl) {
+      if (!singletons) weigh_by_softmax(row, values);
+    }
+    if (R == Regularization::l2 || singletons) {
       for (std::int64_t j = 0; j < n; ++j) row.w_out[j] = static_cast<T>(values[row.block_w[j]]);
     }
     return true;
   }
+
+  bool long_sort(const DenseVjpRow<T>& row, const T* values) {
+    const auto size = static_cast<std::size_t>(row.n);
+    const int shift = plan_by_id(row.block_w, row.n);
+    const auto bucket = [&](std::int64_t j) { return row.block_w[j] >> shift; };
+    std::int32_t* const ids = local_ids_.get(size);
+    T* const found = bucketed_.get(size);
+    partition_.for_each(bucket,
+                        [&](std::int64_t j, std::int64_t place) { ids[place] = row.block_w[j]; });
+    bool starts = true;
+    for (std::int64_t j = 0; j < row.n; ++j) {
+      starts &= is_start(row, ids[j]);
+      found[j] = values[ids[j]];
+    }
+    if (!starts) return false;
+    partition_.for_each(bucket,
+                        [&](std::int64_t j, std::int64_t place) { row.w_out[j] = found[place]; });
+    return true;
+  }
+
+  static bool is_start(const DenseVjpRow<T>& row, std::int32_t id) { return row.block_z[id] == id; }
 
   // Every id is the position at which a run of it starts.
   static bool in_order(const std::int32_t* ids, std::int64_t n) {
     bool ordered = ids[0] == 0;
     for (std::int64_t i = 1; i < n; ++i) ordered &= (ids[i] == ids[i - 1]) | (ids[i] == i);
     return ordered;
-  }
-
-  static bool starts_only(const std::int32_t* ids, const std::int32_t* ordered, std::int64_t n) {
-    std::int32_t low = 0, high = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      low = ids[i] < low ? ids[i] : low;
-      high = ids[i] > high ? ids[i] : high;
-    }
-    if (low < 0 || high >= n) return false;
-    bool starts = true;
-    for (std::int64_t i = 0; i < n; ++i) starts &= ordered[ids[i]] == ids[i];
-    return starts;
   }
 
   void weigh_by_softmax(const DenseVjpRow<T>& row, double* values) {
@@ -186,7 +256,7 @@ class VjpSolver {
       shares[j] = static_cast<double>(sign * row.w[j]) - static_cast<double>(tops[row.block_w[j]]);
     }
     map(shares, n, shares, [&](Doubles x) { return exp_nonpositive(x); });
-    sums_.add_up(row.block_w, n, [&](std::int64_t j) { return shares[j]; });
+    sums_.add_up(row.block_w, n, n, [&](std::int64_t j) { return shares[j]; });
     const double* const totals = sums_.data();
     for (std::int64_t j = 0; j < n; ++j) {
       const std::int32_t id = row.block_w[j];
@@ -196,8 +266,13 @@ class VjpSolver {
 
   BlockIds ids_;
   SumsById sums_, weights_;
-  Buffer<double> values_, shares_;
-  Buffer<T> tops_;
+  Partition partition_;
+  std::conditional_t<std::is_same_v<T, double>, std::tuple<Buffer<double>>,
+                     std::tuple<Buffer<double>, Buffer<float>>>
+      values_;  // of blocks, at their ids
+  Buffer<double> shares_;
+  Buffer<T> tops_, bucketed_;
+  Buffer<std::int32_t> local_ids_;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL
