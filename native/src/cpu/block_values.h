@@ -29,6 +29,16 @@ inline double sum_above(std::int64_t a, std::int64_t b, const Rho&) {
   return -0.5 * size * (size - 1.0);
 }
 
+// Sum over [a, b) of x_i. Of weights, which may differ by orders of magnitude.
+template <class X>
+double plain_sum(std::int64_t a, std::int64_t b, const X& x) {
+  return padded_sum_of(a, b, [&](std::int64_t i) { return x.vector(i); });
+}
+
+inline double plain_sum(std::int64_t a, std::int64_t b, const Rho& rho) {
+  return 0.5 * static_cast<double>(b - a) * (rho(a) + rho(b - 1));
+}
+
 // Sum over [a, b) of exp(scale (x_i - x_a)).
 template <class X>
 double sum_of_exp(std::int64_t a, std::int64_t b, double scale, const X& x) {
@@ -51,8 +61,7 @@ class BlockValues {
       below_ = sum_above(a, b, z) / size * scale_;
       shift_ = w(a) + sum_above(a, b, w) / size;
     } else if (R == Regularization::kl) {
-      const double w_sum = static_cast<double>(b - a) * w(a) + sum_above(a, b, w);
-      sign_ *= w_sum / sum_of_exp(a, b, scale_, z);
+      sign_ *= plain_sum(a, b, w) / sum_of_exp(a, b, scale_, z);
     } else {
       shift_ = w(a) + (std::log(sum_of_exp(a, b, 1.0, w)) - std::log(sum_of_exp(a, b, scale_, z)));
     }

@@ -45,6 +45,15 @@ struct Lanes<double> {
 
 }  // namespace counting
 
+// What takes distances within a range to cells 0, ..., cells - 1; 0 where T cannot: the values are
+// one, or too near or too far apart. Two roundings do not reach the next cell, for cells < 2^22.
+template <class T>
+T cell_scale(std::int64_t cells, double range) {
+  const T distance = static_cast<T>(range), scale = static_cast<T>(cells - 1) / distance;
+  constexpr T kMax = std::numeric_limits<T>::max();
+  return distance <= kMax && scale <= kMax ? scale : T(0);
+}
+
 template <class T>
 class RowSorter {
  public:
@@ -104,8 +113,8 @@ class RowSorter {
                      std::int32_t* index) {
     constexpr std::uint32_t kDigits = 1u << kDigitBits, kMask = kDigits - 1;
     const T top = static_cast<T>(sign < T(0) ? -low : high);
-    const T scale = static_cast<T>(kDigits * kDigits - 1) / static_cast<T>(high - low);
-    if (!(scale <= std::numeric_limits<T>::max())) return false;  // one value, or too near
+    const T scale = cell_scale<T>(kDigits * kDigits, high - low);
+    if (scale == T(0)) return false;
     std::uint64_t* const entries = entries_.get(static_cast<std::size_t>(2 * n));
     std::uint64_t* const passed = entries + n;
     for (std::int64_t i = 0; i < n; ++i) {

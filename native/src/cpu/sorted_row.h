@@ -56,8 +56,8 @@ class SortedRow {
   bool sort_by_buckets(const RowFacts& facts, RowSorter<T>& sorter) {
     const std::int64_t buckets = Partition::buckets_for(n_, kBucketSize);
     top_ = static_cast<T>(x_.sign < T(0) ? -facts.low : facts.high);
-    scale_ = static_cast<T>(buckets - 1) / static_cast<T>(facts.range());
-    if (!(scale_ <= std::numeric_limits<T>::max())) return false;
+    scale_ = cell_scale<T>(buckets, facts.range());
+    if (scale_ == T(0)) return false;
     partition_.plan(n_, buckets, bucket());
     for (std::int64_t b = 0; b < buckets; ++b) {
       if (partition_.size(b) > n_ / 4) return false;
