@@ -32,12 +32,13 @@ struct Strides {
 
   // Offset of the first element of row `row`, rows being counted in C order of the batch axes.
   std::int64_t row_offset(const RowSpace& space, std::int64_t row) const {
+    if (space.batch_dims == 0) return 0;
     std::int64_t offset = 0;
-    for (int d = space.batch_dims - 1; d >= 0; --d) {
+    for (int d = space.batch_dims - 1; d > 0; --d) {
       offset += (row % space.batch_shape[d]) * batch[d];
       row /= space.batch_shape[d];
     }
-    return offset;
+    return offset + row * batch[0];  // without a division, which short rows would notice
   }
 };
 

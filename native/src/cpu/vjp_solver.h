@@ -29,7 +29,10 @@ class VjpSolver {
   // False: this row is not for here, and nothing was written.
   template <Regularization R>
   bool solve(const DenseVjpRow<T>& row) {
-    if (row.z_out == nullptr) return R != Regularization::kl && sort<R>(row);
+    if (row.z_out == nullptr) {
+      if (R == Regularization::kl || (R == Regularization::log_kl && row.w == nullptr)) return false;
+      return sort<R>(row);
+    }
     bool one_block = false;
     if (R == Regularization::log_kl || !BlockIds::are_plain(row.block_z, row.n, &one_block)) {
       return false;
