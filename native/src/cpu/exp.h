@@ -48,7 +48,9 @@ __attribute__((always_inline)) inline Doubles exp_nonpositive(Doubles x) {
 template <class T>
 Doubles exp_near_0(Doubles r) {
   if (sizeof(T) == sizeof(double)) return exp_nonpositive(r);
-  constexpr double p[] = {0x1.0000000000000p+0, 0x1.000000a2f7194p+0, 0x1.00000028b7ad4p-1, 0x1.555402e3fd675p-3, 0x1.5554ac342f261p-5, 0x1.12705af4765e4p-7, 0x1.6d75e5bb8107bp-10};
+  constexpr double p[] = {0x1.0000000000000p+0, 0x1.000000a2f7194p+0, 0x1.00000028b7ad4p-1,
+                          0x1.555402e3fd675p-3, 0x1.5554ac342f261p-5, 0x1.12705af4765e4p-7,
+                          0x1.6d75e5bb8107bp-10};
   const Doubles r2 = r * r;
   return (p[0] + p[1] * r) + ((p[2] + p[3] * r) + ((p[4] + p[5] * r) + p[6] * r2) * r2) * r2;
 }

@@ -32,9 +32,8 @@ void write_one_block(DenseOperand<T> z, const RowFacts& facts, std::int64_t n, d
   const double middle = 0.5 * (size + 1.0);
   if (R == Regularization::l2) {
     const double mean = facts.sum / size;
-    map(z.values, n, out.result, [&](Doubles x) {
-      return (middle + ((x - facts.first) - mean) * scale) * out.sign;
-    });
+    map(z.values, n, out.result,
+        [&](Doubles x) { return (middle + ((x - facts.first) - mean) * scale) * out.sign; });
   } else {
     // Around the middle, where the exponents lie within log(2) / 2. A first pass leaves them in out.
     const double centre = 0.5 * (facts.low + facts.high);

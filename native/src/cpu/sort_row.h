@@ -93,7 +93,9 @@ class RowSorter {
       }
       std::memcpy(&counts[i / kStep], above, sizeof above);
     }
-    const auto* count = reinterpret_cast<const std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>*>(counts);
+    const auto* count =
+        reinterpret_cast<const std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>*>(
+            counts);
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < n; ++i) sum += count[i];
     const bool ties = sum != n * (n - 1) / 2;

@@ -30,7 +30,8 @@ class VjpSolver {
   template <Regularization R>
   bool solve(const DenseVjpRow<T>& row) {
     if (row.z_out == nullptr) {
-      if (R == Regularization::kl || (R == Regularization::log_kl && row.w == nullptr)) return false;
+      if (R == Regularization::kl || (R == Regularization::log_kl && row.w == nullptr))
+        return false;
       return sort<R>(row);
     }
     bool one_block = false;
@@ -115,19 +116,18 @@ class VjpSolver {
         0, row.n, [&](std::int64_t i) { return load(r + i); },
         [&](std::int64_t i) { return static_cast<double>(r[i]); });
     if (weight == 0.0) return false;
-    const double mean = sum_of(
-                            0, row.n, [&](std::int64_t i) { return load(r + i) * load(g + i); },
-                            [&](std::int64_t i) {
-                              return static_cast<double>(r[i]) * static_cast<double>(g[i]);
-                            }) /
-                        weight;
+    const double mean =
+        sum_of(
+            0, row.n, [&](std::int64_t i) { return load(r + i) * load(g + i); },
+            [&](std::int64_t i) { return static_cast<double>(r[i]) * static_cast<double>(g[i]); }) /
+        weight;
     std::int64_t i = 0;
     for (; i + kLanes <= row.n; i += kLanes) {
       store(row.z_out + i, load(r + i) * ((load(g + i) - mean) * scale));
     }
     for (; i < row.n; ++i) {
-      row.z_out[i] = static_cast<T>(static_cast<double>(r[i]) *
-                                    ((static_cast<double>(g[i]) - mean) * scale));
+      row.z_out[i] =
+          static_cast<T>(static_cast<double>(r[i]) * ((static_cast<double>(g[i]) - mean) * scale));
     }
     return true;
   }
@@ -159,8 +159,8 @@ class VjpSolver {
       for (std::int64_t i = 0; i < count; ++i) {
         const double total = weights_[id[i]], own = weight(i);
         if (total == 0.0) return false;  // results 0, which do not tell the softmax
-        gb[i] = static_cast<T>(
-            (own * static_cast<double>(gb[i]) - own / total * sums_[id[i]]) * scale);
+        gb[i] =
+            static_cast<T>((own * static_cast<double>(gb[i]) - own / total * sums_[id[i]]) * scale);
       }
     }
     partition_.for_each(bucket,
@@ -194,7 +194,8 @@ class VjpSolver {
         const double sum = sum_of(
             a, b, [&](std::int64_t i) { return load(row.g + i); },
             [&](std::int64_t i) { return static_cast<double>(row.g[i]); });
-        values[a] = static_cast<Value>(R == Regularization::l2 ? sum / static_cast<double>(b - a) : sum);
+        values[a] =
+            static_cast<Value>(R == Regularization::l2 ? sum / static_cast<double>(b - a) : sum);
       }
       a = b;
     }

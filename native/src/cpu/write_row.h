@@ -42,7 +42,7 @@ class RowWriter {
   void lay_out(std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end;) {
       const bool pooled = next_ < blocks_.size() && blocks_[next_].start <= i;
-      std::int64_t stop = pooled                  ? blocks_[next_].end
+      std::int64_t stop = pooled                   ? blocks_[next_].end
                           : next_ < blocks_.size() ? blocks_[next_].start
                                                    : n_;
       const bool ends_here = stop <= end;

@@ -1,0 +1,245 @@
+// The fast ways of the CPU against the general one, on the rows that choose between them, and the
+// levels of vector instructions against each other.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "cpu/general_row.h"
+#include "cpu/solver.h"
+#include "support.h"
+
+using namespace diffsort;
+using namespace diffsort::testing;
+
+namespace {
+
+template <class T>
+Solved<T> solve_generally(const Problem& problem, const std::vector<T>& z,
+                          const std::vector<T>& w) {
+  const std::int64_t n = problem.space.length;
+  const auto size = static_cast<std::size_t>(n);
+  Solved<T> solved{std::vector<T>(size), std::vector<std::int32_t>(size),
+                   std::vector<std::int32_t>(size)};
+  const auto row = [](auto& values) {
+    return Row<std::decay_t<decltype(values[0])>>{values.data(), 1};
+  };
+  project_general_row(GeneralRow<T>{n,
+                                    problem.regularization,
+                                    problem.z_sign,
+                                    problem.w_sign,
+                                    problem.strength.value,
+                                    {z.empty() ? nullptr : z.data(), 1},
+                                    {w.empty() ? nullptr : w.data(), 1},
+                                    row(solved.result),
+                                    row(solved.block_z),
+                                    row(solved.block_w)});
+  return solved;
+}
+
+template <class T>
+void check_close(const std::vector<T>& found, const std::vector<T>& expected, double scale) {
+  // Of the type, once for the result and once for what the two ways add up in another order.
+  const double allowed = scale * (sizeof(T) == 4 ? 0x1p-23 : 0x1p-44);
+  double worst = 0.0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    worst =
+        std::max(worst, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
+  }
+  CHECK(worst <= allowed);
+}
+
+template <class T>
+std::vector<T> as(const Vector& values) {
+  return std::vector<T>(values.begin(), values.end());
+}
+
+// Families that take each way of the sort: by cells, by buckets, and by bits where values crowd.
+std::vector<Vector> long_families(std::int64_t n, std::mt19937_64& random) {
+  std::normal_distribution<double> normal;
+  std::cauchy_distribution<double> cauchy;
+  std::uniform_int_distribution<int> few(0, 999);
+  std::vector<Vector> rows(6, Vector(static_cast<std::size_t>(n)));
+  for (std::size_t i = 0; i < rows[0].size(); ++i) {
+    rows[0][i] = normal(random);
+    rows[1][i] = few(random);
+    rows[2][i] = cauchy(random);
+    rows[3][i] = -static_cast<double>(i / 3);
+    rows[4][i] = static_cast<double>(i);
+    rows[5][i] = normal(random) * 1e-3 + (i % 2 == 0 ? 1e3 : 0.0);
+  }
+  return rows;
+}
+
+// Strengths are powers of two, so that ties of integers are ties for both.
+template <class T>
+void check_against_general(const Vector& values, double strength) {
+  const auto n = static_cast<std::int64_t>(values.size());
+  const auto x = as<T>(values);
+  const double range = *std::max_element(values.begin(), values.end()) -
+                       *std::min_element(values.begin(), values.end());
+  for (const double sign : {1.0, -1.0}) {
+    for (const Regularization regularization : kRegularizations) {
+      // Exponentials know no exact ties: two ways of adding them up may part where there is one.
+      const double factor = regularization == Regularization::log_kl ? 0.7 : 1.0;
+      auto problem = problem_of(1, n, regularization, factor * strength);
+      const bool sorts = regularization != Regularization::kl;
+      if (regularization != Regularization::log_kl) {
+        problem.z_sign = sign;
+        const auto found = solve<T>(problem, x, {}), expected = solve_generally<T>(problem, x, {});
+        CHECK(found.block_z == expected.block_z);
+        CHECK(found.block_w == expected.block_w);
+        check_close(found.result, expected.result, static_cast<double>(n));
+      }
+      if (sorts) {
+        problem.z_sign = 1.0;
+        problem.w_sign = sign;
+        const auto found = solve<T>(problem, {}, x), expected = solve_generally<T>(problem, {}, x);
+        CHECK(found.block_z == expected.block_z);
+        CHECK(found.block_w == expected.block_w);
+        check_close(found.result, expected.result, std::abs(values[0]) + range);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("every way of sorting a row leads to the same projection", T, float, double) {
+  std::mt19937_64 random(31);
+  // Around the lengths where the way changes, for both types.
+  for (const std::int64_t n : {1, 2, 7, 16, 95, 96, 97, 159, 160, 161, 500, 2047, 2048, 3000}) {
+    for (const auto& family : long_families(n, random)) {
+      for (const double strength : {0x1p-13, 0x1p-6, 1.0}) {
+        check_against_general<T>(family, strength);
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("rows longer than a sort takes at once go by buckets", T, float, double) {
+  std::mt19937_64 random(32);
+  for (const std::int64_t n : {65536, 65537, 150000}) {
+    for (const auto& family : long_families(n, random)) check_against_general<T>(family, 0x1p-13);
+  }
+}
+
+TEST_CASE_TEMPLATE("kl ranks in one block are found on both sides of the bound", T, float, double) {
+  std::mt19937_64 random(33);
+  for (const std::int64_t n : {2, 3, 10, 100}) {
+    for (const auto& family : families(n, random)) {
+      const auto x = as<T>(family);
+      const double range = static_cast<double>(*std::max_element(x.begin(), x.end())) -
+                           static_cast<double>(*std::min_element(x.begin(), x.end()));
+      for (const double factor : {0.5, 1.0 - 1e-9, 1.0 + 1e-9, 2.0, 1e6}) {
+        const double strength = range > 0.0 ? factor * range / std::log(2.0) : factor;
+        const auto problem = problem_of(1, n, Regularization::kl, strength);
+        const auto found = solve<T>(problem, x, {}), expected = solve_generally<T>(problem, x, {});
+        CHECK(found.block_z == expected.block_z);
+        check_close(found.result, expected.result, static_cast<double>(n));
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("derivatives of long rows are sums over their blocks", T, float, double) {
+  std::mt19937_64 random(34);
+  std::normal_distribution<double> normal;
+  const std::int64_t n = (1 << 17) + 5;
+  Vector x(static_cast<std::size_t>(n)), g(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    x[i] = normal(random);
+    g[i] = normal(random);
+  }
+  const auto values = as<T>(x), cotangent = as<T>(g);
+  for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {
+    const double strength = regularization == Regularization::l2 ? 2e-5 : 0.3;
+    const auto problem = problem_of(1, n, regularization, strength);
+    const auto solved = solve<T>(problem, values, {});
+    std::vector<T> found(x.size());
+    Linearization<T> at;
+    at.block_z = contiguous_rows(solved.block_z.data(), n);
+    at.result = contiguous_rows(solved.result.data(), n);
+    Cotangents<T> cotangents;
+    cotangents.g = contiguous_rows(cotangent.data(), n);
+    cotangents.z = contiguous_rows(found.data(), n);
+    project_vjp(problem, at, cotangents, 1);
+    const auto weight = [&](std::size_t i) {
+      return regularization == Regularization::kl ? static_cast<double>(solved.result[i]) : 1.0;
+    };
+    Vector sums(x.size()), totals(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const auto id = static_cast<std::size_t>(solved.block_z[i]);
+      sums[id] += weight(i) * static_cast<double>(cotangent[i]);
+      totals[id] += weight(i);
+    }
+    double worst = 0.0, scale = 0.0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const auto id = static_cast<std::size_t>(solved.block_z[i]);
+      const double expected =
+          weight(i) * (static_cast<double>(cotangent[i]) - sums[id] / totals[id]) / strength;
+      worst = std::max(worst, std::abs(static_cast<double>(found[i]) - expected));
+      scale = std::max(scale, std::abs(expected));
+    }
+    CHECK(worst <= scale * (sizeof(T) == 4 ? 0x1p-24 : 0x1p-46));
+  }
+
+  // soft_sort: the mean over the block of every value.
+  auto problem = problem_of(1, n, Regularization::l2, 2e4);
+  const auto solved = solve<T>(problem, {}, values);
+  std::vector<T> found(x.size());
+  Linearization<T> at;
+  at.block_z = contiguous_rows(solved.block_z.data(), n);
+  at.block_w = contiguous_rows(solved.block_w.data(), n);
+  Cotangents<T> cotangents;
+  cotangents.g = contiguous_rows(cotangent.data(), n);
+  cotangents.w = contiguous_rows(found.data(), n);
+  project_vjp(problem, at, cotangents, 1);
+  Vector sums(x.size()), sizes(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    sums[static_cast<std::size_t>(solved.block_z[i])] += static_cast<double>(cotangent[i]);
+    sizes[static_cast<std::size_t>(solved.block_z[i])] += 1.0;
+  }
+  double worst = 0.0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const auto id = static_cast<std::size_t>(solved.block_w[i]);
+    worst = std::max(worst, std::abs(static_cast<double>(found[i]) - sums[id] / sizes[id]));
+  }
+  CHECK(worst <= 8.0 * (sizeof(T) == 4 ? 0x1p-24 : 0x1p-46));
+}
+
+TEST_CASE_TEMPLATE("levels of vector instructions give the same bits", T, float, double) {
+#ifdef DIFFSORT_HAS_AVX2
+  if (!__builtin_cpu_supports("avx2")) return;
+  std::mt19937_64 random(35);
+  for (const std::int64_t n : {1, 5, 17, 64, 100, 700, 70000}) {
+    for (const auto& family : long_families(n, random)) {
+      const auto x = as<T>(family);
+      for (const Regularization regularization : kRegularizations) {
+        for (const double strength : {1e-3, 0.1, 1e3}) {
+          const auto problem = problem_of(1, n, regularization, strength);
+          const auto solve_with = [&](const Solver& solver) {
+            Solved<T> solved{std::vector<T>(x.size()), std::vector<std::int32_t>(x.size()),
+                             std::vector<std::int32_t>(x.size())};
+            Projection<T> arrays;
+            (regularization == Regularization::log_kl ? arrays.w : arrays.z) =
+                contiguous_rows(x.data(), n);
+            arrays.result = contiguous_rows(solved.result.data(), n);
+            arrays.block_z = contiguous_rows(solved.block_z.data(), n);
+            arrays.block_w = contiguous_rows(solved.block_w.data(), n);
+            solver.project(problem, arrays, 0, 1);
+            return solved;
+          };
+          const auto a = solve_with(portable::kSolver), b = solve_with(avx2::kSolver);
+          CHECK(a.result == b.result);
+          CHECK(a.block_z == b.block_z);
+          CHECK(a.block_w == b.block_w);
+        }
+      }
+    }
+  }
+#endif
+}
