@@ -145,6 +145,7 @@ def _collect() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "native": {
             "module": native.__file__,
+            "simd": native.simd,
             "cuda": native.cuda,
             "cuda_devices": native.cuda_device_count(),
             "cuda_problem": native.cuda_problem(0),
@@ -183,7 +184,8 @@ def _installed_version(package: str) -> str:
 
 def _print(config: dict[str, Any]) -> None:
     print(f"diffsort {config['version']}  (Python {config['python']}, {config['platform']})")
-    print(f"  native solver   CPU; CUDA: {config['native']['cuda']}")
+    native_half = config["native"]
+    print(f"  native solver   CPU ({native_half['simd']}); CUDA: {native_half['cuda']}")
     kernels = config["native"]["cuda_problem"] or f"{config['native']['cuda_devices']} device(s)"
     print(f"  CUDA kernels    {kernels}")
     print(f"  solver          {config['solver']}")

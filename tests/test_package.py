@@ -119,6 +119,7 @@ class TestShowConfig:
         assert capsys.readouterr().out == ""
         assert config["version"] == diffsort.__version__
         assert config["threads"] == diffsort.get_num_threads()
+        assert config["native"]["simd"] in ("portable", "avx2")
         assert {"cuda", "cuda_devices", "cuda_problem"} <= set(config["native"])
         assert config["backends"]["numpy"]["version"] == importlib.metadata.version("numpy")
 
@@ -146,6 +147,10 @@ class TestShowConfig:
         printed = capsys.readouterr().out
         for part in (diffsort.__version__, "numpy", "torch", "bfloat16"):
             assert part in printed
+
+    def test_vector_instructions_are_chosen_by_the_environment(self, tmp_path):
+        script = "import diffsort; print(diffsort.show_config('dict')['native']['simd'])"
+        assert python("-c", script, cwd=tmp_path, DIFFSORT_SIMD="portable").strip() == "portable"
 
     def test_command(self, tmp_path):
         script = "import diffsort; diffsort.show_config()"

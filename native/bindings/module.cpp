@@ -177,6 +177,7 @@ NB_MODULE(_diffsort_native, m) {
   using namespace diffsort;
   m.doc() = "The native solver of diffsort. Private: use the functions of `diffsort`.";
   m.attr("__version__") = DIFFSORT_VERSION;
+  m.attr("simd") = simd_level();
   m.attr("cuda") = DIFFSORT_CUDA_STATE;
   m.def("project", &py_project, "z"_a.none(), "w"_a.none(), "strength"_a, "axis"_a,
         "regularization"_a, "z_sign"_a, "w_sign"_a, "result"_a.none(), "block_z"_a.none(),

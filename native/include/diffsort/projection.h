@@ -53,8 +53,12 @@ struct Projection {
   Rows<std::int32_t> block_z, block_w;  // absent: not wanted
 };
 
-// Cost: O(n log n) per row at worst. Peak of scratch and outputs together, for one long row of
-// float32: 24 bytes per element (l2), 28 (kl, log_kl).
+// The vector instructions that the CPU's solver uses here: "portable" or "avx2". The best that this
+// processor has, unless the environment variable DIFFSORT_SIMD names another when this is first asked.
+const char* simd_level();
+
+// Cost: O(n) per row. Peak of scratch and outputs together, for one long row of float32 with one
+// sorted operand: 24 bytes per element, and 16 more for every block of more than one (l2; kl 32).
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers);
 

@@ -27,4 +27,8 @@ const Solver& solver() {
   return solver;
 }
 
+const char* simd_level() {
+  return solver().level;
+}
+
 }  // namespace diffsort
