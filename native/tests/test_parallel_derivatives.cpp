@@ -563,6 +563,99 @@ TEST_CASE("parallel derivatives: an element alone in its block has derivative 0,
   }
 }
 
+// Elements whose ids are in order are not sorted: their memory is left alone.
+TEST_CASE("parallel derivatives: rows in order are listed as they are") {
+  const std::int64_t rows = 4, n = 9000, count = rows * n;
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  std::iota(ids.begin() + n, ids.begin() + 2 * n, 0);          // all alone, in order
+  std::iota(ids.rbegin() + n, ids.rbegin() + 2 * n, 0);        // all alone, against it
+  std::fill(ids.begin() + 3 * n, ids.end() - n / 3, n / 3);    // two blocks, the first one last
+  const auto in_order = [](std::int64_t r) { return r < 2; };  // row 0 is one block
+  HostExecutor executor;
+  DeviceSteps<HostExecutor> steps(executor, "derivative");
+  LinearizedRows at;
+  at.set = {rows, n};
+  at.strength.value = 1.0;
+  Arena sizes;
+  LongDerivativeMemory(sizes, rows, n, Wanted<Regularization::l2>{}, false);
+  std::vector<unsigned char> workspace(sizes.bytes(), kRubbish);
+  Arena arena(workspace.data());
+  const LongDerivativeMemory memory(arena, rows, n, Wanted<Regularization::l2>{}, false);
+  steps.for_each(rows, BeginRow{at, {}, memory.states});
+  const ChunkList list = memory.list(steps, at.set, {ids.data(), n}, false);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    CAPTURE(r);
+    CHECK(list.in_order[r] == (in_order(r) ? 1u : 0u));
+    const auto untouched = [&](const std::uint32_t* values) {
+      return std::all_of(values + r * n, values + (r + 1) * n,
+                         [](std::uint32_t x) { return x == 0xabababab; });
+    };
+    CHECK(untouched(list.keys) == in_order(r));
+    CHECK(untouched(list.index) == in_order(r));
+    bool right = true;
+    for (std::int64_t p = r * n; p < (r + 1) * n; ++p) {
+      const std::int64_t e = list.element(p);
+      right &= r * n <= e && e < (r + 1) * n && list.key(p) == r * n + ids[std::size_t(e)];
+      if (p > r * n) right &= list.key(p - 1) <= list.key(p);
+      if (in_order(r)) right &= e == p;
+    }
+    CHECK(right);
+  }
+}
+
+TEST_CASE("parallel derivatives: long rows by threads, some of them in order") {
+  std::mt19937_64 random(32);
+  for (const Regularization regularization : kRegularizations) {
+    for (const std::int64_t n : {40, 4200}) {
+      auto c = random_case<double>(n, regularization, Operands::both, random);
+      c.rows = 9;
+      const Asked asked{true, true, true};
+      const Answer<double> expected = parallel(c, asked, long_rows(HostTeam::Order::forward));
+      CHECK(same_bits(expected, parallel(c, asked, [](const auto& program) {
+                        SpmdExecutor executor{5};
+                        std::vector<unsigned char> workspace(
+                            derivative_workspace(executor, program), kRubbish);
+                        run_derivative(executor, "derivative", program, workspace.data());
+                      })));
+    }
+  }
+}
+
+// The table of docs/architecture.md, scratch of sorts included: bytes per element.
+TEST_CASE("parallel derivatives: the workspace of long rows") {
+  const auto per_element = [](std::int64_t rows, std::int64_t n, std::int32_t type,
+                              Regularization regularization, const RowDirections& along) {
+    static const float values[1] = {};
+    LinearizedRows at;
+    at.set = {rows, n};
+    at.z = at.w = {values, 0, type == DIFFSORT_FLOAT32};
+    std::size_t bytes = 0;
+    HostExecutor executor;
+    run_program(regularization, at, along,
+                [&](const auto& program) { bytes = derivative_workspace(executor, program); });
+    return static_cast<double>(bytes) / static_cast<double>(rows * n);
+  };
+  static float out[1];
+  static double strength_out[1];
+  RowDirections all, strength_alone, along_w, along_z;
+  all.cotangents.z = all.cotangents.w = {out, true};
+  all.cotangents.strength = strength_alone.cotangents.strength = strength_out;
+  along_w.forward = along_z.forward = true;
+  along_w.tangents.w = along_z.tangents.z = {out, 0, true};
+  along_w.tangents.out = along_z.tangents.out = {out, true};
+  for (const auto& [rows, n] : {std::pair{1, 10'000'000}, std::pair{128, 100'000}}) {
+    for (const Regularization regularization : kRegularizations) {
+      const bool l2 = regularization == Regularization::l2;
+      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, along_z) <= (l2 ? 12.4 : 15.4));
+      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, all) <= (l2 ? 12.4 : 15.4));
+      CHECK(per_element(rows, n, DIFFSORT_FLOAT64, regularization, all) <= 17.4);
+      for (const RowDirections& without_room : {along_w, strength_alone}) {
+        CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, without_room) <= 16.4);
+      }
+    }
+  }
+}
+
 TEST_CASE("parallel derivatives: arguments that do not fit together") {
   std::mt19937_64 random(31);
   const auto c = random_case<float>(5, Regularization::kl, Operands::both, random);

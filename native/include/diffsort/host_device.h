@@ -19,6 +19,14 @@
 #define DIFFSORT_ROLLED
 #endif
 
+// Before a loop that waits for memory: so many rounds of it ask at once.
+#ifdef __CUDA_ARCH__
+#define DIFFSORT_PRAGMA(words) _Pragma(#words)
+#define DIFFSORT_UNROLLED(rounds) DIFFSORT_PRAGMA(unroll(rounds))
+#else
+#define DIFFSORT_UNROLLED(rounds)
+#endif
+
 namespace diffsort {
 
 // A word of bits of which other threads may be changing others meanwhile.
@@ -43,6 +51,15 @@ DIFFSORT_HD inline void clear_bits(std::uint32_t* word, std::uint32_t mask) {
   atomicAnd(word, ~mask);
 #else
   __atomic_fetch_and(word, ~mask, __ATOMIC_RELAXED);
+#endif
+}
+
+// A counter that other threads increase as well.
+DIFFSORT_HD inline void count_one(std::uint32_t* counter) {
+#ifdef __CUDA_ARCH__
+  atomicAdd(counter, 1u);
+#else
+  __atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED);
 #endif
 }
 

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/group_sums.h"
 #include "diffsort/parallel_row/linearized_rows.h"
 
@@ -31,53 +32,54 @@ enum class Quantity : int {
 };
 constexpr int kQuantities = 7;
 
-// Which numbers are kept at the same time, and where.
+// Which numbers are kept at the same time, and where: sums as double, the largest of a block's
+// elements as what it is.
 struct BlockNumbers {
-  double *sum = nullptr, *total = nullptr, *largest = nullptr;
+  double *sum = nullptr, *total = nullptr;
+  FloatOutput largest;  // absent for rho, of which it is known
 };
 
 template <Regularization R>
 struct Wanted {
-  bool strength = false, w = false;
+  bool strength = false, w = false, any_operand = false, is_float32 = false;
 
-  DIFFSORT_HD static Wanted of(const RowDirections& along) {
-    return {along.wants_strength(), along.wants_w()};
+  DIFFSORT_HD static Wanted of(const LinearizedRows& at, const RowDirections& along) {
+    return {along.wants_strength(), along.wants_w(), at.z || at.w, at.z.is_float32};
   }
   DIFFSORT_HD static constexpr bool total() { return R != Regularization::l2; }
   DIFFSORT_HD bool largest() const {
     return R == Regularization::log_kl || strength || (R == Regularization::kl && w);
   }
 
-  // In memory for doubles(count) of them.
-  DIFFSORT_HD std::int64_t doubles(std::int64_t count) const {
-    return (1 + total() + largest()) * each(count);
-  }
-  DIFFSORT_HD BlockNumbers place(double* memory, std::int64_t count) const {
+  // Lays out the numbers of `count` elements.
+  DIFFSORT_HD BlockNumbers place(Arena& arena, std::int64_t count) const {
+    const std::int64_t blocks = (count + 1) / 2;
     BlockNumbers numbers;
-    numbers.sum = memory;
-    if (total()) numbers.total = memory += each(count);
-    if (largest()) numbers.largest = memory += each(count);
+    numbers.sum = arena.take<double>(blocks);
+    if (total()) numbers.total = arena.take<double>(blocks);
+    if (largest() && any_operand) {
+      void* const memory = is_float32 ? static_cast<void*>(arena.take<float>(blocks))
+                                      : static_cast<void*>(arena.take<double>(blocks));
+      numbers.largest = {memory, is_float32};
+    }
     return numbers;
   }
-
- private:
-  DIFFSORT_HD static std::int64_t each(std::int64_t count) { return (count + 1) / 2; }
 };
 
 // Rows whose elements are grouped by the blocks of z or, with on_w, of w.
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct BlockedRows {
   LinearizedRows at;
   RowDirections along;
   RowStates states;
-  Groups<Index> groups;
+  Groups<List> groups;
   BlockNumbers numbers;
   bool on_w;
   FloatRows values;  // of z or of w
   double sign;
 
   DIFFSORT_HD BlockedRows(const LinearizedRows& at, const RowDirections& along,
-                          const RowStates& states, const Groups<Index>& groups,
+                          const RowStates& states, const Groups<List>& groups,
                           const BlockNumbers& numbers, bool on_w)
       : at(at),
         along(along),
@@ -96,7 +98,7 @@ struct BlockedRows {
     const bool forward = along.forward, w = along.wants_w();
     switch (quantity) {
       case Quantity::largest:
-        return on_w ? log_kl : Wanted<R>::of(along).largest();
+        return values && (on_w ? log_kl : Wanted<R>::of(at, along).largest());
       case Quantity::softmax:
         return log_kl;
       case Quantity::results:
@@ -112,9 +114,9 @@ struct BlockedRows {
     }
     return false;
   }
-  DIFFSORT_HD double* place(Quantity quantity) const {
+  DIFFSORT_HD FloatOutput place(Quantity quantity) const {
     if (quantity == Quantity::largest) return numbers.largest;
-    return quantity < Quantity::cotangents ? numbers.total : numbers.sum;
+    return {quantity < Quantity::cotangents ? numbers.total : numbers.sum, false};
   }
 
   // What element e contributes, and what becomes of the block's total. (Written so that softmax is
@@ -178,16 +180,20 @@ struct BlockedRows {
   DIFFSORT_HD double softmax_part(std::int64_t e, std::int64_t start) const {
     if (l2) return 0.0;
     const double scale = on_w ? 1.0 : over_strength(1.0, states.strength[at.set.row(e)]);
-    return diffsort::softmax_part(operand(e), numbers.largest[start / 2], scale);
+    return diffsort::softmax_part(operand(e), largest(start), scale);
   }
   DIFFSORT_HD double operand(std::int64_t e) const { return at.operand(values, sign, e); }
+  // Of a block's elements; rho has them in order.
+  DIFFSORT_HD double largest(std::int64_t start) const {
+    return values ? numbers.largest[start / 2] : operand(start);
+  }
   // kl is exp(log_kl): the derivative of exp multiplies by the result.
   DIFFSORT_HD double outer(std::int64_t e) const { return kl ? at.result_at(e) : 1.0; }
 
   // z less the largest z of its block. Any z of the block would do but for rounding: in kl the
   // largest has weight, while others may lie far away without any.
   DIFFSORT_HD double relative_z(std::int64_t e, std::int64_t start) const {
-    return groups.alone(start) ? 0.0 : operand(e) - numbers.largest[start / 2];
+    return groups.alone(start) ? 0.0 : operand(e) - largest(start);
   }
 
   // The cotangent of the result.
@@ -207,9 +213,9 @@ struct BlockedRows {
   }
 };
 
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct BlockQuantity {
-  BlockedRows<R, Index> rows;
+  BlockedRows<R, List> rows;
   Quantity quantity;
 
   DIFFSORT_HD Combine combine() const { return {quantity == Quantity::largest}; }

@@ -9,7 +9,7 @@
 //     jvp: `out` first holds the sum over dw of the element's block
 //
 // Cost: one sort for z, one for w where w's elements are grouped (jvp along w; log_kl), else O(n).
-// Memory per element: a key, an index, 1/31 of a word, 1/7 of a double, and 4 bytes for each number
+// Memory per element: a key, an index, 1/31 of a word, 1/7 of a double, and half a number for each
 // that a block has at the same time, see Wanted: 1 or 2 for l2, 2 or 3 for kl, 3 for log_kl.
 #pragma once
 
@@ -36,14 +36,17 @@ struct BeginRow {
     states.strength[r] = at.strength.row(r);
     states.dstrength[r] = along.tangents.strength.row(r);
     states.invalid[r] = 0;
+    for (const bool on_w : {false, true}) {
+      if (std::uint32_t* const in_order = states.in_order(on_w)) in_order[r] = 1;
+    }
   }
 };
 
 // --- J^T
 
 // The cotangent of s over the strength: that of z, but for its sign.
-template <Regularization R, class Index>
-DIFFSORT_HD double z_cotangent(const BlockedRows<R, Index>& rows, std::int64_t e,
+template <Regularization R, class List>
+DIFFSORT_HD double z_cotangent(const BlockedRows<R, List>& rows, std::int64_t e,
                                const Place& place) {
   if (place.infinite) return 0.0;
   const double own = rows.outer(e) * rows.g(e);
@@ -53,9 +56,9 @@ DIFFSORT_HD double z_cotangent(const BlockedRows<R, Index>& rows, std::int64_t e
   return over_strength(own - mean, rows.states.strength[place.row]);
 }
 
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct WriteZ {
-  BlockedRows<R, Index> rows;
+  BlockedRows<R, List> rows;
 
   DIFFSORT_HD void operator()(std::int64_t e) const {
     const Place place = rows.at.set.place(rows.at.block_z, e);
@@ -65,9 +68,9 @@ struct WriteZ {
 };
 
 // What z's cotangent becomes when the distances of z grow: strength's, from element e.
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct StrengthTerm {
-  BlockedRows<R, Index> rows;
+  BlockedRows<R, List> rows;
 
   DIFFSORT_HD double operator()(std::int64_t e) const {
     const Place place = rows.at.set.place(rows.at.block_z, e);
@@ -77,24 +80,24 @@ struct StrengthTerm {
 };
 
 // -<cotangent, z> / strength. The tree stands over the elements in input order.
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct WriteStrength {
-  BlockedRows<R, Index> rows;
+  BlockedRows<R, List> rows;
   const double* tree;
 
   DIFFSORT_HD void operator()(std::int64_t r) const {
     const RowSet& set = rows.at.set;
     const double total = combine_run(tree, set.count(), r * set.n, (r + 1) * set.n, Combine{},
-                                     StrengthTerm<R, Index>{rows});
+                                     StrengthTerm<R, List>{rows});
     const double value = -over_strength(total, rows.states.strength[r]);
     rows.along.cotangents.strength[r] = valid_value(rows.states, r, value);
   }
 };
 
 // The softmax of w, into w's cotangent.
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct WriteWSoftmax {
-  BlockedRows<R, Index> rows;
+  BlockedRows<R, List> rows;
 
   DIFFSORT_HD void operator()(std::int64_t j) const {
     const std::int64_t start = rows.at.set.place(rows.at.block_w, j).start;
@@ -104,10 +107,10 @@ struct WriteWSoftmax {
 };
 
 // Marks rows of which a block of w starts where none of z does.
-template <class Index>
+template <class List>
 struct CheckWStart {
   LinearizedRows at;
-  Groups<Index> groups;
+  Groups<List> groups;
   RowStates states;
 
   DIFFSORT_HD void operator()(std::int64_t j) const {
@@ -117,50 +120,50 @@ struct CheckWStart {
 };
 
 // From the sums of z's blocks.
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct WriteW {
-  BlockedRows<R, Index> rows;
+  BlockedRows<R, List> rows;
 
   DIFFSORT_HD void operator()(std::int64_t j) const {
     const FloatOutput& out = rows.along.cotangents.w;
     const Place place = rows.at.set.place(rows.at.block_w, j);
-    const double sum = rows.groups.alone(place.start) ? rows.g(rows.groups.index[place.start])
+    const double sum = rows.groups.alone(place.start) ? rows.g(rows.groups.element(place.start))
                                                       : rows.numbers.sum[place.start / 2];
     const double weight = R == Regularization::log_kl ? out[j] : 1.0;
     out.write(j, valid_value(rows.states, place.row, rows.at.w_sign * weight * sum));
   }
 };
 
-template <Regularization R, class Steps, class Index>
-DIFFSORT_HD void write_z_and_strength(Steps& steps, const BlockedRows<R, Index>& rows,
+template <Regularization R, class Steps, class List>
+DIFFSORT_HD void write_z_and_strength(Steps& steps, const BlockedRows<R, List>& rows,
                                       double* tree) {
   const std::int64_t count = rows.groups.count;
-  if (rows.along.cotangents.z) steps.for_each(count, WriteZ<R, Index>{rows});
+  if (rows.along.cotangents.z) steps.for_each(count, WriteZ<R, List>{rows});
   if (!rows.along.wants_strength()) return;
-  using Term = StrengthTerm<R, Index>;
-  build_tree(steps, count, tree, Combine{}, CombineLeaf<Term>{Combine{}, Term{rows}, tree});
-  steps.for_each(rows.at.set.rows, WriteStrength<R, Index>{rows, tree});
+  using Term = StrengthTerm<R, List>;
+  build_tree(steps, count, tree, Combine{}, Leaves<Term>{Combine{}, Term{rows}});
+  steps.for_each(rows.at.set.rows, WriteStrength<R, List>{rows, tree});
 }
 
 // --- J
 
 // <q, dw> of every element's block, into `out`.
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct WriteWSum {
-  BlockedRows<R, Index> rows;
+  BlockedRows<R, List> rows;
 
   DIFFSORT_HD void operator()(std::int64_t e) const {
     const RowTangents& tangents = rows.along.tangents;
     const std::int64_t start = rows.at.set.place(rows.at.block_z, e).start;
     tangents.out.write(e, rows.groups.alone(start)
-                              ? rows.at.set.read(tangents.w, rows.groups.index[start])
+                              ? rows.at.set.read(tangents.w, rows.groups.element(start))
                               : rows.numbers.sum[start / 2]);
   }
 };
 
-template <Regularization R, class Index>
+template <Regularization R, class List>
 struct WriteTangent {
-  BlockedRows<R, Index> rows;
+  BlockedRows<R, List> rows;
 
   DIFFSORT_HD void operator()(std::int64_t e) const {
     const FloatOutput& out = rows.along.tangents.out;
@@ -187,7 +190,7 @@ struct WriteTangent {
 template <Regularization R, class Steps, class Memory>
 DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedRows& at,
                                  const RowDirections& along) {
-  using Index = typename Memory::Index;
+  using List = typename Memory::List;
   const std::int64_t count = at.set.count();
   const bool forward = along.forward, w = along.wants_w();
   const bool groups_w = w && (forward || R == Regularization::log_kl);
@@ -195,43 +198,55 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedR
   DIFFSORT_ROLLED
   for (int side = groups_w ? 0 : 1; side < 2; ++side) {
     const bool on_w = side == 0;
-    const Groups<Index> groups =
-        group(steps, memory, at.set, on_w ? at.block_w : at.block_z, groups_w && !on_w);
-    if (w && !groups_w) steps.for_each(count, CheckWStart<Index>{at, groups, memory.states});
-    const BlockNumbers numbers = Wanted<R>::of(along).place(memory.numbers(), count);
-    const BlockedRows<R, Index> rows(at, along, memory.states, groups, numbers, on_w);
+    const Groups<List> groups =
+        group(steps, memory, at.set, on_w ? at.block_w : at.block_z, on_w, groups_w && !on_w);
+    if (w && !groups_w) steps.for_each(count, CheckWStart<List>{at, groups, memory.states});
+    const BlockedRows<R, List> rows(at, along, memory.states, groups, memory.numbers, on_w);
     DIFFSORT_ROLLED
     for (int k = 0; k < kQuantities; ++k) {
       const Quantity quantity = static_cast<Quantity>(k);
       if (rows.wants(quantity)) {
-        const BlockQuantity<R, Index> of_rows{rows, quantity};
+        const BlockQuantity<R, List> of_rows{rows, quantity};
         combine_blocks(steps, groups, of_rows, memory.tree, rows.place(quantity));
       }
       if (quantity == Quantity::cotangents && !forward && !on_w) {
         write_z_and_strength(steps, rows, memory.tree);
       }
     }
-    if (forward && on_w) steps.for_each(count, WriteWSum<R, Index>{rows});
-    if (forward && !on_w) steps.for_each(count, WriteTangent<R, Index>{rows});
-    if (!forward && w && on_w) steps.for_each(count, WriteWSoftmax<R, Index>{rows});
-    if (!forward && w && !on_w) steps.for_each(count, WriteW<R, Index>{rows});
+    if (forward && on_w) steps.for_each(count, WriteWSum<R, List>{rows});
+    if (forward && !on_w) steps.for_each(count, WriteTangent<R, List>{rows});
+    if (!forward && w && on_w) steps.for_each(count, WriteWSoftmax<R, List>{rows});
+    if (!forward && w && !on_w) steps.for_each(count, WriteW<R, List>{rows});
   }
 }
 
 // --- One row in a team's memory
 
+// Elements by ascending id, as indices of `Index`.
+template <class Index>
+struct RowList {
+  static constexpr bool kWaits = false;  // for memory
+
+  const Index *keys, *index;
+
+  DIFFSORT_HD std::int64_t key(std::int64_t p) const { return keys[p]; }
+  DIFFSORT_HD std::int64_t element(std::int64_t p) const { return index[p]; }
+};
+
 // n is at most 65536. While the team sorts, the first `sort_bytes` of the memory are its own.
 class DerivativeMemory {
  public:
   using Index = std::uint16_t;
+  using List = RowList<Index>;
 
+  template <Regularization R>
   DIFFSORT_HD DerivativeMemory(Arena& arena, std::size_t sort_bytes, std::int64_t n,
-                               std::int64_t doubles) {
+                               const Wanted<R>& wanted) {
     const std::size_t begin = arena.mark();
     arena.take<char>(static_cast<std::int64_t>(sort_bytes));
     arena.rewind(begin);
     tree = arena.take<double>(tree_nodes(n));
-    numbers_ = arena.take<double>(doubles);
+    numbers = wanted.place(arena, n);
     arena.rewind(arena.bytes());
     keys_ = arena.take<Index>(n);
     index_ = arena.take<Index>(n);
@@ -241,27 +256,31 @@ class DerivativeMemory {
     states.invalid = arena.take<std::uint32_t>(1);
   }
 
-  DIFFSORT_HD void begin_grouping() {}
-  DIFFSORT_HD Index* keys() const { return keys_; }
-  DIFFSORT_HD Index* index() const { return index_; }
-  DIFFSORT_HD double* numbers() const { return numbers_; }
-
   template <class Team>
-  DIFFSORT_HD void sort(Team& team, std::int64_t count, int bits) const {
-    const Index* const keys = keys_;
+  DIFFSORT_HD List list(Team& team, const RowSet& set, const DenseRows<const std::int32_t>& ids,
+                        bool) const {
+    Index *const keys = keys_, *const index = index_;
+    const std::int64_t n = set.n;
+    team.for_each(n, [&](std::int64_t e) {
+      const Place place = set.place(ids, e);
+      keys[e] = static_cast<Index>(place.start);
+      index[e] = static_cast<Index>(e);
+      if (!place.valid) states.make_invalid(0);
+    });
     const bool in_order = team.reduce(
-        count, true, [=](std::int64_t p) { return p == 0 || keys[p - 1] <= keys[p]; },
+        n, true, [=](std::int64_t p) { return p == 0 || keys[p - 1] <= keys[p]; },
         [](bool a, bool b) { return a && b; });
-    if (!in_order) team.sort(count, bits, keys_, index_);
+    if (!in_order) team.sort(n, bits_below(n), keys, index);
+    return {keys, index};
   }
 
   double* tree;
+  BlockNumbers numbers;
   std::uint32_t* starts;
   RowStates states;
 
  private:
   Index *keys_, *index_;
-  double* numbers_;
 };
 
 // What an executor runs (see cuda/executor.cuh): a row with a team each, or some rows at once.
@@ -274,13 +293,11 @@ struct DerivativeProgram {
 
   DIFFSORT_HD std::int64_t length() const { return at.set.n; }
 
-  // How many numbers of blocks there are, in rows of `count` elements.
-  DIFFSORT_HD std::int64_t doubles(std::int64_t count) const {
-    return Wanted<R>::of(along).doubles(count);
-  }
+  DIFFSORT_HD Wanted<R> wanted() const { return Wanted<R>::of(at, along); }
+
   DIFFSORT_HD std::size_t bytes(std::size_t sort_bytes) const {
     Arena arena;
-    DerivativeMemory(arena, sort_bytes, length(), doubles(length()));
+    DerivativeMemory(arena, sort_bytes, length(), wanted());
     return arena.bytes();
   }
 
@@ -288,7 +305,7 @@ struct DerivativeProgram {
   DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory,
                               std::size_t sort_bytes) const {
     Arena arena(memory);
-    DerivativeMemory row_memory(arena, sort_bytes, length(), doubles(length()));
+    DerivativeMemory row_memory(arena, sort_bytes, length(), wanted());
     run(team, row_memory, r, 1);
   }
 

@@ -20,6 +20,7 @@
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_result.h"
+#include "diffsort/parallel_row/one_block.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
 #include "diffsort/parallel_row/row_state.h"
@@ -74,39 +75,20 @@ DIFFSORT_HD void write_unsorted(Team& team, std::int64_t n, const Index* index, 
   team.for_each(n, [&](std::int64_t i) { out[i] = stage[i]; });
 }
 
-// As rank_in_one_block of project_cpu.cpp, on the keys of z.
+// Done if the row is one block; on the keys of z.
 template <class Team, class T, Regularization R>
 DIFFSORT_HD bool rank_in_one_block(Team& team, const RowWork<T, R>& work) {
-  struct Spread {
-    T low, high;
-    double sum;  // of z - first; not finite if z is not
-  };
-  const std::int64_t n = work.row.n;
-  const double strength = work.row.strength;
+  const ProjectionRow<T>& row = work.row;
+  if (!OneBlock<T>::may_be(row.strength)) return false;
   const auto* const keys = work.memory.z_keys;
-  if (!(strength > 0.0 && std::isfinite(strength))) return false;
   const auto value = [&](std::int64_t i) { return from_descending_key<T>(keys[i]); };
   const T first = value(0);
-  const auto centred = [&](std::int64_t i) {
-    return static_cast<double>(value(i)) - static_cast<double>(first);
-  };
-  const Spread spread = team.reduce(
-      n, Spread{first, first, 0.0},
-      [&](std::int64_t i) { return Spread{value(i), value(i), centred(i)}; },
-      [](const Spread& a, const Spread& b) {
-        return Spread{b.low < a.low ? b.low : a.low, b.high > a.high ? b.high : a.high,
-                      a.sum + b.sum};
-      });
-  const double range = static_cast<double>(spread.high) - static_cast<double>(spread.low);
-  const double size = static_cast<double>(n);
-  if (!std::isfinite(spread.sum) || !(range <= 0.5 * size * strength)) return false;
-  const double mean = spread.sum / size;
-  team.for_each(n, [&](std::int64_t i) {
-    const double rank = 0.5 * (size + 1.0) + (centred(i) - mean) / strength;
-    if (work.row.result) work.row.result[i] = work.row.signed_result(rank);
-    if (work.row.block_z) work.row.block_z[i] = 0;
-    if (work.row.block_w) work.row.block_w[i] = 0;
-  });
+  const Spread<T> spread = team.reduce(
+      row.n, Spread<T>::none(first), [&](std::int64_t i) { return Spread<T>::of(value(i), first); },
+      typename Spread<T>::Combine{});
+  const OneBlock<T> block(spread, first, row.n, row.strength);
+  if (!block.whole) return false;
+  team.for_each(row.n, [&](std::int64_t i) { row.write_one_block(i, block.rank(value(i))); });
   return true;
 }
 
