@@ -455,6 +455,26 @@ TEST_CASE("parallel derivatives: long rows") {
   }
 }
 
+// Their sums take nodes of the levels that no tile has.
+TEST_CASE("parallel derivatives: blocks of many tiles") {
+  std::mt19937_64 random(33);
+  for (const Regularization regularization : kRegularizations) {
+    for (const double strength : {1e9, 0.02}) {
+      Case<double> c;
+      c.rows = 1;
+      c.n = 100'000;
+      c.regularization = regularization;
+      c.strength = {strength};
+      c.z = random_values<double>(c.size(), random);
+      c.g = c.dz = c.dw = random_values<double>(c.size(), random);
+      c.solved = solve<double>(c.problem(), c.z, {});
+      const Asked asked{true, true, true};
+      const Answer<double> answer = parallel(c, asked, long_rows(HostTeam::Order::forward));
+      CHECK(mismatch(c, answer, sequential(c, asked)) == "");
+    }
+  }
+}
+
 TEST_CASE("parallel derivatives: one thread of a step does not see what another keeps") {
   std::mt19937_64 random(27);
   for (const Regularization regularization : kRegularizations) {

@@ -8,7 +8,7 @@
 //     pool      tiles, and the joins of tiles, 32 of them at a time (pool.h)
 //     write     results and block ids to where their elements came from
 //
-// Launches: 3 for l2 ranks and 1 otherwise, 2 for each byte of a key, 3 + log_32(n / 4096).
+// Launches: 2 for l2 ranks and 1 otherwise, 2 for each byte of a key, 3 + log_32(n / 4096).
 // Workspace per element: a key and a place for each operand that is sorted; beside it first a key
 // more, and then the pooling's, 3.8 bytes or 7.4. The second place that a sort needs lies in an
 // output, which is written last.
@@ -296,6 +296,7 @@ struct LongMemory {
   }
 };
 
+// An output that is wanted, of at least 4 bytes an element; only the last step writes it.
 template <class T>
 std::uint32_t* spare_places(const ProjectionRows<T>& arrays) {
   std::int32_t* const blocks = arrays.block_z ? arrays.block_z.data : arrays.block_w.data;
