@@ -602,7 +602,7 @@ TEST_CASE("parallel derivatives: rows in order are listed as they are") {
   Arena arena(workspace.data());
   const LongDerivativeMemory memory(arena, rows, n, Wanted<Regularization::l2>{}, false);
   steps.for_each(rows, BeginRow{at, {}, memory.states});
-  const ChunkList list = memory.list(steps, at.set, {ids.data(), n}, false);
+  const ChunkList list = memory.list(steps, at.set, {ids.data(), n});
   for (std::int64_t r = 0; r < rows; ++r) {
     CAPTURE(r);
     CHECK(list.in_order[r] == (in_order(r) ? 1u : 0u));

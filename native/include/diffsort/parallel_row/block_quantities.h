@@ -213,8 +213,10 @@ struct BlockedRows {
   }
 };
 
-template <Regularization R, class List>
+template <Regularization R, class L>
 struct BlockQuantity {
+  using List = L;
+
   BlockedRows<R, List> rows;
   Quantity quantity;
 

@@ -36,9 +36,6 @@ struct BeginRow {
     states.strength[r] = at.strength.row(r);
     states.dstrength[r] = along.tangents.strength.row(r);
     states.invalid[r] = 0;
-    for (const bool on_w : {false, true}) {
-      if (std::uint32_t* const in_order = states.in_order(on_w)) in_order[r] = 1;
-    }
   }
 };
 
@@ -199,7 +196,7 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedR
   for (int side = groups_w ? 0 : 1; side < 2; ++side) {
     const bool on_w = side == 0;
     const Groups<List> groups =
-        group(steps, memory, at.set, on_w ? at.block_w : at.block_z, on_w, groups_w && !on_w);
+        group(steps, memory, at.set, on_w ? at.block_w : at.block_z, groups_w && !on_w);
     if (w && !groups_w) steps.for_each(count, CheckWStart<List>{at, groups, memory.states});
     const BlockedRows<R, List> rows(at, along, memory.states, groups, memory.numbers, on_w);
     DIFFSORT_ROLLED
@@ -207,7 +204,7 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedR
       const Quantity quantity = static_cast<Quantity>(k);
       if (rows.wants(quantity)) {
         const BlockQuantity<R, List> of_rows{rows, quantity};
-        combine_blocks(steps, groups, of_rows, memory.tree, rows.place(quantity));
+        combine_blocks(steps, of_rows, memory.tree, rows.place(quantity));
       }
       if (quantity == Quantity::cotangents && !forward && !on_w) {
         write_z_and_strength(steps, rows, memory.tree);
@@ -225,7 +222,7 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const LinearizedR
 // Elements by ascending id, as indices of `Index`.
 template <class Index>
 struct RowList {
-  static constexpr bool kWaits = false;  // for memory
+  static constexpr int kAtOnce = 1;  // memory is near
 
   const Index *keys, *index;
 
@@ -257,8 +254,8 @@ class DerivativeMemory {
   }
 
   template <class Team>
-  DIFFSORT_HD List list(Team& team, const RowSet& set, const DenseRows<const std::int32_t>& ids,
-                        bool) const {
+  DIFFSORT_HD List list(Team& team, const RowSet& set,
+                        const DenseRows<const std::int32_t>& ids) const {
     Index *const keys = keys_, *const index = index_;
     const std::int64_t n = set.n;
     team.for_each(n, [&](std::int64_t e) {

@@ -11,7 +11,7 @@
 // A list of elements by ascending id has
 //     key(p)       the start of the block of the element at position p
 //     element(p)   which element that is
-// and is made by the memory that it lies in: memory.list(steps, set, ids, states, on_w), which marks
+// and is made by the memory that it lies in: memory.list(steps, set, ids), which marks
 // rows with ids that cannot be any.
 //
 // Cost: one sort by as many bits as a start takes, none for rows whose ids are in order already (one
@@ -98,9 +98,6 @@ DIFFSORT_HD inline int bits_below(std::int64_t count) {
 struct RowStates {
   double *strength = nullptr, *dstrength = nullptr;
   std::uint32_t* invalid = nullptr;
-  std::uint32_t* in_order_of[2] = {nullptr, nullptr};  // long rows: of z's ids, and of w's
-
-  DIFFSORT_HD std::uint32_t* in_order(bool on_w) const { return in_order_of[on_w]; }
 
   DIFFSORT_HD bool is_invalid(std::int64_t row) const { return load_bits(invalid + row) != 0; }
   DIFFSORT_HD void make_invalid(std::int64_t row) const {
@@ -197,9 +194,9 @@ struct StartLevels {
 // Groups by one operand's ids. With `known` the blocks of the other operand are known already.
 template <class Steps, class Memory>
 DIFFSORT_HD auto group(Steps& steps, Memory& memory, const RowSet& set,
-                       const DenseRows<const std::int32_t>& ids, bool on_w, bool known) {
+                       const DenseRows<const std::int32_t>& ids, bool known) {
   using List = typename Memory::List;
-  const List list = memory.list(steps, set, ids, on_w);
+  const List list = memory.list(steps, set, ids);
   const Groups<List> groups{set.count(), list, memory.starts};
   build_levels(steps, set.count(), StartLevels<List>{set, groups, memory.states, known});
   return groups;

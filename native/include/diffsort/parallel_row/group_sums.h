@@ -45,11 +45,11 @@ DIFFSORT_HD inline std::int64_t tree_nodes(std::int64_t count) {
   return nodes;
 }
 
-// The 8 values from `first` on, asked for at once where one has to wait for them.
-template <bool kWaits, class Value>
+// The 8 values from `first` on, so many of which are asked for at once.
+template <int kAtOnce, class Value>
 DIFFSORT_HD double combine_all(std::int64_t first, const Combine& combine, const Value& value) {
   double total = combine.identity();
-  DIFFSORT_UNROLLED(kWaits ? kFan : 1)
+  DIFFSORT_UNROLLED(kAtOnce)
   for (std::int64_t k = 0; k < kFan; ++k) total = combine(total, value(first + k));
   return total;
 }
@@ -64,7 +64,7 @@ DIFFSORT_HD void add_up(Team& team, const Combine& combine, const double* below,
                         std::int64_t begin, std::int64_t end) {
   team.for_each(end - begin, [&](std::int64_t k) {
     const auto value = [&](std::int64_t p) { return below[p]; };
-    nodes[begin + k] = combine_all<false>(kFan * (begin + k), combine, value);
+    nodes[begin + k] = combine_all<1>(kFan * (begin + k), combine, value);
   });
 }
 
@@ -126,7 +126,7 @@ struct Leaves {
   Value value;
 
   DIFFSORT_HD double operator()(std::int64_t leaf) const {
-    return combine_all<false>(kFan * leaf, combine, value);
+    return combine_all<1>(kFan * leaf, combine, value);
   }
 };
 
@@ -165,29 +165,30 @@ DIFFSORT_HD double combine_run(const double* tree, std::int64_t count, std::int6
 //     finish(start, size, total)   what becomes of the sum
 //     combine()                    how terms add up
 // Both may read what the block's number was before.
-template <class List, class Quantity>
+// rows.groups is what they are quantities of.
+template <class Quantity>
 struct LeavesOfBlocks {
-  Groups<List> groups;
   Quantity quantity;
 
   DIFFSORT_HD double operator()(std::int64_t leaf) const {
+    const auto& groups = quantity.rows.groups;
     const Combine combine = quantity.combine();
     if (!groups.in_one_block(leaf)) return combine.identity();
     const std::int64_t start = groups.start(kFan * leaf);
     const auto value = [&](std::int64_t p) { return quantity.term(groups.element(p), start); };
-    return combine_all<List::kWaits>(kFan * leaf, combine, value);
+    return combine_all<Quantity::List::kAtOnce>(kFan * leaf, combine, value);
   }
 };
 
 // The blocks that start at positions [8 k, 8 k + 8).
-template <class List, class Quantity>
+template <class Quantity>
 struct CombineBlocks {
-  Groups<List> groups;
   Quantity quantity;
   const double* tree;
   FloatOutput out;
 
   DIFFSORT_HD void operator()(std::int64_t k) const {
+    const auto& groups = quantity.rows.groups;
     DIFFSORT_ROLLED
     for (std::uint32_t starts = groups.starts_of_leaf(k); starts != 0; starts &= starts - 1) {
       const std::int64_t start = kFan * k + lowest_bit(starts);
@@ -197,6 +198,7 @@ struct CombineBlocks {
 
  private:
   DIFFSORT_HD void combine_block(std::int64_t start) const {
+    const auto& groups = quantity.rows.groups;
     const std::int64_t end = groups.end(start);
     const auto value = [&](std::int64_t p) { return quantity.term(groups.element(p), start); };
     const double total = combine_run(tree, groups.count, start, end, quantity.combine(), value);
@@ -205,13 +207,12 @@ struct CombineBlocks {
 };
 
 // out[start / 2] for every block of at least two elements.
-template <class Steps, class List, class Quantity>
-DIFFSORT_HD void combine_blocks(Steps& steps, const Groups<List>& groups, const Quantity& quantity,
-                                double* tree, const FloatOutput& out) {
-  build_tree(steps, groups.count, tree, quantity.combine(),
-             LeavesOfBlocks<List, Quantity>{groups, quantity});
-  steps.for_each((groups.count + kFan - 1) / kFan,
-                 CombineBlocks<List, Quantity>{groups, quantity, tree, out});
+template <class Steps, class Quantity>
+DIFFSORT_HD void combine_blocks(Steps& steps, const Quantity& quantity, double* tree,
+                                const FloatOutput& out) {
+  const std::int64_t count = quantity.rows.groups.count;
+  build_tree(steps, count, tree, quantity.combine(), LeavesOfBlocks<Quantity>{quantity});
+  steps.for_each((count + kFan - 1) / kFan, CombineBlocks<Quantity>{quantity, tree, out});
 }
 
 }  // namespace diffsort

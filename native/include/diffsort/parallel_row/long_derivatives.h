@@ -4,7 +4,7 @@
 // Starts are numbered from the chunk's first element on, so that no two rows share one. Rows whose
 // ids are in order are found out first, and not sorted.
 //
-// Launches: for each operand that is grouped 3, and 2 for each 9 bits of n; then 3 for every number of
+// Launches: for each operand that is grouped 4, and 2 for each 9 bits of n; then 3 for every number of
 // a block. Workspace per element: one index that lasts and 1/8 byte for the starts; beside it first
 // two keys and an index, unless an output has room for that, and then the numbers of blocks and the
 // tree.
@@ -95,6 +95,12 @@ struct StartsOfRows {
   }
 };
 
+struct PresumeOrder {
+  std::uint32_t* in_order;
+
+  DIFFSORT_HD void operator()(std::int64_t r) const { in_order[r] = 1; }
+};
+
 // Marks rows whose ids are not in order, and rows with ids that cannot be any.
 struct InspectIds {
   struct Shared {};
@@ -127,7 +133,7 @@ struct InspectIds {
 
 // The elements of a chunk by ascending id: of rows in order as they are.
 struct ChunkList {
-  static constexpr bool kWaits = true;  // for memory
+  static constexpr int kAtOnce = 2;  // memory is far, but code takes room
 
   StartsOfRows starts;
   const std::uint32_t *in_order, *keys, *index;
@@ -154,7 +160,7 @@ class LongDerivativeMemory {
     states.strength = arena.take<double>(rows);
     states.dstrength = arena.take<double>(rows);
     states.invalid = arena.take<std::uint32_t>(rows);
-    for (std::uint32_t*& in_order : states.in_order_of) in_order = arena.take<std::uint32_t>(rows);
+    in_order_ = arena.take<std::uint32_t>(rows);
     starts = arena.take<std::uint32_t>(StartBits::words(count));
     sorted_.places = arena.take<std::uint32_t>(count);
     const std::size_t shared = arena.mark();
@@ -174,13 +180,13 @@ class LongDerivativeMemory {
 
   template <class Executor>
   List list(DeviceSteps<Executor>& steps, const RowSet& set,
-            const DenseRows<const std::int32_t>& ids, bool on_w) const {
+            const DenseRows<const std::int32_t>& ids) const {
     const StartsOfRows starts{set, ids};
-    std::uint32_t* const in_order = states.in_order(on_w);
-    steps.for_each_team(set.rows * parts_.count, InspectIds{starts, parts_, states, in_order});
-    sort_rows<kStartDigitBits>(steps.executor, set.rows, parts_, in_order, starts,
+    steps.for_each(set.rows, PresumeOrder{in_order_});
+    steps.for_each_team(set.rows * parts_.count, InspectIds{starts, parts_, states, in_order_});
+    sort_rows<kStartDigitBits>(steps.executor, set.rows, parts_, in_order_, starts,
                                bits_below(set.n), sorted_, spare_, counts_);
-    return {starts, in_order, sorted_.keys, sorted_.places};
+    return {starts, in_order_, sorted_.keys, sorted_.places};
   }
 
   double* tree;
@@ -191,7 +197,7 @@ class LongDerivativeMemory {
  private:
   RowParts parts_;
   KeyedPlaces<std::uint32_t> sorted_, spare_;
-  std::uint32_t* counts_;
+  std::uint32_t *in_order_, *counts_;
 };
 
 // Rows of a chunk. The positions in a chunk are below 2^31.

@@ -187,38 +187,23 @@ struct RunOfRow {
   }
 };
 
+// Makes a part of every run of `length` elements: from their leaves on, or from parts of `width`.
 template <class T, Regularization R>
-struct PoolTile {
+struct PoolRuns {
   struct Shared {};
 
   LongRows<T, R> rows;
+  std::int64_t length, width;
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
-    const RunOfRow tile(rows.n(), kTile, k);
-    if (rows.settled[tile.row] != 0) return;
-    const RowState<T, R>& state = rows.states[tile.row];
-    if (state.has_value) pool_part(team, state.row, state.memory, tile.first / kTile, kTile);
-  }
-};
-
-// Joins runs of `width` elements to one that is kJoinedTiles times as long.
-template <class T, Regularization R>
-struct JoinRuns {
-  struct Shared {};
-
-  LongRows<T, R> rows;
-  std::int64_t width;
-
-  template <class Team>
-  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
-    const std::int64_t length = kJoinedTiles * width;
     const RunOfRow run(rows.n(), length, k);
     if (rows.settled[run.row] != 0) return;
     const RowState<T, R>& state = rows.states[run.row];
-    const std::int64_t left = rows.n() - run.first;
     if (!state.has_value) return;
-    join_halves(team, state.row, state.memory, run.first, left < length ? left : length, width);
+    const std::int64_t left = rows.n() - run.first, n = left < length ? left : length;
+    if (width == kLeaf) pool_leaves(team, state.row, state.memory, run.first, n);
+    join_halves(team, state.row, state.memory, run.first, n, width);
   }
 };
 
@@ -320,11 +305,14 @@ void settle_rows(Executor& executor, const ProjectionRows<T>& arrays,
 
 template <class Executor, class T, Regularization R>
 void pool_rows(Executor& executor, const LongRows<T, R>& rows) {
-  const std::int64_t n = rows.n(), count = rows.arrays.rows;
-  executor.for_each_team("pool_tile", count * ((n + kTile - 1) / kTile), PoolTile<T, R>{rows});
-  for (std::int64_t width = kTile; width < n; width *= kJoinedTiles) {
-    const std::int64_t runs = (n + kJoinedTiles * width - 1) / (kJoinedTiles * width);
-    executor.for_each_team("join_runs", count * runs, JoinRuns<T, R>{rows, width});
+  const std::int64_t n = rows.n();
+  std::int64_t width = kLeaf;
+  for (std::int64_t length = kTile;; length *= kJoinedTiles) {
+    const std::int64_t runs = (n + length - 1) / length;
+    executor.for_each_team("pool_runs", rows.arrays.rows * runs,
+                           PoolRuns<T, R>{rows, length, width});
+    if (runs == 1) return;
+    width = length;
   }
 }
 

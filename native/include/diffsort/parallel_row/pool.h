@@ -130,6 +130,13 @@ DIFFSORT_HD void join_halves(Team& team, const Row& row, const PartitionMemory<R
   }
 }
 
+// Pools the leaves among the `n` elements from `first` on.
+template <Regularization R, class Team, class Row>
+DIFFSORT_HD void pool_leaves(Team& team, const Row& row, const PartitionMemory<R>& memory,
+                             std::int64_t first, std::int64_t n) {
+  team.for_each(leaves(n), [&](std::int64_t k) { pool_leaf(row, memory, first / kLeaf + k); });
+}
+
 // Pools one part of a row, `length` = 8 * 2^k elements from the `part`-th multiple of it on. Words of
 // start bits are filled before; the parts have to be joined after.
 template <Regularization R, class Team, class Row>
@@ -137,7 +144,7 @@ DIFFSORT_HD void pool_part(Team& team, const Row& row, const PartitionMemory<R>&
                            std::int64_t part, std::int64_t length) {
   const std::int64_t first = part * length;
   const std::int64_t n = row.n - first < length ? row.n - first : length;
-  team.for_each(leaves(n), [&](std::int64_t k) { pool_leaf(row, memory, first / kLeaf + k); });
+  pool_leaves(team, row, memory, first, n);
   join_halves(team, row, memory, first, n, kLeaf);
 }
 
