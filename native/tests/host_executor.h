@@ -37,6 +37,7 @@ class HostExecutor {
   HostTeam::Order order = HostTeam::Order::shuffled;
   std::int64_t team_capacity = 8192;  // longer rows are not for one team
   std::int64_t chunk = std::int64_t{1} << 27;
+  int launches = 0;
 
   std::int64_t chunk_elements() const { return chunk; }
 
@@ -59,6 +60,7 @@ class HostExecutor {
   template <class Program>
   void for_each_team(const char*, std::int64_t count, const Program& program) {
     using Shared = typename Program::Shared;
+    ++launches;
     HostTeam(order).for_each(count, [&](std::int64_t k) {
       std::vector<unsigned char> memory(sizeof(Shared), kRubbish);
       HostTeam team(order);
@@ -68,6 +70,7 @@ class HostExecutor {
 
   template <class F>
   void for_each(const char*, std::int64_t count, const F& f) {
+    ++launches;
     HostTeam(order).for_each(count, f);
   }
 };

@@ -583,6 +583,25 @@ TEST_CASE("parallel derivatives: an element alone in its block has derivative 0,
   }
 }
 
+// As docs/architecture.md counts them.
+TEST_CASE("parallel derivatives: launches of long rows") {
+  const std::int64_t n = 100'000;
+  const std::vector<std::int32_t> ids(static_cast<std::size_t>(n), 0);
+  const std::vector<float> g(ids.size(), 1.0f);
+  std::vector<float> out(ids.size());
+  LinearizedRows at;
+  at.set = {1, n};
+  at.strength.value = 1.0;
+  at.block_z = {ids.data(), n};
+  RowDirections along;
+  along.cotangents.g = {g.data(), n, true};
+  along.cotangents.z = {out.data(), true};
+  OnExecutor run;
+  run(DerivativeProgram<Regularization::l2>{at, along});
+  CHECK(run.executor.launches == 13);
+  CHECK(out == std::vector<float>(out.size(), 0.0f));
+}
+
 // Elements whose ids are in order are not sorted: their memory is left alone.
 TEST_CASE("parallel derivatives: rows in order are listed as they are") {
   const std::int64_t rows = 4, n = 9000, count = rows * n;

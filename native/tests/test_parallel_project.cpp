@@ -448,6 +448,18 @@ TEST_CASE("long rows: joins of joins") {
   }
 }
 
+// As docs/architecture.md counts them.
+TEST_CASE("long rows: launches") {
+  std::mt19937_64 random(65);
+  const std::int64_t n = 100'000;
+  Case<float> c{1, n, Regularization::l2, {}, {}, {1e9f}};
+  for (std::int64_t i = 0; i < n; ++i) c.z.push_back(static_cast<float>(random() % 1000));
+  Solved<float> solved = rubbish<float>(c.size());
+  HostExecutor executor;
+  run(executor, c.regularization, rows_of(c, solved));
+  CHECK(executor.launches == 14);
+}
+
 // Rows that are one block are not sorted, pooled or written again: their memory is left alone.
 TEST_CASE("long rows: what is settled costs no more") {
   std::mt19937_64 random(63);
