@@ -4,14 +4,11 @@
 // the address sanitizer sees what goes beyond and a test what was never set.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
-#include "diffsort/parallel_row/double_buffer.h"
 #include "diffsort/parallel_row/team.h"
 #include "diffsort/parallel_row/tile.h"
 
@@ -42,6 +39,7 @@ class HostExecutor {
   std::int64_t longest_short = kShortRow;  // longer rows do not go by tiles
   std::int64_t team_capacity = 8192;       // longer rows are not for one team
   std::int64_t chunk = std::int64_t{1} << 27;
+  int launches = 0;
 
   std::int64_t chunk_elements() const { return chunk; }
 
@@ -76,48 +74,19 @@ class HostExecutor {
 
   template <class Program>
   void for_each_team(const char*, std::int64_t count, const Program& program) {
+    using Shared = typename Program::Shared;
+    ++launches;
     HostTeam(order).for_each(count, [&](std::int64_t k) {
+      std::vector<unsigned char> memory(sizeof(Shared), kRubbish);
       HostTeam team(order);
-      program(team, k);
+      program(team, *reinterpret_cast<Shared*>(memory.data()), k);
     });
   }
 
   template <class F>
   void for_each(const char*, std::int64_t count, const F& f) {
+    ++launches;
     HostTeam(order).for_each(count, f);
-  }
-
-  template <class F>
-  void for_each_lanes(const char*, std::int64_t count, const F& f) {
-    HostTeam(order).for_each_lanes(count, f);
-  }
-
-  template <class Key, class Value>
-  std::size_t sort_bytes(std::int64_t count) {
-    return static_cast<std::size_t>(count) + sizeof(Key);
-  }
-
-  // As many passes over the two buffers as a radix sort of 8 bits takes: the result lies in either.
-  template <class Key, class Value>
-  void sort(const char*, DoubleBuffer<Key>& keys, DoubleBuffer<Value>& values, std::int64_t count,
-            int begin_bit, int end_bit, void* scratch, std::size_t scratch_bytes) {
-    std::memset(scratch, kRubbish, scratch_bytes);
-    for (int bit = begin_bit; bit < end_bit; bit += 8) {
-      const int width = std::min(8, end_bit - bit);
-      std::vector<std::int64_t> order(static_cast<std::size_t>(count));
-      std::iota(order.begin(), order.end(), std::int64_t{0});
-      const auto digit = [&](std::int64_t i) {
-        return (keys.current[i] >> bit) & ((Key{1} << width) - 1);
-      };
-      std::stable_sort(order.begin(), order.end(),
-                       [&](std::int64_t a, std::int64_t b) { return digit(a) < digit(b); });
-      for (std::int64_t i = 0; i < count; ++i) {
-        keys.other[i] = keys.current[order[static_cast<std::size_t>(i)]];
-        values.other[i] = values.current[order[static_cast<std::size_t>(i)]];
-      }
-      std::swap(keys.current, keys.other);
-      std::swap(values.current, values.other);
-    }
   }
 };
 

@@ -74,6 +74,18 @@ class SpmdTeam {
     barrier_->wait();
   }
 
+  template <class Load, class Use>
+  void stream(std::int64_t n, const Load& load, const Use& use) {
+    for_each(n, [&](std::int64_t i) { use(i, load(i)); });
+  }
+
+  template <int kDigitBits, class Key, class Load, class Digit, class Begin, class Write>
+  void split(int n, const Load& load, const Digit& digit, const Begin& begin, const Write& write) {
+    barrier_->wait();
+    if (thread_ == 0) HostTeam().split<kDigitBits, Key>(n, load, digit, begin, write);
+    barrier_->wait();
+  }
+
  private:
   const int thread_, threads_;
   Barrier* const barrier_;
@@ -94,5 +106,36 @@ void run_spmd(int threads, const Program& program) {
   }
   for (std::thread& thread : pool) thread.join();
 }
+
+// An executor of long rows (see cuda/executor.cuh) whose teams are threads.
+struct SpmdExecutor {
+  int threads;
+
+  std::int64_t chunk_elements() const { return std::int64_t{1} << 27; }
+  template <class Program>
+  bool fits_tile(const Program&) const {
+    return false;
+  }
+  template <class Program>
+  void for_each_tile(const char*, const Program&) {}
+  template <class Program>
+  bool fits(const Program&) const {
+    return false;
+  }
+  template <class Program>
+  void for_each_row(const char*, std::int64_t, const Program&) {}
+
+  template <class Program>
+  void for_each_team(const char*, std::int64_t count, const Program& program) {
+    typename Program::Shared shared;
+    run_spmd(threads, [&](SpmdTeam& team) {
+      for (std::int64_t k = 0; k < count; ++k) program(team, shared, k);
+    });
+  }
+  template <class F>
+  void for_each(const char*, std::int64_t count, const F& f) {
+    run_spmd(threads, [&](SpmdTeam& team) { team.for_each(count, f); });
+  }
+};
 
 }  // namespace diffsort

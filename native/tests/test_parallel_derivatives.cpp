@@ -238,8 +238,9 @@ Answer<T> parallel(const Case<T>& c, const Asked& asked, const Run& run) {
 }
 
 // With memory of exactly the size that is asked for, full of rubbish.
-struct OnExecutor {
-  mutable HostExecutor executor;
+template <class Executor>
+struct On {
+  mutable Executor executor;
 
   template <class R>
   void operator()(R, const LinearizedRows& at, const RowDirections& along) const {
@@ -248,6 +249,7 @@ struct OnExecutor {
     run_linear_map<R::value>(executor, "derivative", at, along, workspace.data());
   }
 };
+using OnExecutor = On<HostExecutor>;
 
 OnExecutor tiles(HostTeam::Order order) {
   OnExecutor run;
@@ -482,6 +484,26 @@ TEST_CASE("parallel derivatives: long rows") {
   }
 }
 
+// Their sums take nodes of the levels that no tile has.
+TEST_CASE("parallel derivatives: blocks of many tiles") {
+  std::mt19937_64 random(33);
+  for (const Regularization regularization : kRegularizations) {
+    for (const double strength : {1e9, 0.02}) {
+      Case<double> c;
+      c.rows = 1;
+      c.n = 100'000;
+      c.regularization = regularization;
+      c.strength = {strength};
+      c.z = random_values<double>(c.size(), random);
+      c.g = c.dz = c.dw = random_values<double>(c.size(), random);
+      c.solved = solve<double>(c.problem(), c.z, {});
+      const Asked asked{true, true, true};
+      const Answer<double> answer = parallel(c, asked, long_rows(HostTeam::Order::forward));
+      CHECK(mismatch(c, answer, sequential(c, asked)) == "");
+    }
+  }
+}
+
 TEST_CASE("parallel derivatives: one thread of a step does not see what another keeps") {
   std::mt19937_64 random(27);
   for (const Regularization regularization : kRegularizations) {
@@ -622,6 +644,114 @@ TEST_CASE("parallel derivatives: an element alone in its block has derivative 0,
     const Answer<double> answer = parallel(c, {true, true, true}, teams(HostTeam::Order::forward));
     CHECK(answer.z == Vector(40, 0.0));
     CHECK(answer.strength == Vector(1, 0.0));
+  }
+}
+
+// At strength 1, with z and w the same, and nothing else that is read but ids of z.
+LinearizedRows bare_rows(std::int64_t rows, std::int64_t n, const FloatRows& operand,
+                         const DenseRows<const std::int32_t>& block_z) {
+  DensePerRow strength;
+  strength.value = 1.0;
+  return {{rows, n}, 1.0, 1.0, strength, operand, operand, {}, block_z, {}};
+}
+
+// As docs/architecture.md counts them.
+TEST_CASE("parallel derivatives: launches of long rows") {
+  const std::int64_t n = 100'000;
+  const std::vector<std::int32_t> ids(static_cast<std::size_t>(n), 0);
+  const std::vector<float> g(ids.size(), 1.0f);
+  std::vector<float> out(ids.size());
+  RowDirections along;
+  along.cotangents.g = {g.data(), n, true};
+  along.cotangents.z = {out.data(), true};
+  OnExecutor run;
+  run_map(Regularization::l2, bare_rows(1, n, {}, {ids.data(), n}), along, run);
+  CHECK(run.executor.launches == 13);
+  CHECK(out == std::vector<float>(out.size(), 0.0f));
+}
+
+// Elements whose ids are in order are not sorted: their memory is left alone.
+TEST_CASE("parallel derivatives: rows in order are listed as they are") {
+  const std::int64_t rows = 4, n = 9000, count = rows * n;
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
+  std::iota(ids.begin() + n, ids.begin() + 2 * n, 0);          // all alone, in order
+  std::iota(ids.rbegin() + n, ids.rbegin() + 2 * n, 0);        // all alone, against it
+  std::fill(ids.begin() + 3 * n, ids.end() - n / 3, n / 3);    // two blocks, the first one last
+  const auto in_order = [](std::int64_t r) { return r < 2; };  // row 0 is one block
+  HostExecutor executor;
+  DeviceSteps<HostExecutor> steps(executor, "derivative");
+  const LinearizedRows at = bare_rows(rows, n, {}, {ids.data(), n});
+  Arena sizes;
+  LongDerivativeMemory(sizes, rows, n, Wanted<Regularization::l2>{}, false);
+  std::vector<unsigned char> workspace(sizes.bytes(), kRubbish);
+  Arena arena(workspace.data());
+  const LongDerivativeMemory memory(arena, rows, n, Wanted<Regularization::l2>{}, false);
+  steps.for_each(rows, BeginRow<LinearizedRows, RowDirections>{at, {}, memory.states});
+  const ChunkList list = memory.list(steps, at.set, at.block_z);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    CAPTURE(r);
+    CHECK(list.in_order[r] == (in_order(r) ? 1u : 0u));
+    const auto untouched = [&](const std::uint32_t* values) {
+      return std::all_of(values + r * n, values + (r + 1) * n,
+                         [](std::uint32_t x) { return x == 0xabababab; });
+    };
+    CHECK(untouched(list.keys) == in_order(r));
+    CHECK(untouched(list.index) == in_order(r));
+    bool right = true;
+    for (std::int64_t p = r * n; p < (r + 1) * n; ++p) {
+      const std::int64_t e = list.element(p);
+      right &= r * n <= e && e < (r + 1) * n && list.key(p) == r * n + ids[std::size_t(e)];
+      if (p > r * n) right &= list.key(p - 1) <= list.key(p);
+      if (in_order(r)) right &= e == p;
+    }
+    CHECK(right);
+  }
+}
+
+TEST_CASE("parallel derivatives: long rows by threads, some of them in order") {
+  std::mt19937_64 random(32);
+  for (const Regularization regularization : kRegularizations) {
+    for (const std::int64_t n : {40, 4200}) {
+      auto c = random_case<double>(n, regularization, Operands::both, random);
+      c.rows = 9;
+      const Asked asked{true, true, true};
+      const Answer<double> expected = parallel(c, asked, long_rows(HostTeam::Order::forward));
+      CHECK(same_bits(expected, parallel(c, asked, On<SpmdExecutor>{{5}})));
+    }
+  }
+}
+
+// The table of docs/architecture.md, scratch of sorts included: bytes per element.
+TEST_CASE("parallel derivatives: the workspace of long rows") {
+  const auto per_element = [](std::int64_t rows, std::int64_t n, std::int32_t type,
+                              Regularization regularization, const RowDirections& along) {
+    static const float values[1] = {};
+    const LinearizedRows at = bare_rows(rows, n, {values, 0, type == DIFFSORT_FLOAT32}, {});
+    std::size_t bytes = 0;
+    HostExecutor executor;
+    run_map(regularization, at, along, [&](auto r, const auto&, const auto&) {
+      bytes = linear_map_workspace<decltype(r)::value>(executor, at, along);
+    });
+    return static_cast<double>(bytes) / static_cast<double>(rows * n);
+  };
+  static float out[1];
+  static double strength_out[1];
+  RowDirections all, strength_alone, along_w, along_z;
+  all.cotangents.z = all.cotangents.w = {out, true};
+  all.cotangents.strength = strength_alone.cotangents.strength = strength_out;
+  along_w.forward = along_z.forward = true;
+  along_w.tangents.w = along_z.tangents.z = {out, 0, true};
+  along_w.tangents.out = along_z.tangents.out = {out, true};
+  for (const auto& [rows, n] : {std::pair{1, 10'000'000}, std::pair{128, 100'000}}) {
+    for (const Regularization regularization : kRegularizations) {
+      const bool l2 = regularization == Regularization::l2;
+      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, along_z) <= (l2 ? 12.4 : 15.4));
+      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, all) <= (l2 ? 12.4 : 15.4));
+      CHECK(per_element(rows, n, DIFFSORT_FLOAT64, regularization, all) <= 17.4);
+      for (const RowDirections& without_room : {along_w, strength_alone}) {
+        CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, without_room) <= 16.4);
+      }
+    }
   }
 }
 

@@ -6,7 +6,8 @@
  * A call enqueues kernels on the caller's stream and returns: it allocates nothing, waits for
  * nothing and can be captured in a CUDA graph. Scratch memory is the caller's: ask for its size
  * with the _workspace function of the same problem, which depends on shapes, types and which
- * operands are there, never on numbers. The caller's current device is restored.
+ * operands and outputs are there, never on numbers. Outputs are scratch memory too until they are
+ * written, so they must not overlap what is read. The caller's current device is restored.
  *
  * All functions return 0, or a CUDA error code (-1 for arguments that do not fit together), and
  * then leave what failed, with kernel and shape, in `message`.

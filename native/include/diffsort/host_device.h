@@ -20,10 +20,14 @@
 #endif
 
 // Before a loop over an array that is to lie in registers: every index becomes a constant.
+// UNROLLED_BY, before a loop that waits for memory: so many rounds of it ask at once.
 #ifdef __CUDA_ARCH__
+#define DIFFSORT_PRAGMA(words) _Pragma(#words)
 #define DIFFSORT_UNROLLED _Pragma("unroll")
+#define DIFFSORT_UNROLLED_BY(rounds) DIFFSORT_PRAGMA(unroll(rounds))
 #else
 #define DIFFSORT_UNROLLED
+#define DIFFSORT_UNROLLED_BY(rounds)
 #endif
 
 namespace diffsort {
@@ -60,6 +64,15 @@ DIFFSORT_HD inline double count_to_double(std::int64_t count) {
   return __hiloint2double(0x43300000, static_cast<int>(count)) - 4503599627370496.0;
 #else
   return static_cast<double>(count);
+#endif
+}
+
+// A counter that other threads increase as well.
+DIFFSORT_HD inline void count_one(std::uint32_t* counter) {
+#ifdef __CUDA_ARCH__
+  atomicAdd(counter, 1u);
+#else
+  __atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED);
 #endif
 }
 

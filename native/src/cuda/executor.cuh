@@ -6,10 +6,9 @@
 //     executor.for_each_row(name, rows, program)
 //                                              program(team, row, memory, sort_bytes), a team a row
 //     executor.for_each_team(name, count, program)
-//                                              program(team, k), a team each, which cannot sort
+//                                              program(team, shared, k), a team each, with a
+//                                              Program::Shared that is all its own
 //     executor.for_each(name, count, f)        f(i) for 0 <= i < count, in any order
-//     executor.for_each_lanes(name, count, f)  f(lanes, k), 32 lanes together
-//     executor.sort(...), sort_bytes(...)      a stable sort of device memory
 //
 // A program of tiles has `length()`, of its rows, `tiles()`, how many there are, and `bytes()`, the
 // memory that each takes.
@@ -26,7 +25,6 @@
 #include <cstdint>
 #include <cstdio>
 
-#include "device_sort.cuh"
 #include "diffsort/cuda.h"
 #include "diffsort/parallel_row/tile.h"
 #include "teams.cuh"
@@ -47,21 +45,14 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(std::int64_t count, 
   }
 }
 
-template <class F>
-__global__ void __launch_bounds__(kStepThreads) lanes_kernel(std::int64_t count, F f) {
-  constexpr int warps = kStepThreads / kWarpSize;
-  const std::int64_t stride = std::int64_t{gridDim.x} * warps;
-#pragma unroll 1
-  for (std::int64_t k = std::int64_t{blockIdx.x} * warps + threadIdx.x / kWarpSize; k < count;
-       k += stride) {
-    f(WarpLanes{}, k);
-  }
-}
-
+// Half of the threads that a multiprocessor takes, or more, are resident.
 template <class Program>
-__global__ void __launch_bounds__(kStepThreads) team_kernel(std::int64_t count, Program program) {
-  BlockTeam team(nullptr);
-  for (std::int64_t k = blockIdx.x; k < count; k += gridDim.x) program(team, k);
+__global__ void __launch_bounds__(kTileThreads, 2)
+    team_kernel(std::int64_t count, Program program) {
+  __shared__ cub::Uninitialized<typename Program::Shared> shared;
+  TileTeam team;
+#pragma unroll 1
+  for (std::int64_t k = blockIdx.x; k < count; k += gridDim.x) program(team, shared.Alias(), k);
 }
 
 template <class Program>
@@ -154,38 +145,13 @@ class CudaExecutor {
 
   template <class Program>
   void for_each_team(const char* name, std::int64_t count, const Program& program) {
-    launch(name, team_kernel<Program>, std::min(count, kMaxBlocks), kStepThreads, 0, count,
+    launch(name, team_kernel<Program>, std::min(count, kMaxBlocks), kTileThreads, 0, count,
            program);
   }
 
   template <class F>
   void for_each(const char* name, std::int64_t count, const F& f) {
     launch(name, step_kernel<F>, blocks_for(count, kStepThreads), kStepThreads, 0, count, f);
-  }
-
-  template <class F>
-  void for_each_lanes(const char* name, std::int64_t count, const F& f) {
-    launch(name, lanes_kernel<F>, blocks_for(count, kStepThreads / kWarpSize), kStepThreads, 0,
-           count, f);
-  }
-
-  template <class Key, class Value>
-  std::size_t sort_bytes(std::int64_t count) {
-    std::size_t bytes = 0;
-    DoubleBuffer<Key> keys;
-    DoubleBuffer<Value> values;
-    check("cub::DeviceRadixSort",
-          device_sort(nullptr, bytes, keys, values, count, 0, 8 * sizeof(Key), nullptr));
-    return bytes;
-  }
-
-  template <class Key, class Value>
-  void sort(const char* name, DoubleBuffer<Key>& keys, DoubleBuffer<Value>& values,
-            std::int64_t count, int begin_bit, int end_bit, void* scratch,
-            std::size_t scratch_bytes) {
-    if (!ok() || count == 0) return;
-    check(name, device_sort(scratch, scratch_bytes, keys, values, count, begin_bit, end_bit,
-                            static_cast<cudaStream_t>(call_.stream)));
   }
 
  private:

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/group_sums.h"
 #include "diffsort/parallel_row/linearized_rows.h"
 
@@ -31,47 +32,47 @@ enum class Quantity : int {
 };
 constexpr int kQuantities = 7;
 
-// Which numbers are kept at the same time, and where.
-template <class Doubles>
+// Which numbers are kept at the same time, and where: sums as double, the largest of a block's
+// elements as what it is. Grouping: as Groups of group.h.
+template <class Grouping>
 struct BlockNumbers {
-  Doubles sum{}, total{}, largest{};
+  typename Grouping::Doubles sum{}, total{};
+  typename Grouping::Output largest{};  // absent for rho, of which it is known
 };
 
 template <Regularization R>
 struct Wanted {
-  bool strength = false, w = false;
+  bool strength = false, w = false, any_operand = false, is_float32 = false;
 
-  template <class Along>
-  DIFFSORT_HD static Wanted of(const Along& along) {
-    return {along.wants_strength(), along.wants_w()};
+  template <class At, class Along>
+  DIFFSORT_HD static Wanted of(const At& at, const Along& along) {
+    return {along.wants_strength(), along.wants_w(), at.z || at.w, at.z.is_float32};
   }
   DIFFSORT_HD static constexpr bool total() { return R != Regularization::l2; }
   DIFFSORT_HD bool largest() const {
     return R == Regularization::log_kl || strength || (R == Regularization::kl && w);
   }
+  DIFFSORT_HD bool keeps_largest() const { return any_operand && largest(); }
 
-  // In memory for doubles(count) of them.
-  DIFFSORT_HD std::int64_t doubles(std::int64_t count) const {
-    return (1 + total() + largest()) * each(count);
+  // Lays out the numbers of `count` elements.
+  template <class Grouping>
+  DIFFSORT_HD void place(Arena& arena, std::int64_t count, BlockNumbers<Grouping>& numbers) const {
+    const std::int64_t blocks = (count + 1) / 2;
+    numbers.sum = arena.take<double>(blocks);
+    if (total()) numbers.total = arena.take<double>(blocks);
+    if (keeps_largest()) {
+      void* const memory = is_float32 ? static_cast<void*>(arena.take<float>(blocks))
+                                      : static_cast<void*>(arena.take<double>(blocks));
+      numbers.largest = {memory, is_float32};
+    }
   }
-  template <class Doubles>
-  DIFFSORT_HD BlockNumbers<Doubles> place(Doubles memory, std::int64_t count) const {
-    BlockNumbers<Doubles> numbers;
-    numbers.sum = memory;
-    if (total()) numbers.total = memory = memory + each(count);
-    if (largest()) numbers.largest = memory = memory + each(count);
-    return numbers;
-  }
-
- private:
-  DIFFSORT_HD static std::int64_t each(std::int64_t count) { return (count + 1) / 2; }
 };
 
 // Rows whose elements are grouped by the blocks of z or, with on_w, of w. Grouping: as Groups of
 // group.h.
 template <Regularization R, class Grouping, class At, class Along>
 struct BlockedRows {
-  using Doubles = typename Grouping::Doubles;
+  using Output = typename Grouping::Output;
   using Position = typename Grouping::Position;  // of an element, or of a block's start
   using Values = decltype(At::z);
 
@@ -79,13 +80,13 @@ struct BlockedRows {
   Along along;
   RowStates states;
   Grouping groups;
-  BlockNumbers<Doubles> numbers;
+  BlockNumbers<Grouping> numbers;
   bool on_w;
   Values values;  // of z or of w
   double sign;
 
   DIFFSORT_HD BlockedRows(const At& at, const Along& along, const RowStates& states,
-                          const Grouping& groups, const BlockNumbers<Doubles>& numbers, bool on_w)
+                          const Grouping& groups, const BlockNumbers<Grouping>& numbers, bool on_w)
       : at(at),
         along(along),
         states(states),
@@ -102,7 +103,7 @@ struct BlockedRows {
     const bool forward = along.forward, w = along.wants_w();
     switch (quantity) {
       case Quantity::largest:
-        return on_w ? log_kl : Wanted<R>::of(along).largest();
+        return values && (on_w ? log_kl : Wanted<R>::of(at, along).largest());
       case Quantity::softmax:
         return log_kl;
       case Quantity::results:
@@ -122,9 +123,9 @@ struct BlockedRows {
   DIFFSORT_HD auto place(Position e) const {
     return at.set.place(on_w ? at.block_w : at.block_z, e);
   }
-  DIFFSORT_HD Doubles place(Quantity quantity) const {
+  DIFFSORT_HD Output place(Quantity quantity) const {
     if (quantity == Quantity::largest) return numbers.largest;
-    return quantity < Quantity::cotangents ? numbers.total : numbers.sum;
+    return Grouping::output(quantity < Quantity::cotangents ? numbers.total : numbers.sum);
   }
 
   // What element e contributes, and what becomes of the block's total. (Written so that softmax is
@@ -187,16 +188,20 @@ struct BlockedRows {
   DIFFSORT_HD double softmax_part(Position e, Position start) const {
     if (l2) return 0.0;
     const double scale = on_w ? 1.0 : over_strength(1.0, states.strength[at.set.row(e)]);
-    return diffsort::softmax_part(operand(e), numbers.largest[start / 2], scale);
+    return diffsort::softmax_part(operand(e), largest(start), scale);
   }
   DIFFSORT_HD double operand(Position e) const { return at.operand(values, sign, e); }
+  // Of a block's elements; rho has them in order.
+  DIFFSORT_HD double largest(Position start) const {
+    return values ? numbers.largest[start / 2] : operand(start);
+  }
   // kl is exp(log_kl): the derivative of exp multiplies by the result.
   DIFFSORT_HD double outer(Position e) const { return kl ? at.result_at(e) : 1.0; }
 
   // z less the largest z of its block. Any z of the block would do but for rounding: in kl the
   // largest has weight, while others may lie far away without any.
   DIFFSORT_HD double relative_z(Position e, Position start) const {
-    return groups.alone(start) ? 0.0 : operand(e) - numbers.largest[start / 2];
+    return groups.alone(start) ? 0.0 : operand(e) - largest(start);
   }
 
   // The cotangent of the result.

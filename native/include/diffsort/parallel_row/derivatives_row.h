@@ -2,14 +2,15 @@
 // formulas are those of src/derivatives_cpu.cpp; sums over blocks are trees instead of loops.
 //
 // The same steps serve one row in a team's memory (DerivativeMemory), many long rows on a whole
-// device (long_derivatives.h), and one thread with a short row (short_derivatives.h). Elements are grouped by block, what belongs to a block is summed,
-// and every element of the output is written in input order. The blocks of w and of z take the
-// same memory one after the other; the output itself holds what w's leave behind:
+// device (long_derivatives.h), and one thread with a short row (short_derivatives.h). Elements are
+// grouped by block, what belongs to a block is summed, and every element of the output is written in
+// input order. The blocks of w and of z take the same memory one after the other; the output itself
+// holds what w's leave behind:
 //     vjp, log_kl: w's cotangent first holds the softmax of w
 //     jvp: `out` first holds the sum over dw of the element's block
 //
 // Cost: one sort for z, one for w where w's elements are grouped (jvp along w; log_kl), else O(n).
-// Memory per element: a key, an index, 1/31 of a word, 1/7 of a double, and 4 bytes for each number
+// Memory per element: a key, an index, 1/31 of a word, 1/7 of a double, and half a number for each
 // that a block has at the same time, see Wanted: 1 or 2 for l2, 2 or 3 for kl, 3 for log_kl.
 #pragma once
 
@@ -128,7 +129,7 @@ struct WriteW {
   DIFFSORT_HD void operator()(typename Rows::Position j) const {
     const auto& out = rows.along.cotangents.w;
     const auto place = rows.at.set.place(rows.at.block_w, j);
-    const double sum = rows.groups.alone(place.start) ? rows.g(rows.groups.index[place.start])
+    const double sum = rows.groups.alone(place.start) ? rows.g(rows.groups.element(place.start))
                                                       : rows.numbers.sum[place.start / 2];
     const double weight = Rows::log_kl ? out[j] : 1.0;
     out.write(j, valid_value(rows.states, place.row, rows.at.w_sign * weight * sum));
@@ -141,7 +142,7 @@ DIFFSORT_HD void write_z_and_strength(Steps& steps, const Rows& rows, double* tr
   if (rows.along.cotangents.z) steps.for_each(count, WriteZ<Rows>{rows});
   if (!rows.along.wants_strength()) return;
   using Term = StrengthTerm<Rows>;
-  build_tree(steps, count, tree, Combine{}, CombineLeaf<Term>{Combine{}, Term{rows}, tree});
+  build_tree(steps, count, tree, Combine{}, Leaves<Term>{Combine{}, Term{rows}});
   steps.for_each(rows.at.set.rows, WriteStrength<Rows>{rows, tree});
 }
 
@@ -156,7 +157,7 @@ struct WriteWSum {
     const auto& tangents = rows.along.tangents;
     const auto start = rows.at.set.place(rows.at.block_z, e).start;
     tangents.out.write(e, rows.groups.alone(start)
-                              ? rows.at.set.read(tangents.w, rows.groups.index[start])
+                              ? rows.at.set.read(tangents.w, rows.groups.element(start))
                               : rows.numbers.sum[start / 2]);
   }
 };
@@ -209,12 +210,11 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const At& at, con
     if (w && !groups_w) {
       steps.for_each(count, CheckWStart<At, Grouping>{at, groups, memory.states});
     }
-    const auto numbers = Wanted<R>::of(along).place(memory.numbers(), count);
-    const Rows rows(at, along, memory.states, groups, numbers, on_w);
+    const Rows rows(at, along, memory.states, groups, memory.numbers, on_w);
     for_each_quantity(steps, [&](Quantity quantity) {
       if (rows.wants(quantity)) {
         const BlockQuantity<Rows> of_rows{rows, quantity};
-        combine_blocks(steps, groups, of_rows, memory.tree, rows.place(quantity));
+        combine_blocks(steps, of_rows, memory.tree, rows.place(quantity));
       }
       if (quantity == Quantity::cotangents && !forward && !on_w) {
         write_z_and_strength(steps, rows, memory.tree);
@@ -229,18 +229,31 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const At& at, con
 
 // --- One row in a team's memory
 
+// Elements by ascending id, as indices of `Index`.
+template <class Index>
+struct RowList {
+  static constexpr int kAtOnce = 1;  // memory is near
+
+  const Index *keys, *index;
+
+  DIFFSORT_HD std::int64_t key(std::int64_t p) const { return keys[p]; }
+  DIFFSORT_HD std::int64_t element(std::int64_t p) const { return index[p]; }
+};
+
 // n is at most 65536. While the team sorts, the first `sort_bytes` of the memory are its own.
 class DerivativeMemory {
  public:
   using Index = std::uint16_t;
+  using List = RowList<Index>;
 
+  template <Regularization R>
   DIFFSORT_HD DerivativeMemory(Arena& arena, std::size_t sort_bytes, std::int64_t n,
-                               std::int64_t doubles) {
+                               const Wanted<R>& wanted) {
     const std::size_t begin = arena.mark();
     arena.take<char>(static_cast<std::int64_t>(sort_bytes));
     arena.rewind(begin);
     tree = arena.take<double>(tree_nodes(n));
-    numbers_ = arena.take<double>(doubles);
+    wanted.place(arena, n, numbers);
     arena.rewind(arena.bytes());
     keys_ = arena.take<Index>(n);
     index_ = arena.take<Index>(n);
@@ -250,27 +263,31 @@ class DerivativeMemory {
     states.invalid = arena.take<std::uint32_t>(1);
   }
 
-  DIFFSORT_HD void begin_grouping() {}
-  DIFFSORT_HD Index* keys() const { return keys_; }
-  DIFFSORT_HD Index* index() const { return index_; }
-  DIFFSORT_HD double* numbers() const { return numbers_; }
-
   template <class Team>
-  DIFFSORT_HD void sort(Team& team, std::int64_t count, int bits) const {
-    const Index* const keys = keys_;
+  DIFFSORT_HD List list(Team& team, const RowSet& set,
+                        const DenseRows<const std::int32_t>& ids) const {
+    Index *const keys = keys_, *const index = index_;
+    const std::int64_t n = set.n;
+    team.for_each(n, [&](std::int64_t e) {
+      const Place place = set.place(ids, e);
+      keys[e] = static_cast<Index>(place.start);
+      index[e] = static_cast<Index>(e);
+      if (!place.valid) states.make_invalid(0);
+    });
     const bool in_order = team.reduce(
-        count, true, [=](std::int64_t p) { return p == 0 || keys[p - 1] <= keys[p]; },
+        n, true, [=](std::int64_t p) { return p == 0 || keys[p - 1] <= keys[p]; },
         [](bool a, bool b) { return a && b; });
-    if (!in_order) team.sort(count, bits, keys_, index_);
+    if (!in_order) team.sort(n, bits_below(n), keys, index);
+    return {keys, index};
   }
 
   double* tree;
+  BlockNumbers<Groups<List>> numbers;
   std::uint32_t* starts;
   RowStates states;
 
  private:
   Index *keys_, *index_;
-  double* numbers_;
 };
 
 // What an executor runs (see cuda/executor.cuh): a row with a team each, or some rows at once.
@@ -283,13 +300,11 @@ struct DerivativeProgram {
 
   DIFFSORT_HD std::int64_t length() const { return at.set.n; }
 
-  // How many numbers of blocks there are, in rows of `count` elements.
-  DIFFSORT_HD std::int64_t doubles(std::int64_t count) const {
-    return Wanted<R>::of(along).doubles(count);
-  }
+  DIFFSORT_HD Wanted<R> wanted() const { return Wanted<R>::of(at, along); }
+
   DIFFSORT_HD std::size_t bytes(std::size_t sort_bytes) const {
     Arena arena;
-    DerivativeMemory(arena, sort_bytes, length(), doubles(length()));
+    DerivativeMemory(arena, sort_bytes, length(), wanted());
     return arena.bytes();
   }
 
@@ -297,7 +312,7 @@ struct DerivativeProgram {
   DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory,
                               std::size_t sort_bytes) const {
     Arena arena(memory);
-    DerivativeMemory row_memory(arena, sort_bytes, length(), doubles(length()));
+    DerivativeMemory row_memory(arena, sort_bytes, length(), wanted());
     run(team, row_memory, r, 1);
   }
 

@@ -5,7 +5,7 @@
 //     longer rows           in chunks, step by step over all rows of a chunk (long_rows.h)
 //
 // The way depends on shapes, types, and which operands and outputs there are, never on numbers, so
-// that the workspace can be asked for beforehand.
+// that the workspace can be asked for beforehand. Without outputs there is nothing to do.
 #pragma once
 
 #include <algorithm>
@@ -24,14 +24,20 @@ std::int64_t rows_per_chunk(const ProjectionRows<T>& arrays, std::int64_t chunk_
 }
 
 template <class T, Regularization R, class Executor>
-LongMemory<T, R> long_memory(Arena& arena, Executor& executor, const ProjectionRows<T>& arrays) {
-  const int operands = (arrays.z ? 1 : 0) + (arrays.w ? 1 : 0);
-  return {arena, executor, rows_per_chunk(arrays, executor.chunk_elements()), arrays.n, operands};
+LongMemory<T, R> long_memory(Arena& arena, const Executor& executor,
+                             const ProjectionRows<T>& arrays) {
+  return {arena, rows_per_chunk(arrays, executor.chunk_elements()), arrays.n,
+          static_cast<bool>(arrays.z), static_cast<bool>(arrays.w)};
+}
+
+template <class T>
+bool is_nothing(const ProjectionRows<T>& arrays) {
+  return arrays.rows == 0 || arrays.n == 0 || !(arrays.result || arrays.block_z || arrays.block_w);
 }
 
 template <Regularization R, class Executor, class T>
 std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& arrays) {
-  if (arrays.rows == 0 || arrays.n == 0 || executor.fits(ProjectRows<T, R>{arrays})) return 0;
+  if (is_nothing(arrays) || executor.fits(ProjectRows<T, R>{arrays})) return 0;
   Arena arena;
   long_memory<T, R>(arena, executor, arrays);
   return arena.bytes();
@@ -39,7 +45,7 @@ std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& ar
 
 template <Regularization R, class Executor, class T>
 void run_projection(Executor& executor, const ProjectionRows<T>& arrays, void* workspace) {
-  if (arrays.rows == 0 || arrays.n == 0) return;
+  if (is_nothing(arrays)) return;
   const ProjectTiles<T, R> tiles(arrays);
   if (executor.fits_tile(tiles)) return executor.for_each_tile("project_tile", tiles);
   const ProjectRows<T, R> fused{arrays};

@@ -8,9 +8,15 @@
 // Many rows may be grouped at once. They stand one after the other: element e of them is element
 // e % n of row e / n, and starts count from the first row's first element.
 //
-// Cost: one sort by as many bits as a start takes, none where a team finds the ids in order already
-// (one block, or rho), and a constant number of steps. Memory: a key and an index per element, and
-// about 1/31 of a word of starts; the keys are free again afterwards.
+// A list of elements by ascending id has
+//     key(p)       the start of the block of the element at position p
+//     element(p)   which element that is
+//     kAtOnce      how many elements are worth asking its memory for at once
+// and is made by the memory that it lies in: memory.list(steps, set, ids), which marks
+// rows with ids that cannot be any.
+//
+// Cost: one sort by as many bits as a start takes, none for rows whose ids are in order already (one
+// block, or rho), and a constant number of steps.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +24,7 @@
 #include "diffsort/derivative_formulas.h"
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/dense_rows.h"
+#include "diffsort/parallel_row/float_rows.h"
 #include "diffsort/parallel_row/start_bits.h"
 
 namespace diffsort {
@@ -58,22 +65,27 @@ class RowSet {
   double row_per_element_;
 };
 
-template <class Index>
+template <class List>
 struct Groups {
-  using Doubles = double*;  // numbers of blocks
+  static constexpr int kAtOnce = List::kAtOnce;
+  using Doubles = double*;  // numbers of blocks, and where they are written to
+  using Output = FloatOutput;
   using Position = std::int64_t;
 
   std::int64_t count = 0;
-  const Index* index = nullptr;  // position in the list -> element
+  List list;
   std::uint32_t* words = nullptr;
 
+  DIFFSORT_HD static Output output(Doubles numbers) { return {numbers, false}; }
+  DIFFSORT_HD std::int64_t element(std::int64_t p) const { return list.element(p); }
   DIFFSORT_HD bool is_start(std::int64_t p) const { return (words[p / 32] >> (p % 32) & 1) != 0; }
   DIFFSORT_HD bool alone(std::int64_t start) const {
     return is_start(start) && (start + 1 == count || is_start(start + 1));
   }
-  // Whether positions [8 k, 8 k + 8) belong to one block.
-  DIFFSORT_HD bool in_one_block(std::int64_t k) const {
-    return (words[k / 4] >> (8 * (k % 4)) & 0xfe) == 0;
+  // Of positions [8 k, 8 k + 8): whether they belong to one block, and which of them are starts.
+  DIFFSORT_HD bool in_one_block(std::int64_t k) const { return (starts_of_leaf(k) & 0xfe) == 0; }
+  DIFFSORT_HD std::uint32_t starts_of_leaf(std::int64_t k) const {
+    return words[k / 4] >> (8 * (k % 4)) & 0xff;
   }
   DIFFSORT_HD std::int64_t start(std::int64_t p) const {
     return StartBits(words, count).prev(static_cast<std::int32_t>(p));
@@ -83,50 +95,6 @@ struct Groups {
         .next(static_cast<std::int32_t>(start + 1), static_cast<std::int32_t>(count));
   }
 };
-
-// Bits of level 0 of StartBits.
-template <class Index>
-struct SetStarts {
-  std::int64_t count;
-  const Index* keys;
-  std::uint32_t* words;
-
-  template <class Lanes>
-  DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
-    words[k] = lanes.ballot([&](int lane) {
-      const std::int64_t p = 32 * k + lane;
-      return p < count && (p == 0 || keys[p] != keys[p - 1]);
-    });
-  }
-};
-
-// Bits of a level above: which words of the one below are not empty.
-struct SetUpperLevel {
-  std::int64_t count;
-  const std::uint32_t* below;
-  std::uint32_t* words;
-
-  template <class Lanes>
-  DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
-    words[k] = lanes.ballot([&](int lane) {
-      const std::int64_t p = 32 * k + lane;
-      return p < count && below[p] != 0;
-    });
-  }
-};
-
-template <class Steps, class Index>
-DIFFSORT_HD void set_starts(Steps& steps, std::int64_t count, const Index* keys,
-                            std::uint32_t* words) {
-  std::int64_t size = (count + 31) / 32;
-  steps.for_each_lanes(size, SetStarts<Index>{count, keys, words});
-  while (size > 1) {
-    const std::int64_t upper = (size + 31) / 32;
-    steps.for_each_lanes(upper, SetUpperLevel{size, words, words + size});
-    words += size;
-    size = upper;
-  }
-}
 
 DIFFSORT_HD inline int bits_below(std::int64_t count) {
   int bits = 0;
@@ -145,51 +113,100 @@ struct RowStates {
   }
 };
 
-// The keys of all elements, before they are sorted.
-template <class Index>
-struct LoadKey {
-  RowSet set;
-  DenseRows<const std::int32_t> ids;
-  RowStates states;
-  Index *keys, *index;
+// Levels of nodes, each above as many of the one below: levels.make_tile(team, first, n) makes those
+// of a tile, and levels.above(), where it is not empty, make(team) those above. A team that holds a
+// row makes all of them.
+template <class Team, class Levels>
+DIFFSORT_HD void build_levels(Team& team, std::int64_t count, const Levels& levels) {
+  levels.make_tile(team, 0, count);
+  const auto above = levels.above();
+  if (!above.is_empty()) above.make(team);
+}
 
-  DIFFSORT_HD void operator()(std::int64_t e) const {
-    const Place place = set.place(ids, e);
-    keys[e] = static_cast<Index>(place.start);
-    index[e] = static_cast<Index>(e);
-    if (!place.valid) states.make_invalid(place.row);
+// Words of StartBits: level 0, and how many words the bits of a level take.
+DIFFSORT_HD inline std::int64_t words_of(std::int64_t bits) {
+  return (bits + 31) / 32;
+}
+
+// Word k of a level: which of the `size` words of the level below are not empty.
+template <class Lanes>
+DIFFSORT_HD void note_words(const Lanes& lanes, const std::uint32_t* below, std::int64_t size,
+                            std::uint32_t* words, std::int64_t k) {
+  words[k] = lanes.ballot([&](int lane) {
+    const std::int64_t w = 32 * k + lane;
+    return w < size && below[w] != 0;
+  });
+}
+
+// The levels above those of tiles, 0 and 1.
+struct UpperStarts {
+  std::int64_t count;
+  std::uint32_t* words;
+  bool known;  // nothing is to be made
+
+  DIFFSORT_HD bool is_empty() const { return known || count <= 1024; }
+
+  template <class Team>
+  DIFFSORT_HD void make(Team& team) const {
+    std::uint32_t* below = words + words_of(count);
+    for (std::int64_t size = words_of(words_of(count)); size > 1; size = words_of(size)) {
+      std::uint32_t* const above = below + size;
+      team.for_each_lanes(words_of(size), [&](const auto& lanes, std::int64_t k) {
+        note_words(lanes, below, size, above, k);
+      });
+      below = above;
+    }
   }
 };
 
-// Marks rows of which a block does not start where it says, or where `groups` say.
-template <class Index>
-struct CheckKey {
+// The starts of blocks, as StartBits. Rows of which a block does not start where it says are marked;
+// with `known` the blocks of the other operand are there already, and these have to be the same.
+template <class List>
+struct StartLevels {
   RowSet set;
-  Groups<Index> groups;
+  Groups<List> groups;
   RowStates states;
-  const Index* keys;
+  bool known;
 
-  DIFFSORT_HD void operator()(std::int64_t p) const {
-    const bool starts = p == 0 || keys[p] != keys[p - 1];
-    const bool misplaced = starts && static_cast<std::int64_t>(keys[p]) != p;
-    if (misplaced || starts != groups.is_start(p)) states.make_invalid(set.row(p));
+  DIFFSORT_HD UpperStarts above() const { return {groups.count, groups.words, known}; }
+
+  // Of elements [first, first + n), where first is a multiple of 1024.
+  template <class Team>
+  DIFFSORT_HD void make_tile(Team& team, std::int64_t first, std::int64_t n) const {
+    const std::int64_t begin = first / 32, end = words_of(first + n);
+    team.for_each_lanes(end - begin,
+                        [&](const auto& lanes, std::int64_t k) { find_starts(lanes, begin + k); });
+    if (known) return;
+    std::uint32_t* const above = groups.words + words_of(groups.count);
+    team.for_each_lanes(words_of(end) - begin / 32, [&](const auto& lanes, std::int64_t k) {
+      note_words(lanes, groups.words, end, above, begin / 32 + k);
+    });
+  }
+
+ private:
+  template <class Lanes>
+  DIFFSORT_HD void find_starts(const Lanes& lanes, std::int64_t k) const {
+    const std::uint32_t starts = lanes.ballot([&](int lane) {
+      const std::int64_t p = 32 * k + lane;
+      if (p >= groups.count) return false;
+      const std::int64_t key = groups.list.key(p);
+      const bool starts = p == 0 || key != groups.list.key(p - 1);
+      const bool misplaced = starts && key != p;
+      if (misplaced || (known && starts != groups.is_start(p))) states.make_invalid(set.row(p));
+      return starts;
+    });
+    if (!known) groups.words[k] = starts;
   }
 };
 
-// Groups by one operand's ids. With `has_starts` the blocks of the other operand are known already:
-// these have to be the same.
+// Groups by one operand's ids. With `known` the blocks of the other operand are known already.
 template <class Steps, class Memory>
-DIFFSORT_HD Groups<typename Memory::Index> group(Steps& steps, Memory& memory, const RowSet& set,
-                                                 const DenseRows<const std::int32_t>& ids,
-                                                 bool has_starts) {
-  using Index = typename Memory::Index;
-  const std::int64_t count = set.count();
-  memory.begin_grouping();
-  steps.for_each(count, LoadKey<Index>{set, ids, memory.states, memory.keys(), memory.index()});
-  memory.sort(steps, count, bits_below(count));
-  const Groups<Index> groups{count, memory.index(), memory.starts};
-  if (!has_starts) set_starts(steps, count, memory.keys(), memory.starts);
-  steps.for_each(count, CheckKey<Index>{set, groups, memory.states, memory.keys()});
+DIFFSORT_HD auto group(Steps& steps, Memory& memory, const RowSet& set,
+                       const DenseRows<const std::int32_t>& ids, bool known) {
+  using List = typename Memory::List;
+  const List list = memory.list(steps, set, ids);
+  const Groups<List> groups{set.count(), list, memory.starts};
+  build_levels(steps, set.count(), StartLevels<List>{set, groups, memory.states, known});
   return groups;
 }
 

@@ -8,15 +8,19 @@
 // shares; of an element alone everybody knows what its sum is. So singletons are exact, and cost
 // nothing: a node whose elements are not all of one block is never asked for, nor computed.
 //
-// Cost: every element's term is computed once, in log_8(count) + 1 steps. Memory: 1/7 of a double
+// Cost: every element's term is computed once, in log_8(count) + 1 steps; by tiles two launches and
+// one more for the blocks. Memory: 1/7 of a double
 // per element for the tree, 1/2 for the numbers.
 #pragma once
 
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "diffsort/host_device.h"
+#include "diffsort/parallel_row/float_rows.h"
 #include "diffsort/parallel_row/group.h"
+#include "diffsort/parallel_row/row_parts.h"
 
 namespace diffsort {
 
@@ -42,49 +46,90 @@ DIFFSORT_HD inline std::int64_t tree_nodes(std::int64_t count) {
   return nodes;
 }
 
-// The 8 values from `first` on.
-template <class Value>
+// The 8 values from `first` on, so many of which are asked for at once.
+template <int kAtOnce, class Value>
 DIFFSORT_HD double combine_all(std::int64_t first, const Combine& combine, const Value& value) {
   double total = combine.identity();
-  DIFFSORT_ROLLED
-  for (std::int64_t p = first; p < first + kFan; ++p) total = combine(total, value(p));
+  DIFFSORT_UNROLLED_BY(kAtOnce)
+  for (std::int64_t k = 0; k < kFan; ++k) total = combine(total, value(first + k));
   return total;
 }
 
-// A level above the leaves.
-struct CombineNodes {
-  Combine combine;
-  const double* below;
-  double* nodes;
+// Levels of which a team makes as many as a tile of its own has.
+constexpr int kLowLevels = 4;
+static_assert(kFan * kFan * kFan * kFan == kTile);
 
-  DIFFSORT_HD void operator()(std::int64_t node) const {
+// The nodes [begin, end) of a level.
+template <class Team>
+DIFFSORT_HD void add_up(Team& team, const Combine& combine, const double* below, double* nodes,
+                        std::int64_t begin, std::int64_t end) {
+  team.for_each(end - begin, [&](std::int64_t k) {
     const auto value = [&](std::int64_t p) { return below[p]; };
-    nodes[node] = combine_all(kFan * node, combine, value);
-  }
-};
+    nodes[begin + k] = combine_all<1>(kFan * (begin + k), combine, value);
+  });
+}
 
-// Leaves over value(p), the positions being in any order.
-template <class Value>
-struct CombineLeaf {
+// The levels above those of tiles.
+struct UpperTree {
+  std::int64_t count;
   Combine combine;
-  Value value;
   double* tree;
 
-  DIFFSORT_HD void operator()(std::int64_t leaf) const {
-    tree[leaf] = combine_all(kFan * leaf, combine, value);
+  DIFFSORT_HD bool is_empty() const { return count < kFan * kTile; }
+
+  template <class Team>
+  DIFFSORT_HD void make(Team& team) const {
+    double* nodes = tree;
+    std::int64_t size = count / kFan;
+    for (int level = 1; size >= kFan; ++level) {
+      if (level >= kLowLevels) add_up(team, combine, nodes, nodes + size, 0, size / kFan);
+      nodes += size;
+      size /= kFan;
+    }
   }
 };
 
-// The whole tree over `count` positions, whose leaves `combine_leaf` makes.
+// A tree whose leaf k, over positions [8 k, 8 k + 8) in any order, has the value leaf(k).
+template <class Leaf>
+struct TreeLevels {
+  std::int64_t count;
+  Combine combine;
+  Leaf leaf;
+  double* tree;
+
+  DIFFSORT_HD UpperTree above() const { return {count, combine, tree}; }
+
+  template <class Team>
+  DIFFSORT_HD void make_tile(Team& team, std::int64_t first, std::int64_t n) const {
+    double* nodes = tree;
+    std::int64_t size = count / kFan, begin = first / kFan, end = (first + n) / kFan;
+    team.for_each(end - begin, [&](std::int64_t k) { nodes[begin + k] = leaf(begin + k); });
+    for (int level = 1; level < kLowLevels && size >= kFan; ++level) {
+      begin /= kFan;
+      end /= kFan;
+      add_up(team, combine, nodes, nodes + size, begin, end);
+      nodes += size;
+      size /= kFan;
+    }
+  }
+};
+
 template <class Steps, class Leaf>
 DIFFSORT_HD void build_tree(Steps& steps, std::int64_t count, double* tree, const Combine& combine,
-                            const Leaf& combine_leaf) {
-  steps.for_each(count / kFan, combine_leaf);
-  for (std::int64_t size = count / kFan; size >= kFan; size /= kFan) {
-    steps.for_each(size / kFan, CombineNodes{combine, tree, tree + size});
-    tree += size;
-  }
+                            const Leaf& leaf) {
+  build_levels(steps, count, TreeLevels<Leaf>{count, combine, leaf, tree});
 }
+
+// Leaves over value(p).
+template <class Value>
+struct Leaves {
+  Combine combine;
+  Value value;
+
+  DIFFSORT_HD double operator()(std::int64_t leaf) const {
+    return combine_all<1>(kFan * leaf, combine, value);
+  }
+};
 
 // Adds to `total` the values at those positions of [first, last) that are in no whole group of 8.
 template <class Value>
@@ -121,45 +166,54 @@ DIFFSORT_HD double combine_run(const double* tree, std::int64_t count, std::int6
 //     finish(start, size, total)   what becomes of the sum
 //     combine()                    how terms add up
 // Both may read what the block's number was before.
-template <class Index, class Quantity>
-struct CombineLeafOfBlock {
-  Groups<Index> groups;
+// rows.groups is what they are quantities of.
+template <class Quantity>
+struct LeavesOfBlocks {
   Quantity quantity;
-  double* tree;
 
-  DIFFSORT_HD void operator()(std::int64_t leaf) const {
+  DIFFSORT_HD double operator()(std::int64_t leaf) const {
+    const auto& groups = quantity.rows.groups;
     const Combine combine = quantity.combine();
-    tree[leaf] = combine.identity();
-    if (!groups.in_one_block(leaf)) return;
+    if (!groups.in_one_block(leaf)) return combine.identity();
     const std::int64_t start = groups.start(kFan * leaf);
-    const auto value = [&](std::int64_t p) { return quantity.term(groups.index[p], start); };
-    tree[leaf] = combine_all(kFan * leaf, combine, value);
+    const auto value = [&](std::int64_t p) { return quantity.term(groups.element(p), start); };
+    return combine_all<std::decay_t<decltype(groups)>::kAtOnce>(kFan * leaf, combine, value);
   }
 };
 
-template <class Index, class Quantity>
-struct CombineBlock {
-  Groups<Index> groups;
+// The blocks that start at positions [8 k, 8 k + 8).
+template <class Quantity>
+struct CombineBlocks {
   Quantity quantity;
   const double* tree;
-  double* out;
+  FloatOutput out;
 
-  DIFFSORT_HD void operator()(std::int64_t start) const {
-    if (!groups.is_start(start) || groups.alone(start)) return;
+  DIFFSORT_HD void operator()(std::int64_t k) const {
+    const auto& groups = quantity.rows.groups;
+    DIFFSORT_ROLLED
+    for (std::uint32_t starts = groups.starts_of_leaf(k); starts != 0; starts &= starts - 1) {
+      const std::int64_t start = kFan * k + lowest_bit(starts);
+      if (!groups.alone(start)) combine_block(start);
+    }
+  }
+
+ private:
+  DIFFSORT_HD void combine_block(std::int64_t start) const {
+    const auto& groups = quantity.rows.groups;
     const std::int64_t end = groups.end(start);
-    const auto value = [&](std::int64_t p) { return quantity.term(groups.index[p], start); };
+    const auto value = [&](std::int64_t p) { return quantity.term(groups.element(p), start); };
     const double total = combine_run(tree, groups.count, start, end, quantity.combine(), value);
-    out[start / 2] = quantity.finish(start, end - start, total);
+    out.write(start / 2, quantity.finish(start, end - start, total));
   }
 };
 
 // out[start / 2] for every block of at least two elements.
-template <class Steps, class Index, class Quantity>
-DIFFSORT_HD void combine_blocks(Steps& steps, const Groups<Index>& groups, const Quantity& quantity,
-                                double* tree, double* out) {
-  build_tree(steps, groups.count, tree, quantity.combine(),
-             CombineLeafOfBlock<Index, Quantity>{groups, quantity, tree});
-  steps.for_each(groups.count, CombineBlock<Index, Quantity>{groups, quantity, tree, out});
+template <class Steps, class Quantity>
+DIFFSORT_HD void combine_blocks(Steps& steps, const Quantity& quantity, double* tree,
+                                const FloatOutput& out) {
+  const std::int64_t count = quantity.rows.groups.count;
+  build_tree(steps, count, tree, quantity.combine(), LeavesOfBlocks<Quantity>{quantity});
+  steps.for_each((count + kFan - 1) / kFan, CombineBlocks<Quantity>{quantity, tree, out});
 }
 
 }  // namespace diffsort

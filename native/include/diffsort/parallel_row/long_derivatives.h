@@ -1,126 +1,240 @@
 // Which way derivatives go, the workspace they take, and the way of rows that no team holds: the
 // steps of derivatives_row.h, each a launch over all rows of a chunk.
 //
-// The rows of a chunk are grouped by one sort: their starts are numbered from the chunk's first
-// element on, so that no two rows share one.
+// Starts are numbered from the chunk's first element on, so that no two rows share one. Rows whose
+// ids are in order are found out first, and not sorted.
 //
-// Launches: for each operand that is grouped a sort and 3 + log_32(chunk), then 1 + log_8(chunk)
-// for every number of a block. Workspace: two keys and two indices per element, 16 bytes, and 1/8
-// for the starts. One index lasts; the other three arrays take up the numbers of blocks when
-// grouping is done, and the tree where it still fits (l2), else that is another 8/7 bytes.
+// Launches: for each operand that is grouped 4, and 2 for each 9 bits of n; then 3 for every number of
+// a block. Workspace per element: one index that lasts and 1/8 byte for the starts; beside it first
+// two keys and an index, unless an output has room for that, and then the numbers of blocks and the
+// tree.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/derivatives_row.h"
-#include "diffsort/parallel_row/double_buffer.h"
+#include "diffsort/parallel_row/row_parts.h"
+#include "diffsort/parallel_row/row_sort.h"
 
 namespace diffsort {
 
+constexpr int kStartDigitBits = 9;
+
+// The levels of tiles, and those above by one team.
+template <class Levels>
+struct MakeTile {
+  struct Shared {};
+
+  std::int64_t count;
+  Levels levels;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const std::int64_t first = k * kTile, left = count - first;
+    levels.make_tile(team, first, left < kTile ? left : kTile);
+  }
+};
+
+template <class Levels>
+struct MakeAbove {
+  struct Shared {};
+
+  Levels levels;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t) const {
+    levels.make(team);
+  }
+};
+
 // An executor as a team of the whole device.
-template <class Executor>
+template <class E>
 class DeviceSteps {
  public:
-  DeviceSteps(Executor& executor, const char* name) : executor_(executor), name_(name) {}
+  using Executor = E;
+
+  DeviceSteps(Executor& executor, const char* name) : executor(executor), name(name) {}
 
   template <class F>
   void for_each(std::int64_t count, const F& f) {
-    executor_.for_each(name_, count, f);
+    executor.for_each(name, count, f);
   }
-  template <class F>
-  void for_each_lanes(std::int64_t count, const F& f) {
-    executor_.for_each_lanes(name_, count, f);
-  }
-  void sort(DoubleBuffer<std::uint32_t>& keys, DoubleBuffer<std::uint32_t>& values,
-            std::int64_t count, int bits, void* scratch, std::size_t scratch_bytes) {
-    executor_.sort(name_, keys, values, count, 0, bits, scratch, scratch_bytes);
+  template <class Program>
+  void for_each_team(std::int64_t count, const Program& program) {
+    executor.for_each_team(name, count, program);
   }
 
- private:
-  Executor& executor_;
-  const char* name_;
+  Executor& executor;
+  const char* name;
+};
+
+template <class Executor, class Levels>
+void build_levels(DeviceSteps<Executor>& steps, std::int64_t count, const Levels& levels) {
+  steps.for_each_team((count + kTile - 1) / kTile, MakeTile<Levels>{count, levels});
+  const auto above = levels.above();
+  if (!above.is_empty()) steps.for_each_team(1, MakeAbove<std::decay_t<decltype(above)>>{above});
+}
+
+// Starts of blocks within their rows, as elements to be sorted, placed where they are in the chunk.
+struct StartsOfRows {
+  using Key = std::uint32_t;
+
+  RowSet set;
+  DenseRows<const std::int32_t> ids;
+
+  DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const {
+    const std::int32_t id = ids.row(r)[i];
+    return is_valid_id(id, set.n) ? static_cast<Key>(block_start(id)) : 0;
+  }
+  DIFFSORT_HD KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
+    return {key(r, i), static_cast<std::uint32_t>(r * set.n + i)};
+  }
+};
+
+struct PresumeOrder {
+  std::uint32_t* in_order;
+
+  DIFFSORT_HD void operator()(std::int64_t r) const { in_order[r] = 1; }
+};
+
+// Marks rows whose ids are not in order, and rows with ids that cannot be any.
+struct InspectIds {
+  struct Shared {};
+
+  StartsOfRows starts;
+  RowParts parts;
+  RowStates states;
+  std::uint32_t* in_order;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    constexpr int kOutOfOrder = 1, kInvalid = 2;
+    const Part part(parts, k);
+    const std::int64_t r = part.row;
+    const int found = team.reduce(
+        part.size(), 0,
+        [&](std::int64_t p) {
+          const std::int64_t i = part.first + p;
+          const bool falls = i > 0 && starts.key(r, i - 1) > starts.key(r, i);
+          const bool valid = is_valid_id(starts.ids.row(r)[i], parts.n);
+          return (falls ? kOutOfOrder : 0) | (valid ? 0 : kInvalid);
+        },
+        [](int a, int b) { return a | b; });
+    team.for_each(1, [&](std::int64_t) {
+      if ((found & kOutOfOrder) != 0) clear_bits(in_order + r, 1);
+      if ((found & kInvalid) != 0) states.make_invalid(r);
+    });
+  }
+};
+
+// The elements of a chunk by ascending id: of rows in order as they are.
+struct ChunkList {
+  static constexpr int kAtOnce = 2;  // memory is far, but code takes room
+
+  StartsOfRows starts;
+  const std::uint32_t *in_order, *keys, *index;
+
+  DIFFSORT_HD std::int64_t key(std::int64_t p) const {
+    const std::int64_t r = starts.set.row(p), first = r * starts.set.n;
+    return first + (in_order[r] != 0 ? starts.key(r, p - first) : keys[p]);
+  }
+  DIFFSORT_HD std::int64_t element(std::int64_t p) const {
+    return in_order[starts.set.row(p)] != 0 ? p : index[p];
+  }
 };
 
 // As DerivativeMemory, for `rows` rows of n.
 class LongDerivativeMemory {
  public:
-  using Index = std::uint32_t;
+  using List = ChunkList;
 
-  template <class Executor>
-  LongDerivativeMemory(Arena& arena, Executor& executor, std::int64_t rows, std::int64_t n,
-                       std::int64_t doubles)
-      : size_((rows * n + 3) / 4 * 4), doubles_(doubles) {
-    const std::int64_t nodes = tree_nodes(rows * n);
-    memory_ = arena.take<Index>(4 * size_);
-    if (8 * (doubles + nodes) > 12 * size_) own_tree_ = arena.take<double>(nodes);
-    starts = arena.take<std::uint32_t>(StartBits::words(rows * n));
+  template <Regularization R>
+  LongDerivativeMemory(Arena& arena, std::int64_t rows, std::int64_t n, const Wanted<R>& wanted,
+                       bool has_spare_index)
+      : parts_(rows, n) {
+    const std::int64_t count = rows * n;
     states.strength = arena.take<double>(rows);
     states.dstrength = arena.take<double>(rows);
     states.invalid = arena.take<std::uint32_t>(rows);
-    sort_bytes_ = executor.template sort_bytes<Index, Index>(rows * n);
-    sort_scratch_ = arena.take<char>(static_cast<std::int64_t>(sort_bytes_));
+    in_order_ = arena.take<std::uint32_t>(rows);
+    starts = arena.take<std::uint32_t>(StartBits::words(count));
+    sorted_.places = arena.take<std::uint32_t>(count);
+    const std::size_t shared = arena.mark();
+    sorted_.keys = arena.take<std::uint32_t>(count);
+    spare_.keys = arena.take<std::uint32_t>(count);
+    if (!has_spare_index) spare_.places = arena.take<std::uint32_t>(count);
+    counts_ = arena.take<std::uint32_t>(digit_counts(rows, parts_, kStartDigitBits));
+    arena.rewind(shared);
+    wanted.place(arena, count, numbers);
+    tree = arena.take<double>(tree_nodes(count));
   }
 
-  // Index, key, key, index: whichever index the sort leaves its result in, the other three arrays
-  // are neighbours.
-  void begin_grouping() {
-    keys_ = {memory_ + size_, memory_ + 2 * size_};
-    index_ = {memory_, memory_ + 3 * size_};
+  // Lends the sort an output that nobody has written to yet; null: the workspace has room.
+  void lend(void* output) {
+    if (output != nullptr) spare_.places = static_cast<std::uint32_t*>(output);
   }
-  Index* keys() const { return keys_.current; }
-  Index* index() const { return index_.current; }
 
-  template <class Steps>
-  void sort(Steps& steps, std::int64_t count, int bits) {
-    steps.sort(keys_, index_, count, std::max(bits, 1), sort_scratch_, sort_bytes_);
-    Index* const free = index_.current == memory_ ? memory_ + size_ : memory_;
-    numbers_ = reinterpret_cast<double*>(free);
-    tree = own_tree_ != nullptr ? own_tree_ : numbers_ + doubles_;
+  template <class Executor>
+  List list(DeviceSteps<Executor>& steps, const RowSet& set,
+            const DenseRows<const std::int32_t>& ids) const {
+    const StartsOfRows starts{set, ids};
+    steps.for_each(set.rows, PresumeOrder{in_order_});
+    steps.for_each_team(set.rows * parts_.count, InspectIds{starts, parts_, states, in_order_});
+    sort_rows<kStartDigitBits>(steps.executor, set.rows, parts_, in_order_, starts,
+                               bits_below(set.n), sorted_, spare_, counts_);
+    return {starts, in_order_, sorted_.keys, sorted_.places};
   }
-  double* numbers() const { return numbers_; }
 
-  double* tree = nullptr;
+  double* tree;
+  BlockNumbers<Groups<List>> numbers;
   std::uint32_t* starts;
   RowStates states;
 
  private:
-  std::int64_t size_, doubles_;
-  Index* memory_;
-  double *own_tree_ = nullptr, *numbers_ = nullptr;
-  DoubleBuffer<Index> keys_, index_;
-  void* sort_scratch_;
-  std::size_t sort_bytes_;
+  RowParts parts_;
+  KeyedPlaces<std::uint32_t> sorted_, spare_;
+  std::uint32_t *in_order_, *counts_;
 };
 
 // Rows of a chunk. The positions in a chunk are below 2^31.
 template <class Executor, class Program>
-std::int64_t derivative_chunk(Executor& executor, const Program& program) {
+std::int64_t derivative_chunk(const Executor& executor, const Program& program) {
   return std::clamp(executor.chunk_elements() / program.length(), std::int64_t{1},
                     program.at.set.rows);
 }
 
-template <class Executor, class Program>
-LongDerivativeMemory long_derivative_memory(Arena& arena, Executor& executor,
-                                            const Program& program) {
-  const std::int64_t rows = derivative_chunk(executor, program), n = program.length();
-  return {arena, executor, rows, n, program.doubles(rows * n)};
+// An output that is written after all sorting: 4 bytes of each element, or null.
+template <Regularization R>
+void* spare_output(const RowDirections& along) {
+  if (along.forward) return along.wants_w() ? nullptr : along.tangents.out.data;
+  if (along.cotangents.z) return along.cotangents.z.data;
+  return R == Regularization::log_kl ? nullptr : along.cotangents.w.data;
+}
+
+template <Regularization R, class Executor>
+LongDerivativeMemory long_derivative_memory(Arena& arena, const Executor& executor,
+                                            const DerivativeProgram<R>& program) {
+  return {arena, derivative_chunk(executor, program), program.length(), program.wanted(),
+          spare_output<R>(program.along) != nullptr};
 }
 
 // Depends on shapes and on what is wanted, never on numbers.
-template <class Executor, class Program>
-std::size_t derivative_workspace(Executor& executor, const Program& program) {
+template <class Executor, Regularization R>
+std::size_t derivative_workspace(Executor& executor, const DerivativeProgram<R>& program) {
   if (program.at.set.rows == 0 || executor.fits(program)) return 0;
   Arena arena;
   long_derivative_memory(arena, executor, program);
   return arena.bytes();
 }
 
-template <class Executor, class Program>
-void run_derivative(Executor& executor, const char* name, const Program& program, void* workspace) {
-  const std::int64_t rows = program.at.set.rows;
+template <class Executor, Regularization R>
+void run_derivative(Executor& executor, const char* name, const DerivativeProgram<R>& program,
+                    void* workspace) {
+  const std::int64_t rows = program.at.set.rows, n = program.length();
   if (rows == 0) return;
   if (executor.fits(program)) return executor.for_each_row(name, rows, program);
   Arena arena(workspace);
@@ -128,6 +242,7 @@ void run_derivative(Executor& executor, const char* name, const Program& program
   DeviceSteps<Executor> steps(executor, name);
   const std::int64_t chunk = derivative_chunk(executor, program);
   for (std::int64_t r = 0; r < rows; r += chunk) {
+    memory.lend(spare_output<R>(program.along.from(r, n)));
     program.run(steps, memory, r, std::min(chunk, rows - r));
   }
 }

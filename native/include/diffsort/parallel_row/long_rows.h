@@ -1,69 +1,54 @@
 // The projection of rows that no team holds: the steps of project_row.h, each a launch over all
-// rows of a chunk.
+// rows of a chunk, by a team for every part of a row.
 //
-//     keys      of every element, with where it is: its row and its column in one number
-//     sort      of the whole chunk by key, and then, stable, by row
+//     l2 ranks  spread_of_part, rank_one_blocks: rows that are one block are written, and settled;
+//               all that follows leaves settled rows alone
+//     sort      row_sort.h, which makes keys of the values as it goes
 //     describe  each row: has it a value, and in what units do its blocks compare
-//     pool      parts, a team each, and the joins of parts, level by level (pool.h)
+//     pool      tiles, and the joins of tiles, 32 of them at a time (pool.h)
 //     write     results and block ids to where their elements came from
 //
-// Launches: 5 + log2(n / 4096) and those of the sorts. Workspace: two keys and two places per
-// element (16 bytes in float32, 24 in float64; half as much again if z and w are both sorted). The
-// pooling takes over the half that sorting leaves.
+// Launches: 2 for l2 ranks and 1 otherwise, 2 for each byte of a key, 3 + log_32(n / 4096).
+// Workspace per element: a key and a place for each operand that is sorted; beside it first a key
+// more, and then the pooling's, 3.8 bytes or 7.4. The second place that a sort needs lies in an
+// output, which is written last.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_result.h"
-#include "diffsort/parallel_row/double_buffer.h"
+#include "diffsort/parallel_row/one_block.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
+#include "diffsort/parallel_row/row_parts.h"
+#include "diffsort/parallel_row/row_sort.h"
 #include "diffsort/parallel_row/row_state.h"
 
 namespace diffsort {
 
-// Parts of a row that a team pools by itself before parts are joined: 8 * 2^k.
-constexpr std::int64_t kPartLength = 4096;
+// Tiles whose joins a team does by itself.
+constexpr std::int64_t kJoinedTiles = 32;
 
-// How many warps are worth keeping busy with joins, whatever the device.
-constexpr std::int64_t kWarpsOfDevice = 4096;
-
-// Where the k-th of all elements of a chunk lies: rows of `per_row`, fewer than 2^31 in all.
-struct ChunkPlace {
-  std::int64_t row, column;
-
-  DIFFSORT_HD ChunkPlace(std::int64_t k, std::int64_t per_row) {
-    const auto quotient = static_cast<std::uint32_t>(k) / static_cast<std::uint32_t>(per_row);
-    row = quotient;
-    column = k - quotient * per_row;
-  }
-};
-
-// The keys of an operand, row after row, and the place that each came from.
-template <class T>
-struct KeyedRows {
-  typename SortKey<T>::Bits* keys = nullptr;  // null: rho
-  std::uint32_t* places = nullptr;            // row << column_bits | column
-
-  explicit operator bool() const { return keys != nullptr; }
-};
+constexpr int kKeyDigitBits = 8;
 
 // A chunk of rows, all its memory, and how rows lie in it. Steps get it by value.
 template <class T, Regularization R>
 struct LongRows {
+  using Bits = typename SortKey<T>::Bits;
+
   ProjectionRows<T> arrays;
-  int column_bits;  // 2^column_bits >= n
-  KeyedRows<T> z, w;
+  RowParts parts;
+  const std::uint32_t* settled;  // of each row: is it written already?
+  KeyedPlaces<Bits> z, w;        // sorted, row after row, with columns as places; null: rho
   RowState<T, R>* states;
   PartitionMemory<R> partitions;  // of all rows, one after another
 
   DIFFSORT_HD std::int64_t n() const { return arrays.n; }
 
-  DIFFSORT_HD KeyedOperand<T> operand(const KeyedRows<T>& x, std::int64_t r) const {
+  DIFFSORT_HD KeyedOperand<T> operand(const KeyedPlaces<Bits>& x, std::int64_t r) const {
     return {x.keys == nullptr ? nullptr : x.keys + r * n(), n()};
   }
   DIFFSORT_HD PartitionMemory<R> partition(std::int64_t r) const {
@@ -72,87 +57,177 @@ struct LongRows {
             partitions.blocks + r * PartitionMemory<R>::kept_sums(n())};
   }
   // The column that sorted element i of row r came from.
-  DIFFSORT_HD std::int64_t column(const KeyedRows<T>& x, std::int64_t r, std::int64_t i) const {
-    if (x.keys == nullptr) return i;
-    return x.places[r * n() + i] & ((std::uint32_t{1} << column_bits) - 1);
+  DIFFSORT_HD std::int64_t column(const KeyedPlaces<Bits>& x, std::int64_t r,
+                                  std::int64_t i) const {
+    return x.keys == nullptr ? i : x.places[r * n() + i];
+  }
+};
+
+// --- l2 ranks
+
+// Values in the terms of P itself.
+template <class T>
+struct SignedValues {
+  const T* values;
+  double sign;
+
+  DIFFSORT_HD explicit SignedValues(const ProjectionRow<T>& row)
+      : values(row.z), sign(row.z_sign) {}
+  DIFFSORT_HD T operator[](std::int64_t i) const { return sign < 0.0 ? -values[i] : values[i]; }
+};
+
+template <class T>
+struct SpreadOfPart {
+  struct Shared {};
+
+  ProjectionRows<T> arrays;
+  RowParts parts;
+  Spread<T>* spreads;  // [row][part]
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(parts, k);
+    const ProjectionRow<T> row = arrays.row(part.row);
+    if (!OneBlock<T>::may_be(row.strength)) return;
+    const SignedValues<T> z(row);
+    const T first = z[0];
+    const Spread<T> spread = team.reduce(
+        part.size(), Spread<T>::none(first),
+        [&](std::int64_t i) { return Spread<T>::of(z[part.first + i], first); },
+        typename Spread<T>::Combine{});
+    team.for_each(1, [&](std::int64_t) { spreads[k] = spread; });
   }
 };
 
 template <class T>
-struct LoadKeys {
-  DenseRows<const T> values;
-  double sign;
-  std::int64_t n;
-  int column_bits;
-  KeyedRows<T> out;
+struct RankOneBlocks {
+  struct Shared {};
 
-  DIFFSORT_HD void operator()(std::int64_t k) const {
-    const ChunkPlace at(k, n);
-    out.keys[k] = signed_key(values.row(at.row)[at.column], sign);
-    out.places[k] = static_cast<std::uint32_t>((at.row << column_bits) | at.column);
-  }
-};
-
-template <class T, Regularization R>
-struct DescribeRow {
-  LongRows<T, R> rows;
-
-  DIFFSORT_HD void operator()(std::int64_t r) const {
-    rows.states[r] = {rows.arrays.strength.row(r), rows.operand(rows.z, r), rows.operand(rows.w, r),
-                      rows.partition(r)};
-  }
-};
-
-template <class T, Regularization R>
-struct FillBits {
-  LongRows<T, R> rows;
-  std::int64_t per_row;
-
-  DIFFSORT_HD void operator()(std::int64_t k) const {
-    const ChunkPlace at(k, per_row);
-    StartBits(rows.partition(at.row).bits, rows.n()).fill(at.column);
-  }
-};
-
-// By a team: its steps are those of a row in a team's memory, but for where the memory is.
-template <class T, Regularization R>
-struct PoolPart {
-  LongRows<T, R> rows;
-  std::int64_t per_row;
+  ProjectionRows<T> arrays;
+  RowParts parts;
+  const Spread<T>* spreads;
+  std::uint32_t* settled;
 
   template <class Team>
-  DIFFSORT_HD void operator()(Team& team, std::int64_t k) const {
-    const ChunkPlace at(k, per_row);
-    const RowState<T, R>& state = rows.states[at.row];
-    if (state.has_value) pool_part(team, state.row, state.memory, at.column, kPartLength);
-  }
-};
-
-template <class T, Regularization R>
-struct JoinPairs {
-  LongRows<T, R> rows;
-  std::int64_t width, per_row, group;
-
-  template <class Lanes>
-  DIFFSORT_HD void operator()(const Lanes& lanes, std::int64_t k) const {
-    const ChunkPlace at(k, per_row);
-    const RowState<T, R>& state = rows.states[at.row];
-    if (state.has_value) {
-      join_pairs(lanes, state.row, state.memory, width, at.column * group, group);
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(parts, k);
+    const ProjectionRow<T> row = arrays.row(part.row);
+    const SignedValues<T> z(row);
+    const T first = z[0];
+    Spread<T> spread = Spread<T>::none(first);
+    if (OneBlock<T>::may_be(row.strength)) {
+      const Spread<T>* const of_row = spreads + part.row * parts.count;
+      spread = team.reduce(
+          parts.count, spread, [&](std::int64_t q) { return of_row[q]; },
+          typename Spread<T>::Combine{});
     }
+    const OneBlock<T> block(spread, first, row.n, row.strength);
+    if (part.index == 0) {
+      team.for_each(1, [&](std::int64_t) { settled[part.row] = block.whole ? 1 : 0; });
+    }
+    if (!block.whole) return;
+    team.stream(
+        part.size(), [&](std::int64_t i) { return z[part.first + i]; },
+        [&](std::int64_t i, T value) { row.write_one_block(part.first + i, block.rank(value)); });
+  }
+};
+
+struct SettleNone {
+  std::uint32_t* settled;
+
+  DIFFSORT_HD void operator()(std::int64_t r) const { settled[r] = 0; }
+};
+
+// --- All others
+
+// Values as elements to be sorted.
+template <class T>
+struct KeysOfValues {
+  using Key = typename SortKey<T>::Bits;
+
+  DenseRows<const T> values;
+  double sign;
+
+  DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const {
+    return signed_key(values.row(r)[i], sign);
+  }
+  DIFFSORT_HD KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
+    return {key(r, i), static_cast<std::uint32_t>(i)};
+  }
+};
+
+// By a team for every row.
+template <class T, Regularization R>
+struct DescribeRow {
+  struct Shared {};
+
+  LongRows<T, R> rows;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t r) const {
+    if (rows.settled[r] != 0) return;
+    const PartitionMemory<R> memory = rows.partition(r);
+    const StartBits starts(memory.bits, rows.n());
+    team.for_each(StartBits::upper_words(rows.n()), [&](std::int64_t k) { starts.fill(k); });
+    team.for_each(1, [&](std::int64_t) {
+      rows.states[r] = {rows.arrays.strength.row(r), rows.operand(rows.z, r),
+                        rows.operand(rows.w, r), memory};
+    });
+  }
+};
+
+// The k-th of the runs of `length` elements that rows are divided into.
+struct RunOfRow {
+  std::int64_t row, first;
+
+  DIFFSORT_HD RunOfRow(std::int64_t n, std::int64_t length, std::int64_t k) {
+    const auto per_row = static_cast<std::uint32_t>((n + length - 1) / length);
+    row = static_cast<std::uint32_t>(k) / per_row;
+    first = (k - row * per_row) * length;
+  }
+};
+
+// Makes a part of every run of `length` elements: from their leaves on, or from parts of `width`.
+template <class T, Regularization R>
+struct PoolRuns {
+  struct Shared {};
+
+  LongRows<T, R> rows;
+  std::int64_t length, width;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const RunOfRow run(rows.n(), length, k);
+    if (rows.settled[run.row] != 0) return;
+    const RowState<T, R>& state = rows.states[run.row];
+    if (!state.has_value) return;
+    const std::int64_t left = rows.n() - run.first, n = left < length ? left : length;
+    if (width == kLeaf) pool_leaves(team, state.row, state.memory, run.first, n);
+    join_halves(team, state.row, state.memory, run.first, n, width);
   }
 };
 
 template <class T, Regularization R>
-struct WriteElement {
+struct WritePart {
+  struct Shared {};
+
   LongRows<T, R> rows;
 
-  DIFFSORT_HD void operator()(std::int64_t k) const {
-    const ChunkPlace at(k, rows.n());
-    const std::int64_t r = at.row, i = at.column;
-    const ProjectionRow<T> out = rows.arrays.row(r);
-    const RowState<T, R>& state = rows.states[r];
-    if (!state.has_value) return out.write_nan(i);
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(rows.parts, k);
+    if (rows.settled[part.row] != 0) return;
+    const ProjectionRow<T> out = rows.arrays.row(part.row);
+    const RowState<T, R>& state = rows.states[part.row];
+    team.for_each(part.size(), [&](std::int64_t i) {
+      if (!state.has_value) return out.write_nan(part.first + i);
+      write(out, state, part.row, part.first + i);
+    });
+  }
+
+ private:
+  DIFFSORT_HD void write(const ProjectionRow<T>& out, const RowState<T, R>& state, std::int64_t r,
+                         std::int64_t i) const {
     const auto partition = state.partition();
     const Block block = partition.block_of(static_cast<std::int32_t>(i));
     const std::int64_t column = rows.column(rows.z, r, i);
@@ -168,127 +243,99 @@ struct WriteElement {
   }
 };
 
-// The workspace for chunks of `rows` rows.
+// The workspace for chunks of `rows` rows. What serves the spreads, the sorts and the pooling, one
+// after another, lies in the same place, behind what lasts.
 template <class T, Regularization R>
-class LongMemory {
+struct LongMemory {
   using Bits = typename SortKey<T>::Bits;
 
- public:
-  template <class Executor>
-  LongMemory(Arena& arena, Executor& executor, std::int64_t rows, std::int64_t n, int operands)
-      : rows_(rows), n_(n) {
-    states = arena.template take<RowState<T, R>>(rows);
-    for (int k = 0; k < (operands > 0 ? operands + 1 : 0); ++k) {
-      const std::size_t begin = arena.bytes();
-      regions[k].keys = arena.template take<Bits>(rows * n);
-      regions[k].places = arena.template take<std::uint32_t>(rows * n);
-      region_bytes_ = arena.bytes() - begin;
-    }
-    if (operands > 0) {
-      sort_bytes = executor.template sort_bytes<Bits, std::uint32_t>(rows * n);
-      const std::size_t by_row = executor.template sort_bytes<std::uint32_t, Bits>(rows * n);
-      if (by_row > sort_bytes) sort_bytes = by_row;
-      sort_scratch = arena.template take<char>(static_cast<std::int64_t>(sort_bytes));
-    }
-    beyond_ = arena;
-    place_partitions(nullptr, arena);
-  }
-
-  // The pooling's memory: in the region that sorting has left over, and beyond what does not fit.
-  PartitionMemory<R> partitions(const KeyedRows<T>& spare) const {
-    Arena beyond = beyond_;
-    return place_partitions(spare.keys, beyond);
-  }
-
+  RowParts parts;
+  std::uint32_t* settled;
   RowState<T, R>* states;
-  KeyedRows<T> regions[3];  // one for each sorted operand, and one more to sort with
-  void* sort_scratch = nullptr;
-  std::size_t sort_bytes = 0;
+  KeyedPlaces<Bits> z, w;
+  Spread<T>* spreads;
+  Bits* spare_keys = nullptr;
+  std::uint32_t* counts;
+  PartitionMemory<R> partitions;
 
- private:
-  PartitionMemory<R> place_partitions(void* region, Arena& beyond) const {
-    Arena inside(region);
-    PartitionMemory<R> memory;
-    memory.blocks = place<BlockSums<R>>(rows_ * PartitionMemory<R>::kept_sums(n_), inside, beyond);
-    memory.tree = place<BlockSums<R>>(rows_ * RunTree<R>::nodes(n_), inside, beyond);
-    memory.bits = place<std::uint32_t>(rows_ * StartBits::words(n_), inside, beyond);
-    return memory;
+  LongMemory(Arena& arena, std::int64_t rows, std::int64_t n, bool has_z, bool has_w)
+      : parts(rows, n) {
+    settled = arena.template take<std::uint32_t>(rows);
+    states = arena.template take<RowState<T, R>>(rows);
+    for (KeyedPlaces<Bits>* sorted : {has_z ? &z : nullptr, has_w ? &w : nullptr}) {
+      if (sorted == nullptr) continue;
+      sorted->keys = arena.template take<Bits>(rows * n);
+      sorted->places = arena.template take<std::uint32_t>(rows * n);
+    }
+    const std::size_t shared = arena.mark();
+    spreads = arena.template take<Spread<T>>(rows * parts.count);
+    arena.rewind(shared);
+    if (has_z || has_w) {
+      spare_keys = arena.template take<Bits>(rows * n);
+      counts = arena.template take<std::uint32_t>(digit_counts(rows, parts, kKeyDigitBits));
+    }
+    arena.rewind(shared);
+    partitions.blocks = arena.template take<BlockSums<R>>(rows * PartitionMemory<R>::kept_sums(n));
+    partitions.tree = arena.template take<BlockSums<R>>(rows * RunTree<R>::nodes(n));
+    partitions.bits = arena.template take<std::uint32_t>(rows * StartBits::words(n));
   }
-
-  template <class V>
-  V* place(std::int64_t count, Arena& inside, Arena& beyond) const {
-    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(V);
-    Arena& arena = inside.bytes() + bytes <= region_bytes_ ? inside : beyond;
-    return arena.template take<V>(count);
-  }
-
-  std::int64_t rows_, n_;
-  std::size_t region_bytes_ = 0;
-  Arena beyond_;
 };
 
-inline int bits_for(std::int64_t count) {
-  int bits = 0;
-  while ((std::int64_t{1} << bits) < count) ++bits;
-  return bits;
+// An output that is wanted, of at least 4 bytes an element; only the last step writes it.
+template <class T>
+std::uint32_t* spare_places(const ProjectionRows<T>& arrays) {
+  std::int32_t* const blocks = arrays.block_z ? arrays.block_z.data : arrays.block_w.data;
+  return blocks != nullptr ? reinterpret_cast<std::uint32_t*>(blocks)
+                           : reinterpret_cast<std::uint32_t*>(arrays.result.data);
 }
 
-// Sorts an operand of all rows into `out`; the two regions may change places.
-template <class Executor, class T>
-void sort_rows(Executor& executor, const DenseRows<const T>& values, double sign, std::int64_t rows,
-               std::int64_t n, KeyedRows<T>& out, KeyedRows<T>& spare, void* scratch,
-               std::size_t scratch_bytes) {
-  const int column_bits = bits_for(n), row_bits = bits_for(rows);
-  executor.for_each("load_keys", rows * n, LoadKeys<T>{values, sign, n, column_bits, out});
-  DoubleBuffer<typename SortKey<T>::Bits> keys{out.keys, spare.keys};
-  DoubleBuffer<std::uint32_t> places{out.places, spare.places};
-  executor.sort("sort by key", keys, places, rows * n, 0, 8 * sizeof(*out.keys), scratch,
-                scratch_bytes);
-  if (rows > 1) {
-    executor.sort("sort by row", places, keys, rows * n, column_bits, column_bits + row_bits,
-                  scratch, scratch_bytes);
+// Writes and settles rows of ranks that are one block.
+template <class Executor, class T, Regularization R>
+void settle_rows(Executor& executor, const ProjectionRows<T>& arrays,
+                 const LongMemory<T, R>& memory) {
+  if (R != Regularization::l2 || !arrays.z || arrays.w) {
+    return executor.for_each("settle_none", arrays.rows, SettleNone{memory.settled});
   }
-  out = {keys.current, places.current};
-  spare = {keys.other, places.other};
+  const std::int64_t teams = arrays.rows * memory.parts.count;
+  executor.for_each_team("spread_of_part", teams,
+                         SpreadOfPart<T>{arrays, memory.parts, memory.spreads});
+  executor.for_each_team("rank_one_blocks", teams,
+                         RankOneBlocks<T>{arrays, memory.parts, memory.spreads, memory.settled});
 }
 
 template <class Executor, class T, Regularization R>
 void pool_rows(Executor& executor, const LongRows<T, R>& rows) {
-  const std::int64_t n = rows.n(), count = rows.arrays.rows;
-  const std::int64_t words = StartBits::upper_words(n), parts = (n + kPartLength - 1) / kPartLength;
-  executor.for_each("fill_bits", count * words, FillBits<T, R>{rows, words});
-  executor.for_each_team("pool_part", count * parts, PoolPart<T, R>{rows, parts});
-  for (std::int64_t width = kPartLength; width < n; width *= 2) {
-    const std::int64_t joins = pairs(n, width);
-    const std::int64_t group = pairs_per_warp(count * joins, kWarpsOfDevice);
-    const std::int64_t groups = (joins + group - 1) / group;
-    executor.for_each_lanes("join_pairs", count * groups,
-                            JoinPairs<T, R>{rows, width, groups, group});
+  const std::int64_t n = rows.n();
+  std::int64_t width = kLeaf;
+  for (std::int64_t length = kTile;; length *= kJoinedTiles) {
+    const std::int64_t runs = (n + length - 1) / length;
+    executor.for_each_team("pool_runs", rows.arrays.rows * runs,
+                           PoolRuns<T, R>{rows, length, width});
+    if (runs == 1) return;
+    width = length;
   }
 }
 
-// All rows of `arrays` at once, in the memory of LongMemory.
+// All rows of `arrays` at once. An output is wanted.
 template <Regularization R, class Executor, class T>
 void project_chunk(Executor& executor, const ProjectionRows<T>& arrays,
                    const LongMemory<T, R>& memory) {
-  const std::int64_t count = arrays.rows, n = arrays.n;
-  LongRows<T, R> rows{arrays, bits_for(n), {}, {}, memory.states, {}};
-  KeyedRows<T> spare = memory.regions[0];
-  int used = 1;
-  if (arrays.z) {
-    rows.z = memory.regions[used++];
-    sort_rows(executor, arrays.z, arrays.z_sign, count, n, rows.z, spare, memory.sort_scratch,
-              memory.sort_bytes);
-  }
-  if (arrays.w) {
-    rows.w = memory.regions[used++];
-    sort_rows(executor, arrays.w, arrays.w_sign, count, n, rows.w, spare, memory.sort_scratch,
-              memory.sort_bytes);
-  }
-  rows.partitions = memory.partitions(spare);
-  executor.for_each("describe_row", count, DescribeRow<T, R>{rows});
+  constexpr int kBits = static_cast<int>(8 * sizeof(typename SortKey<T>::Bits));
+  const std::int64_t count = arrays.rows;
+  const RowParts& parts = memory.parts;
+  settle_rows(executor, arrays, memory);
+  const auto sort = [&](const DenseRows<const T>& values, double sign, const auto& out) {
+    if (!values) return;
+    sort_rows<kKeyDigitBits>(executor, count, parts, memory.settled, KeysOfValues<T>{values, sign},
+                             kBits, out, {memory.spare_keys, spare_places(arrays)}, memory.counts);
+  };
+  sort(arrays.z, arrays.z_sign, memory.z);
+  sort(arrays.w, arrays.w_sign, memory.w);
+  const LongRows<T, R> rows{arrays,   parts,         memory.settled,   memory.z,
+                            memory.w, memory.states, memory.partitions};
+  executor.for_each_team("describe_row", count, DescribeRow<T, R>{rows});
   pool_rows(executor, rows);
-  executor.for_each("write_element", count * n, WriteElement<T, R>{rows});
+  executor.for_each_team("write_part", count * parts.count, WritePart<T, R>{rows});
 }
 
 }  // namespace diffsort

@@ -42,7 +42,7 @@ DIFFSORT_HD inline std::int64_t pairs_per_warp(std::int64_t pairs, std::int64_t 
   return pairs < 2 * warps ? 1 : pairs < 32 * warps ? pairs / warps : 32;
 }
 
-constexpr std::int64_t kWarpsOfTeam = 8;  // or so: results do not depend on it
+constexpr std::int64_t kWarpsOfTeam = 16;  // or so: results do not depend on it
 
 // Leaf k < leaves(n): the blocks of its elements, and its node of the tree.
 template <Regularization R, class Row>
@@ -112,15 +112,12 @@ DIFFSORT_HD DIFFSORT_NOINLINE void join_pairs(const Lanes& lanes, const Row& row
   }
 }
 
-// Pools one part of a row, `length` = 8 * 2^k elements from the `part`-th multiple of it on. Words of
-// start bits are filled before; the parts have to be joined after.
+// Joins what is pooled in halves of `width` elements until the `n` elements from `first` on are one
+// part; `first` is a multiple of its length, 8 * 2^k.
 template <Regularization R, class Team, class Row>
-DIFFSORT_HD void pool_part(Team& team, const Row& row, const PartitionMemory<R>& memory,
-                           std::int64_t part, std::int64_t length) {
-  const std::int64_t first = part * length;
-  const std::int64_t n = row.n - first < length ? row.n - first : length;
-  team.for_each(leaves(n), [&](std::int64_t k) { pool_leaf(row, memory, first / kLeaf + k); });
-  for (std::int64_t width = kLeaf; width < n; width *= 2) {
+DIFFSORT_HD void join_halves(Team& team, const Row& row, const PartitionMemory<R>& memory,
+                             std::int64_t first, std::int64_t n, std::int64_t width) {
+  for (; width < n; width *= 2) {
     const std::int64_t count = pairs(n, width), first_pair = first / (2 * width);
     if (width <= kSeriallyJoined) {
       team.for_each(count, [&](std::int64_t k) { join_pair(row, memory, width, first_pair + k); });
@@ -131,6 +128,24 @@ DIFFSORT_HD void pool_part(Team& team, const Row& row, const PartitionMemory<R>&
       join_pairs(lanes, row, memory, width, first_pair + g * group, group);
     });
   }
+}
+
+// Pools the leaves among the `n` elements from `first` on.
+template <Regularization R, class Team, class Row>
+DIFFSORT_HD void pool_leaves(Team& team, const Row& row, const PartitionMemory<R>& memory,
+                             std::int64_t first, std::int64_t n) {
+  team.for_each(leaves(n), [&](std::int64_t k) { pool_leaf(row, memory, first / kLeaf + k); });
+}
+
+// Pools one part of a row, `length` = 8 * 2^k elements from the `part`-th multiple of it on. Words of
+// start bits are filled before; the parts have to be joined after.
+template <Regularization R, class Team, class Row>
+DIFFSORT_HD void pool_part(Team& team, const Row& row, const PartitionMemory<R>& memory,
+                           std::int64_t part, std::int64_t length) {
+  const std::int64_t first = part * length;
+  const std::int64_t n = row.n - first < length ? row.n - first : length;
+  pool_leaves(team, row, memory, first, n);
+  join_halves(team, row, memory, first, n, kLeaf);
 }
 
 template <Regularization R, class Team, class Row>

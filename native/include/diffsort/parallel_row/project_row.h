@@ -9,7 +9,7 @@
 //               memory, and from there to the row
 //
 // Cost: O(n) work for the sort and the results, O(log n) steps. Memory per element: in float32 10
-// bytes for l2 and 14 for kl and log_kl, in float64 18; and if z and w are both sorted 6 (10) more.
+// bytes for l2 and 13.4 for kl and log_kl, in float64 18; and if z and w are both sorted 6 (10) more.
 #pragma once
 
 #include <cmath>
@@ -20,6 +20,7 @@
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_result.h"
+#include "diffsort/parallel_row/one_block.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
 #include "diffsort/parallel_row/row_state.h"
@@ -74,46 +75,14 @@ DIFFSORT_HD void write_unsorted(Team& team, std::int64_t n, const Index* index, 
   team.for_each(n, [&](std::int64_t i) { out[i] = stage[i]; });
 }
 
-// As rank_in_one_block of project_cpu.cpp: whether it is so, and then write(i, rank) for all.
-// value(i): element i of z, in its own type.
-template <class Team, class Size, class Value, class Write>
-DIFFSORT_HD bool rank_in_one_block(Team& team, Size n, double strength, const Value& value,
-                                   const Write& write) {
-  using T = decltype(value(0));
-  struct Spread {
-    T low, high;
-    double sum;  // of z - first; not finite if z is not
-  };
-  if (!(strength > 0.0 && std::isfinite(strength))) return false;
-  const T first = value(0);
-  const auto centred = [&](Size i) {
-    return static_cast<double>(value(i)) - static_cast<double>(first);
-  };
-  const Spread spread = team.reduce(
-      n, Spread{first, first, 0.0}, [&](Size i) { return Spread{value(i), value(i), centred(i)}; },
-      [](const Spread& a, const Spread& b) {
-        return Spread{b.low < a.low ? b.low : a.low, b.high > a.high ? b.high : a.high,
-                      a.sum + b.sum};
-      });
-  const double range = static_cast<double>(spread.high) - static_cast<double>(spread.low);
-  const double size = count_to_double(n);
-  if (!std::isfinite(spread.sum) || !(range <= 0.5 * size * strength)) return false;
-  const double mean = spread.sum / size;
-  team.for_each(n, [&](Size i) { write(i, 0.5 * (size + 1.0) + (centred(i) - mean) / strength); });
-  return true;
-}
-
+// Done if the row is one block; on the keys of z.
 template <class Team, class T, Regularization R>
 DIFFSORT_HD bool rank_in_one_block(Team& team, const RowWork<T, R>& work) {
   const ProjectionRow<T>& row = work.row;
   const auto* const keys = work.memory.z_keys;
   return rank_in_one_block(
-      team, row.n, row.strength, [keys](std::int64_t i) { return from_descending_key<T>(keys[i]); },
-      [&](std::int64_t i, double rank) {
-        if (row.result) row.result[i] = row.signed_result(rank);
-        if (row.block_z) row.block_z[i] = 0;
-        if (row.block_w) row.block_w[i] = 0;
-      });
+      team, row.n, row.strength, [=](std::int64_t i) { return from_descending_key<T>(keys[i]); },
+      [&](std::int64_t i, double rank) { row.write_one_block(i, rank); });
 }
 
 template <class Team, class T, Regularization R>

@@ -36,6 +36,13 @@ struct ProjectionRow {
     return diffsort::signed_result<T>(w_sign, value);
   }
 
+  // Element i of a row that is one block.
+  DIFFSORT_HD void write_one_block(std::int64_t i, double value) const {
+    if (result) result[i] = signed_result(value);
+    if (block_z) block_z[i] = 0;
+    if (block_w) block_w[i] = 0;
+  }
+
   // What element i of a row without a value is.
   DIFFSORT_HD void write_nan(std::int64_t i) const {
     if (result) result[i] = std::numeric_limits<T>::quiet_NaN();

@@ -58,6 +58,8 @@ DIFFSORT_HD inline bool check_ids(int n, std::int32_t* ids) {
 
 template <class T>
 struct OneRowValues {
+  static constexpr bool is_float32 = std::is_same_v<T, float>;
+
   const T* data = nullptr;
 
   DIFFSORT_HD explicit operator bool() const { return data != nullptr; }
@@ -76,12 +78,15 @@ struct OneRowOutput {
 // As Groups, of one short row.
 struct ShortGroups {
   using Doubles = Column<double>;
+  using Output = Column<double>;
   using Position = int;
 
   int count = 0;
   Column<std::uint8_t> index;  // of an element alone in its block, by the block's start
   Column<std::uint8_t> sizes;  // of blocks by their start; 0 where none starts
 
+  DIFFSORT_HD static Output output(const Doubles& numbers) { return numbers; }
+  DIFFSORT_HD int element(int start) const { return index[start]; }
   DIFFSORT_HD bool is_start(int p) const { return sizes[p] != 0; }
   DIFFSORT_HD bool alone(int start) const { return sizes[start] == 1; }
 };
@@ -89,12 +94,10 @@ struct ShortGroups {
 // One row's memory for take_derivative.
 struct ShortDerivativeMemory {
   Column<std::uint8_t> index, sizes, other_sizes;
-  Column<double> block_numbers;
+  BlockNumbers<ShortGroups> numbers;
   double* tree;
   RowStates states;
   bool valid_ids = true;
-
-  DIFFSORT_HD Column<double> numbers() const { return block_numbers; }
 };
 
 DIFFSORT_HD inline ShortGroups group(const SerialTeam&, ShortDerivativeMemory& memory,
@@ -121,8 +124,9 @@ DIFFSORT_HD inline ShortGroups group(const SerialTeam&, ShortDerivativeMemory& m
 
 // A block's terms gather where sums are kept, which no quantity reads that is not one itself.
 template <class Quantity>
-DIFFSORT_HD void combine_blocks(const SerialTeam&, const ShortGroups& groups,
-                                const Quantity& quantity, double*, const Column<double>& out) {
+DIFFSORT_HD void combine_blocks(const SerialTeam&, const Quantity& quantity, double*,
+                                const Column<double>& out) {
+  const ShortGroups& groups = quantity.rows.groups;
   const int n = groups.count;
   const Combine combine = quantity.combine();
   const Column<double>& gathered = quantity.rows.numbers.sum;
@@ -142,6 +146,12 @@ DIFFSORT_HD void combine_blocks(const SerialTeam&, const ShortGroups& groups,
   }
 }
 
+// A short row has no levels above those of a tile.
+template <class Levels>
+DIFFSORT_HD void build_levels(const SerialTeam& thread, std::int64_t count, const Levels& levels) {
+  levels.make_tile(thread, 0, count);
+}
+
 // Each quantity has its own code.
 template <class F>
 DIFFSORT_HD void for_each_quantity(const SerialTeam&, const F& f) {
@@ -155,13 +165,14 @@ struct ShortDerivativeLayout {
   Piece<T> z, w, result, g, dz, dw, z_out, w_out, out;
   Piece<std::int32_t> block_z, block_w;
   Piece<std::uint8_t> index, sizes, other_sizes;
-  Piece<double> numbers, trees, strengths;
+  Piece<double> sums, totals, largest, trees, strengths;
   Piece<std::uint32_t> invalid;
   std::size_t bytes;
 
   ShortDerivativeLayout(const LinearizedRows& at, const RowDirections& along) {
     const std::int64_t n = at.set.n;
-    const Wanted<R> wanted = Wanted<R>::of(along);
+    const Wanted<R> wanted = Wanted<R>::of(at, along);
+    const std::int64_t blocks = (n + 1) / 2;
     TileLayout tile(n);
     z = tile.rows<T>(at.z && wanted.largest());
     w = tile.rows<T>(at.w && R == Regularization::log_kl && along.wants_w());
@@ -177,7 +188,9 @@ struct ShortDerivativeLayout {
     index = tile.columns<std::uint8_t>(n);
     sizes = tile.columns<std::uint8_t>(n);
     other_sizes = tile.columns<std::uint8_t>(n);
-    numbers = tile.columns<double>(wanted.doubles(n));
+    sums = tile.columns<double>(blocks);
+    totals = tile.columns<double>(blocks, wanted.total());
+    largest = tile.columns<double>(blocks, wanted.keeps_largest());
     trees = tile.columns<double>(tree_nodes(n), along.wants_strength());
     strengths = tile.columns<double>(2);
     invalid = tile.columns<std::uint32_t>(1);
@@ -274,12 +287,13 @@ class DerivativeTiles {
     double* tree = layout_.trees.in(memory);
     if (tree != nullptr) tree += r * tree_nodes(shape.n);
     double* const strengths = layout_.strengths.in(memory) + r;
-    ShortDerivativeMemory work{column(layout_.index),
-                               column(layout_.sizes),
-                               column(layout_.other_sizes),
-                               column(layout_.numbers),
-                               tree,
-                               {strengths, strengths + kTileRows, layout_.invalid.in(memory) + r}};
+    ShortDerivativeMemory work{
+        column(layout_.index),
+        column(layout_.sizes),
+        column(layout_.other_sizes),
+        {column(layout_.sums), column(layout_.totals), column(layout_.largest)},
+        tree,
+        {strengths, strengths + kTileRows, layout_.invalid.in(memory) + r}};
     work.valid_ids = check_ids(shape.n, block_z);
     if (block_w != nullptr && !check_ids(shape.n, block_w)) work.valid_ids = false;
     const SerialTeam thread;

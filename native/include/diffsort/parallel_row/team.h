@@ -15,6 +15,12 @@
 //     team.sort(n, bits, keys, index)
 //                                sorts keys[0..n) ascending by their lowest `bits` bits, stable,
 //                                and writes where each came from
+//     team.stream(n, load, use)  use(i, load(i)) for 0 <= i < n; what one call uses no other may load
+//     team.split<bits, Key>(n, load, digit, begin, write)
+//                                the n <= kTile elements load(i), each a KeyedPlace<Key>, in the order
+//                                of digit(key), stable: those of digit d < 2^bits, for every d, come
+//                                at [first, last) where begin(d, first, last) says, and then write(p,
+//                                element) is called for every position p
 //     lanes.ballot(p)            bit l of the result is p(l), for l = 0..31; for the 32 lanes this is
 //                                a barrier too: what one wrote before or in p, all may read after
 #pragma once
@@ -25,6 +31,7 @@
 #include <vector>
 
 #include "diffsort/host_device.h"
+#include "diffsort/parallel_row/keyed_place.h"
 
 namespace diffsort {
 
@@ -100,6 +107,33 @@ class HostTeam {
       index[i] = order[static_cast<std::size_t>(i)];
       keys[i] = unsorted[static_cast<std::size_t>(index[i])];
     }
+  }
+
+  template <class Load, class Use>
+  void stream(std::int64_t n, const Load& load, const Use& use) {
+    for_each(n, [&](std::int64_t i) { use(i, load(i)); });
+  }
+
+  template <int kDigitBits, class Key, class Load, class Digit, class Begin, class Write>
+  void split(int n, const Load& load, const Digit& digit, const Begin& begin, const Write& write) {
+    std::vector<KeyedPlace<Key>> elements(static_cast<std::size_t>(n));
+    for_each(n, [&](std::int64_t i) {
+      elements[static_cast<std::size_t>(i)] = load(static_cast<int>(i));
+    });
+    std::stable_sort(elements.begin(), elements.end(),
+                     [&](const auto& a, const auto& b) { return digit(a.key) < digit(b.key); });
+    for_each(std::int64_t{1} << kDigitBits, [&](std::int64_t d) {
+      const auto first = [&](std::int64_t bound) {
+        const auto at = std::partition_point(elements.begin(), elements.end(), [&](const auto& e) {
+          return std::int64_t{digit(e.key)} < bound;
+        });
+        return static_cast<int>(at - elements.begin());
+      };
+      begin(static_cast<std::uint32_t>(d), first(d), first(d + 1));
+    });
+    for_each(n, [&](std::int64_t p) {
+      write(static_cast<int>(p), elements[static_cast<std::size_t>(p)]);
+    });
   }
 
  private:

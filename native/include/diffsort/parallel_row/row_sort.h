@@ -1,0 +1,192 @@
+// Sorts the rows of a chunk, each by itself: ascending by key, stable, least significant digit first.
+//
+// A row's number is known to the team that works on it, so it takes no part in the sort. Rows that
+// are settled are left alone: their teams return at once, which is all that a sort costs where no
+// row needs one. For every digit:
+//     count_digits   a team counts the digits in its part of a row
+//     move_elements  from the counts of all parts a team knows where its elements of each digit go,
+//                    and takes them there, tile by tile
+// The first digit reads the elements where they are, so there are no keys to be loaded before.
+//
+// Cost per element of 4-byte keys: 16 bytes for the first digit, 20 for each further one. Two
+// launches a digit. Memory: keys and places twice, and a number for each digit of each part.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "diffsort/host_device.h"
+#include "diffsort/parallel_row/keyed_place.h"
+#include "diffsort/parallel_row/row_parts.h"
+
+namespace diffsort {
+
+// A source of elements has their `Key` and gives element i of row r as a KeyedPlace.
+template <class K>
+struct SortedSoFar {
+  using Key = K;
+
+  KeyedPlaces<Key> rows;
+  std::int64_t n;
+
+  DIFFSORT_HD KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
+    const std::int64_t k = r * n + i;
+    return {rows.keys[k], rows.places[k]};
+  }
+  DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const { return rows.keys[r * n + i]; }
+};
+
+// One digit of a sort, by a team for every part of a row.
+template <class Source, int kDigitBits>
+struct SortDigit {
+  using Key = typename Source::Key;
+  static constexpr int kDigits = 1 << kDigitBits;
+
+  Source from;
+  RowParts parts;
+  const std::uint32_t* settled;  // of each row: is there nothing to be done?
+  int bit;                       // the digit's lowest
+  std::uint32_t* counts;         // [row][part][digit]
+
+  DIFFSORT_HD std::uint32_t digit(Key key) const {
+    return static_cast<std::uint32_t>(key >> bit) & (kDigits - 1);
+  }
+  DIFFSORT_HD std::uint32_t* counts_of(std::int64_t row, std::int64_t part) const {
+    return counts + (row * parts.count + part) * kDigits;
+  }
+};
+
+template <class Source, int kDigitBits>
+struct CountDigits {
+  using Pass = SortDigit<Source, kDigitBits>;
+
+  struct Shared {
+    std::uint32_t counts[Pass::kDigits];
+  };
+
+  Pass pass;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared& shared, std::int64_t k) const {
+    const Part part(pass.parts, k);
+    if (pass.settled[part.row] != 0) return;
+    team.for_each(Pass::kDigits, [&](std::int64_t d) { shared.counts[d] = 0; });
+    team.stream(
+        part.size(),
+        [&](std::int64_t i) { return pass.digit(pass.from.key(part.row, part.first + i)); },
+        [&](std::int64_t, std::uint32_t digit) { count_one(&shared.counts[digit]); });
+    std::uint32_t* const counts = pass.counts_of(part.row, part.index);
+    team.for_each(Pass::kDigits, [&](std::int64_t d) { counts[d] = shared.counts[d]; });
+  }
+};
+
+template <class Source, int kDigitBits>
+struct MoveElements {
+  using Pass = SortDigit<Source, kDigitBits>;
+  using Key = typename Pass::Key;
+  static constexpr int kDigits = Pass::kDigits, kGroup = 16;  // digits that are added up together
+
+  struct Shared {
+    std::uint32_t totals[kDigits], of_groups[kDigits / kGroup];
+    std::uint32_t next[kDigits];   // where the part's next element of a digit goes
+    std::uint32_t shift[kDigits];  // from the place in the sorted tile to that in the row
+  };
+
+  Pass pass;
+  KeyedPlaces<Key> to;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared& shared, std::int64_t k) const {
+    const Part part(pass.parts, k);
+    if (pass.settled[part.row] != 0) return;
+    find_first_places(team, shared, part);
+    for (std::int64_t first = part.first; first < part.last; first += kTile) {
+      const std::int64_t size = part.last - first < kTile ? part.last - first : kTile;
+      team.template split<kDigitBits, Key>(
+          static_cast<int>(size), [&](int i) { return pass.from(part.row, first + i); },
+          [&](Key key) { return pass.digit(key); },
+          [&](std::uint32_t digit, int begin, int end) {
+            shared.shift[digit] = shared.next[digit] - static_cast<std::uint32_t>(begin);
+            shared.next[digit] += static_cast<std::uint32_t>(end - begin);
+          },
+          [&](int p, const KeyedPlace<Key>& element) {
+            const std::uint32_t i =
+                shared.shift[pass.digit(element.key)] + static_cast<std::uint32_t>(p);
+            const std::int64_t at = part.row * pass.parts.n + i;
+            to.keys[at] = element.key;
+            to.places[at] = element.place;
+          });
+    }
+  }
+
+ private:
+  // Of each digit: behind all smaller digits of the row, and behind those of the parts before.
+  template <class Team>
+  DIFFSORT_HD void find_first_places(Team& team, Shared& shared, const Part& part) const {
+    const std::uint32_t* const counts = pass.counts_of(part.row, 0);
+    team.for_each(kDigits, [&](std::int64_t d) {
+      std::uint32_t before = 0, total = 0;
+      DIFFSORT_UNROLLED_BY(16)
+      for (std::int64_t q = 0; q < pass.parts.count; ++q) {
+        const std::uint32_t count = counts[q * kDigits + d];
+        before += q < part.index ? count : 0;
+        total += count;
+      }
+      shared.next[d] = before;
+      shared.totals[d] = total;
+    });
+    const auto sum_totals = [&](std::int64_t first, std::int64_t last) {
+      std::uint32_t sum = 0;
+      for (std::int64_t d = first; d < last; ++d) sum += shared.totals[d];
+      return sum;
+    };
+    team.for_each(kDigits / kGroup, [&](std::int64_t g) {
+      shared.of_groups[g] = sum_totals(g * kGroup, (g + 1) * kGroup);
+    });
+    team.for_each(kDigits, [&](std::int64_t d) {
+      std::uint32_t smaller = sum_totals(d / kGroup * kGroup, d);
+      for (std::int64_t g = 0; g < d / kGroup; ++g) smaller += shared.of_groups[g];
+      shared.next[d] += smaller;
+    });
+  }
+};
+
+// How many numbers the counts of a sort take.
+inline std::int64_t digit_counts(std::int64_t rows, const RowParts& parts, int digit_bits) {
+  return rows * parts.count << digit_bits;
+}
+
+template <int kDigitBits, class Executor, class Source>
+void sort_digit(Executor& executor, std::int64_t rows, const SortDigit<Source, kDigitBits>& pass,
+                const KeyedPlaces<typename Source::Key>& to) {
+  const std::int64_t teams = rows * pass.parts.count;
+  executor.for_each_team("count_digits", teams, CountDigits<Source, kDigitBits>{pass});
+  executor.for_each_team("move_elements", teams, MoveElements<Source, kDigitBits>{pass, to});
+}
+
+// Sorts the elements of `source` by the lowest `bits` bits of their keys, which have no others, into
+// `out`, by way of `spare`.
+template <int kDigitBits, class Executor, class Source>
+void sort_rows(Executor& executor, std::int64_t rows, const RowParts& parts,
+               const std::uint32_t* settled, const Source& source, int bits,
+               const KeyedPlaces<typename Source::Key>& out,
+               const KeyedPlaces<typename Source::Key>& spare, std::uint32_t* counts) {
+  using Key = typename Source::Key;
+  const int digits = std::max(1, (bits + kDigitBits - 1) / kDigitBits);
+  for (int k = 0; k < digits; ++k) {
+    const bool ends_in_out = (digits - k) % 2 == 1;
+    const KeyedPlaces<Key>&to = ends_in_out ? out : spare, &from = ends_in_out ? spare : out;
+    if (k == 0) {
+      sort_digit<kDigitBits>(executor, rows,
+                             SortDigit<Source, kDigitBits>{source, parts, settled, 0, counts}, to);
+    } else {
+      const SortedSoFar<Key> so_far{from, parts.n};
+      sort_digit<kDigitBits>(
+          executor, rows,
+          SortDigit<SortedSoFar<Key>, kDigitBits>{so_far, parts, settled, k * kDigitBits, counts},
+          to);
+    }
+  }
+}
+
+}  // namespace diffsort
