@@ -271,14 +271,14 @@ SOURCES = [
 def native_violations(path, source):
     """What a header or source below the bindings includes against bindings -> src -> include.
 
-    It may include the standard library and headers of include/, a source also those of src/, and
-    what is in src/cuda also CUDA's own: no Python, no DLPack, no framework.
+    It may include the standard library (and the platform's threads and float state) and headers of include/, a source also those of src/ and of
+    its own folder, and what is in src/cuda also CUDA's own: no Python, no DLPack, no framework.
     """
     found, cuda = [], path.parts[:2] == ("src", "cuda")
     for name in re.findall(r"^\s*#\s*include\s+(\S+)", source, re.MULTILINE):
-        standard = re.fullmatch(r"<([a-z_0-9]+|std(def|int)\.h)>", name)
+        standard = re.fullmatch(r"<([a-z_0-9]+|(stddef|stdint|pthread|xmmintrin)\.h)>", name)
         own = re.fullmatch(r'"([\w/]+\.\w+)"', name)  # no ".."
-        folders = {"include", path.parts[0], *(["src/cuda"] if cuda else [])}
+        folders = {"include", path.parts[0], *([path.parent] if path.parts[0] == "src" else [])}
         if cuda and re.fullmatch(r"<(cub/[\w/]+\.cuh|cuda_runtime(_api)?\.h)>", name):
             continue
         if not standard and not (own and any((NATIVE / f / own[1]).is_file() for f in folders)):
