@@ -265,7 +265,7 @@ class DerivativeMemory {
 
   template <class Team>
   DIFFSORT_HD List list(Team& team, const RowSet& set,
-                        const DenseRows<const std::int32_t>& ids) const {
+                        const DenseRows<const std::int32_t> ids) const {
     Index *const keys = keys_, *const index = index_;
     const std::int64_t n = set.n;
     team.for_each(n, [&](std::int64_t e) {

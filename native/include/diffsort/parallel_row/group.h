@@ -200,9 +200,10 @@ struct StartLevels {
 };
 
 // Groups by one operand's ids. With `known` the blocks of the other operand are known already.
+// (`ids` by value: a reference to one operand's or the other's would keep both in local memory.)
 template <class Steps, class Memory>
 DIFFSORT_HD auto group(Steps& steps, Memory& memory, const RowSet& set,
-                       const DenseRows<const std::int32_t>& ids, bool known) {
+                       const DenseRows<const std::int32_t> ids, bool known) {
   using List = typename Memory::List;
   const List list = memory.list(steps, set, ids);
   const Groups<List> groups{set.count(), list, memory.starts};

@@ -180,7 +180,7 @@ class LongDerivativeMemory {
 
   template <class Executor>
   List list(DeviceSteps<Executor>& steps, const RowSet& set,
-            const DenseRows<const std::int32_t>& ids) const {
+            const DenseRows<const std::int32_t> ids) const {
     const StartsOfRows starts{set, ids};
     steps.for_each(set.rows, PresumeOrder{in_order_});
     steps.for_each_team(set.rows * parts_.count, InspectIds{starts, parts_, states, in_order_});
