@@ -26,7 +26,7 @@ LINKED |= {"libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64
 RESERVED_SHARED = 1024  # bytes per block that the driver keeps, in the numbers of sm_80 and newer
 STATIC_SHARED = 1024  # kStaticBytes in native/src/cuda/executor.cuh
 BLOCK_REGISTERS = 64  # of 1024 threads, with 65536 registers
-STACK = 544  # bytes per thread, for calls and for registers that are spilled
+STACK = 512  # bytes per thread, for calls and for registers that are spilled
 
 
 def output(*command):
