@@ -39,7 +39,7 @@ __attribute__((always_inline)) inline Doubles exp_nonpositive(Doubles x) {
   const Doubles q3 = (p[8] + p[9] * r) + (p[10] + p[11] * r) * r2;
   const Doubles tail = (p[2] + p[3] * r) + (q2 + q3 * r4) * r2;
   const Doubles power = 1.0 + (r + tail * r2);
-  const Longs scaled = reinterpret_cast<Longs>(power) + (reinterpret_cast<Longs>(shifted) << 52);
+  const Bits scaled = reinterpret_cast<Bits>(power) + (reinterpret_cast<Bits>(shifted) << 52);
   return underflow ? Doubles{} : reinterpret_cast<Doubles>(scaled);
 }
 

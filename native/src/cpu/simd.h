@@ -18,6 +18,7 @@ constexpr int kSums = kSumLanes / kLanes;  // and the vectors that hold them
 
 typedef double Doubles __attribute__((vector_size(kVectorBytes)));
 typedef std::int64_t Longs __attribute__((vector_size(kVectorBytes)));
+typedef std::uint64_t Bits __attribute__((vector_size(kVectorBytes)));
 typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
 
 inline Doubles broadcast(double x) {
