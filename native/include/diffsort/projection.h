@@ -58,7 +58,8 @@ struct Projection {
 const char* simd_level();
 
 // Cost: O(n) per row. Peak of scratch and outputs together, for one long row of float32 with one
-// sorted operand: 24 bytes per element, and 16 more for every block of more than one (l2; kl 32).
+// sorted operand: 24 bytes per element (32 where its values crowd), and 16 more for every block of
+// more than one element (l2; 40 in kl and log_kl).
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers);
 

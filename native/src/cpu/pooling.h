@@ -7,7 +7,7 @@
 // Between the blocks found so far and what lies right of them no order is violated to the left, so
 // one sweep finds the partition, which is unique. (Best, Chakravarti 1990, call it pooling adjacent
 // violators; the order of the poolings is free.)
-// Cost: O(n). Scratch: up to 8 bytes per element (l2), 16 (kl, log_kl), where half of all are pairs.
+// Cost: O(n). Scratch: 16 bytes per block (l2), 40 (kl, log_kl), of which there are n / 2 at most.
 #pragma once
 
 #include <cstddef>

@@ -55,7 +55,7 @@ inline Doubles iota() {
 
 // Bit k is set where lane k of a comparison holds.
 inline unsigned mask_bits(Longs mask) {
-#if defined(__AVX2__) || defined(DIFFSORT_LEVEL_IS_AVX2)
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
   return static_cast<unsigned>(__builtin_ia32_movmskpd256(reinterpret_cast<Doubles>(mask)));
 #else
   unsigned bits = 0;

@@ -1,6 +1,6 @@
 // Stable descending sort of a row of finite numbers: the values and where each came from.
 //
-// Three ways. None looks at a value more often than it has to, and none branches on an order.
+// Three ways.
 //
 // Up to kCountingLimit elements, every element is put behind those that are larger: n^2 comparisons
 // side by side. Elements that are equal are found by the sum of all counts, and then counted by
@@ -13,8 +13,9 @@
 // keep their order.
 //
 // Where values crowd into few cells (heavy tails, one outlier), insertion stops after a few moves
-// per element, and the row is sorted by the bits of its values instead (diffsort/sort.h).
-// Cost: O(n). Scratch: 8 bytes per element, 16 (float32) or 32 (float64) more in the last case.
+// per element, and the row is sorted by the bits of its values instead (diffsort/sort.h). So is a
+// long one that buckets do not divide: its cells would crowd as well.
+// Cost: O(n). Scratch: 16 bytes per element for cells, 16 (float32) or 32 (float64) for bits.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@
 
 namespace diffsort::DIFFSORT_LEVEL {
 
-// Of a row of n elements; rows with more are partitioned first.
+// The most elements that go by cells at once; rows with more are partitioned first.
 constexpr std::int64_t kLongestSort = std::int64_t{1} << 16;
 
 namespace counting {
@@ -61,8 +62,9 @@ class RowSorter {
   void sort(const T* x, std::int64_t n, T sign, double low, double high, T* values,
             std::int32_t* index) {
     if (n <= kCountingLimit) return sort_by_counting(x, n, sign, values, index);
-    const bool sorted = n < kManyCells ? sort_by_cells<9>(x, n, sign, low, high, values, index)
-                                       : sort_by_cells<10>(x, n, sign, low, high, values, index);
+    const bool sorted = n > kLongestSort ? false
+                        : n < kManyCells ? sort_by_cells<9>(x, n, sign, low, high, values, index)
+                                         : sort_by_cells<10>(x, n, sign, low, high, values, index);
     if (sorted) return;
     pairs_.sort({x, 1}, sign < T(0), n);
     for (std::int64_t i = 0; i < n; ++i) {
