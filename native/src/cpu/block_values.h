@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "diffsort/block_sums.h"
 #include "diffsort/projection.h"
 #include "exp.h"
 #include "operand.h"
@@ -17,16 +18,16 @@
 
 namespace diffsort::DIFFSORT_LEVEL {
 
-// Sum over [a, b) of x_i - x_a.
+// Mean over [a, b) of x_i - x_a.
 template <class X>
-double sum_above(std::int64_t a, std::int64_t b, const X& x) {
+double mean_above(std::int64_t a, std::int64_t b, const X& x) {
   const double first = x(a);
-  return padded_sum_of(a, b, [&](std::int64_t i) { return x.vector(i) - first; });
+  return padded_sum_of(a, b, [&](std::int64_t i) { return x.vector(i) - first; }) /
+         static_cast<double>(b - a);
 }
 
-inline double sum_above(std::int64_t a, std::int64_t b, const Rho&) {
-  const auto size = static_cast<double>(b - a);
-  return -0.5 * size * (size - 1.0);
+inline double mean_above(std::int64_t a, std::int64_t b, const Rho&) {
+  return -0.5 * static_cast<double>(b - a - 1);
 }
 
 // Sum over [a, b) of x_i. Of weights, which may differ by orders of magnitude.
@@ -47,23 +48,29 @@ double sum_of_exp(std::int64_t a, std::int64_t b, double scale, const X& x) {
       a, b, [&](std::int64_t i) { return exp_nonpositive((x.vector(i) - first) * scale); });
 }
 
-// The values of one block, multiplied by `sign`.
-template <Regularization R>
+// The values of one block, multiplied by `sign`, as exact as T.
+template <class T, Regularization R>
 class BlockValues {
  public:
   BlockValues() = default;
 
+  // scale: 1 / strength. pooled: the sums by which the block was found.
   template <class Z, class W>
-  BlockValues(std::int64_t a, std::int64_t b, double strength, const Z& z, const W& w, double sign)
-      : first_(z(a)), scale_(1.0 / strength), sign_(sign) {
-    if (R == Regularization::l2) {
-      const auto size = static_cast<double>(b - a);
-      below_ = sum_above(a, b, z) / size * scale_;
-      shift_ = w(a) + sum_above(a, b, w) / size;
-    } else if (R == Regularization::kl) {
-      sign_ *= plain_sum(a, b, w) / sum_of_exp(a, b, scale_, z);
+  BlockValues(std::int64_t a, std::int64_t b, double scale, const Z& z, const W& w,
+              const BlockSums<R>& pooled, double sign)
+      : first_(z(a)), scale_(scale), sign_(sign) {
+    if constexpr (R == Regularization::l2) {
+      below_ = mean_above(a, b, z) * scale_;
+      shift_ = w(a) + mean_above(a, b, w);
     } else {
-      shift_ = w(a) + (std::log(sum_of_exp(a, b, 1.0, w)) - std::log(sum_of_exp(a, b, scale_, z)));
+      const BlockSums<R> sums = pooled_sums_serve(b - a)
+                                    ? pooled
+                                    : BlockSums<R>{sum_of_exp(a, b, scale_, z), weight(a, b, w)};
+      if (R == Regularization::kl) {
+        sign_ *= sums.w / sums.s;
+      } else {
+        shift_ = w(a) + (std::log(sums.w) - std::log(sums.s));
+      }
     }
   }
 
@@ -71,11 +78,20 @@ class BlockValues {
   template <class Z>
   Doubles from(std::int64_t i, const Z& z) const {
     const Doubles s = (z.vector(i) - first_) * scale_;
-    if (R == Regularization::kl) return exp_nonpositive(s) * sign_;
+    if (R == Regularization::kl) return exp_nonpositive<T>(s) * sign_;
     return (shift_ + (s - below_)) * sign_;
   }
 
  private:
+  // Sums of pooling round once per element, those of this file once per sixteenth of them.
+  static bool pooled_sums_serve(std::int64_t size) {
+    return sizeof(T) == sizeof(float) || size <= 256;
+  }
+  template <class W>
+  static double weight(std::int64_t a, std::int64_t b, const W& w) {
+    return R == Regularization::kl ? plain_sum(a, b, w) : sum_of_exp(a, b, 1.0, w);
+  }
+
   double first_ = 0.0, scale_ = 0.0, below_ = 0.0, shift_ = 0.0, sign_ = 0.0;
 };
 
