@@ -33,6 +33,20 @@ void with_float_type(Type type, const char* name, const Body& body) {
   }
 }
 
+// Lets other threads of Python run during a call, unless it is over before they would notice: to give
+// the lock away and to get it back costs as much as to solve a short row, and a thread that waits for
+// it may keep it for milliseconds.
+class Released {
+ public:
+  explicit Released(const RowSpace& space) {
+    if (space.rows() * space.length > kElementsWorthReleasing) release_.emplace();
+  }
+
+ private:
+  static constexpr std::int64_t kElementsWorthReleasing = 256;
+  std::optional<nb::gil_scoped_release> release_;
+};
+
 void py_project(nb::handle z, nb::handle w, nb::handle strength, int axis, int regularization,
                 double z_sign, double w_sign, nb::handle result, nb::handle block_z,
                 nb::handle block_w, int threads) {
@@ -60,7 +74,7 @@ void py_project(nb::handle z, nb::handle w, nb::handle strength, int axis, int r
                                result_out.rows<T>(space, axis, operand.type()),
                                block_z_out.rows<std::int32_t>(space, axis, Type::int32),
                                block_w_out.rows<std::int32_t>(space, axis, Type::int32)};
-    const nb::gil_scoped_release release;
+    const Released released(space);
     project(problem, arrays, threads);
   });
 }
@@ -134,7 +148,7 @@ void py_project_vjp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
                              (*strength_out).strides(space, axis, /*one_per_row=*/true)};
     }
     const Linearization<T> at = point.at<T>(space, axis, g.type());
-    const nb::gil_scoped_release release;
+    const Released released(space);
     project_vjp(problem, at, cotangents, threads);
   });
 }
@@ -164,7 +178,7 @@ void py_project_jvp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
       tangents.has_strength = true;
     }
     const Linearization<T> at = point.at<T>(space, axis, type);
-    const nb::gil_scoped_release release;
+    const Released released(space);
     project_jvp(problem, at, tangents, threads);
   });
 }
