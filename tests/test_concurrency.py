@@ -170,6 +170,31 @@ def test_torch_data_loader_with_forked_workers(torch):
         assert all(torch.equal(a, b) for a, b in zip(pair, wanted, strict=True))
 
 
+def test_short_calls_keep_the_interpreter_lock():
+    """To hand it over takes longer than they do, and may cost them milliseconds."""
+    values = np.random.default_rng(0).normal(size=256)
+    ran, gate = [], threading.Lock()
+
+    def wait():
+        with gate:
+            ran.append(True)
+
+    diffsort.soft_rank(values)  # the first call imports
+    other = threading.Thread(target=wait)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100.0)  # nobody is made to give the lock away within the test
+    try:
+        gate.acquire()
+        other.start()  # and runs until it waits at the gate
+        gate.release()
+        for _ in range(5000):
+            diffsort.soft_rank(values)
+        assert not ran
+    finally:
+        sys.setswitchinterval(interval)
+        other.join()
+
+
 def test_the_interpreter_lock_is_released():
     """While one call runs, another thread counts. Holding the lock, it could not count at all."""
     values = np.random.default_rng(19).normal(size=4_000_000)

@@ -151,6 +151,18 @@ class TestShowConfig:
     def test_vector_instructions_are_chosen_by_the_environment(self, tmp_path):
         script = "import diffsort; print(diffsort.show_config('dict')['native']['simd'])"
         assert python("-c", script, cwd=tmp_path, DIFFSORT_SIMD="portable").strip() == "portable"
+        best = python("-c", script, cwd=tmp_path, DIFFSORT_SIMD="").strip()
+        assert python("-c", script, cwd=tmp_path, DIFFSORT_SIMD=best).strip() == best
+
+    def test_vector_instructions_that_are_not_there_are_an_error(self, tmp_path):
+        env = {**os.environ, "DIFFSORT_SIMD": "Portable"}
+        command = [sys.executable, "-c", "import diffsort"]
+        run = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        message = r'ImportError: .*DIFFSORT_SIMD must be (avx2 or )?portable .*got "Portable"'
+        assert run.returncode != 0
+        assert re.search(message, run.stderr), run.stderr
 
     def test_command(self, tmp_path):
         script = "import diffsort; diffsort.show_config()"

@@ -50,8 +50,8 @@ class _Memory:
         return cupy.empty(shape, dtype)
 
     @staticmethod
-    def empty_like(like: Array, *, dtype: np.dtype[Any]) -> Array:
-        return cupy.empty(like.shape, dtype)
+    def empty_like(like: Array, *, dtype: np.dtype[Any] | None = None) -> Array:
+        return cupy.empty(like.shape, like.dtype if dtype is None else dtype)
 
     @staticmethod
     def zeros(shape: tuple[int, ...], dtype: np.dtype[Any], like: Array) -> Array:

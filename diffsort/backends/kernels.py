@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import _diffsort_native as native
 
+from diffsort.backends import threads
 from diffsort.core.projection import present
 from diffsort.core.spec import Spec
 
@@ -31,6 +32,10 @@ class Point(NamedTuple):
     strength: float | Array
 
 
+# The same without names, which take longer to make than a short row to solve.
+PlainPoint = tuple[Array | None, Array | None, Array | None, Array, Array | None, float | Array]
+
+
 class Memory(Protocol):
     """What `Cpu` asks of a framework."""
 
@@ -40,8 +45,8 @@ class Memory(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
         """A dense array in C order, on the device of `like`."""
 
-    def empty_like(self, like: Array, *, dtype: Any) -> Array:
-        """The same of the shape of `like`."""
+    def empty_like(self, like: Array, *, dtype: Any = None) -> Array:
+        """The same of the shape of `like`, and of its dtype by default."""
 
 
 class CudaMemory(Memory, Protocol):
@@ -65,10 +70,11 @@ class CudaMemory(Memory, Protocol):
 
 
 class Cpu:
-    """Arrays of any strides, borrowed as they are: read and written in place."""
+    """Arrays of any strides, borrowed as they are: read and written in place. A small call costs
+    what surrounds the solver, so arguments are written out here."""
 
-    def __init__(self, memory: Memory, threads: Callable[[], int]) -> None:
-        self.memory, self.threads = memory, threads
+    def __init__(self, memory: Memory, default_threads: Callable[[], int]) -> None:
+        self.memory, self.default_threads = memory, default_threads
 
     def project(
         self,
@@ -81,29 +87,50 @@ class Cpu:
         block_w: bool = False,
     ) -> _Three:
         """The outputs that are asked for; the others are None."""
-        memory, like = self.memory, present(z, w)
-        out = (
-            memory.empty_like(like, dtype=like.dtype) if result else None,
-            memory.empty_like(like, dtype=memory.int32) if block_z else None,
-            memory.empty_like(like, dtype=memory.int32) if block_w else None,
+        memory, like = self.memory, w if z is None else z
+        out = memory.empty_like(like) if result else None
+        out_z = memory.empty_like(like, dtype=memory.int32) if block_z else None
+        out_w = memory.empty_like(like, dtype=memory.int32) if block_w else None
+        native.project(
+            z,
+            w,
+            strength,
+            spec.axis,
+            spec.regularization,
+            spec.z_sign,
+            spec.w_sign,
+            out,
+            out_z,
+            out_w,
+            threads.requested or self.default_threads(),
         )
-        native.project(z, w, strength, *spec[2:], *out, self.threads())
-        return out
+        return out, out_z, out_w
 
     def vjp(
-        self, spec: Spec, at: Point, cotangent: Array, z: bool, w: bool, strength: bool
+        self, spec: Spec, at: PlainPoint, cotangent: Array, z: bool, w: bool, strength: bool
     ) -> _Three:
         """The cotangents that are asked for; that of the strength is float64, one per row."""
         memory = self.memory
-        out = (
-            memory.empty_like(cotangent, dtype=cotangent.dtype) if z else None,
-            memory.empty_like(cotangent, dtype=cotangent.dtype) if w else None,
+        out_z = memory.empty_like(cotangent) if z else None
+        out_w = memory.empty_like(cotangent) if w else None
+        out_strength = (
             memory.empty(_one_per_row(cotangent.shape, spec.axis), memory.float64, cotangent)
             if strength
-            else None,
+            else None
         )
-        native.project_vjp(*at, *spec[2:], cotangent, *out, self.threads())
-        return out
+        native.project_vjp(
+            *at,
+            spec.axis,
+            spec.regularization,
+            spec.z_sign,
+            spec.w_sign,
+            cotangent,
+            out_z,
+            out_w,
+            out_strength,
+            threads.requested or self.default_threads(),
+        )
+        return out_z, out_w, out_strength
 
     def jvp(
         self,
@@ -116,7 +143,9 @@ class Cpu:
     ) -> Array:
         """The tangent of the result, of the type of `like`; absent tangents are zero."""
         out = self.memory.empty_like(at.block_z, dtype=like.dtype)
-        native.project_jvp(*at, *spec[2:], z, w, strength, out, self.threads())
+        native.project_jvp(
+            *at, *spec[2:], z, w, strength, out, threads.requested or self.default_threads()
+        )
         return out
 
 
@@ -161,7 +190,7 @@ class Cuda:
             )
 
     def vjp(
-        self, spec: Spec, at: Point, cotangent: Array, z: bool, w: bool, strength: bool
+        self, spec: Spec, at: PlainPoint, cotangent: Array, z: bool, w: bool, strength: bool
     ) -> _Three:
         memory = self.memory
         with memory.on_device(cotangent):
@@ -246,9 +275,10 @@ class Cuda:
         rows = self.memory.broadcast(strength, _one_per_row(like.shape, axis))
         return self._rows(rows, axis)
 
-    def _point(self, at: Point, axis: int) -> Point:
-        rows = [self._rows(array, axis) for array in at[:5]]
-        return Point._make([*rows, self._per_row(at.strength, at.block_z, axis)])
+    def _point(self, at: PlainPoint, axis: int) -> Point:
+        *arrays, strength = at
+        rows = [self._rows(array, axis) for array in arrays]
+        return Point._make([*rows, self._per_row(strength, at[3], axis)])
 
     def _resources(self, like: Array) -> tuple[Callable[[int], Array], int]:
         """How to allocate scratch memory, and the stream."""

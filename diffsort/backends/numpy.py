@@ -60,14 +60,14 @@ class _Memory:
         return np.empty(shape, dtype)
 
     @staticmethod
-    def empty_like(like: Array, *, dtype: np.dtype[Any]) -> Array:
-        return np.empty(like.shape, dtype)
+    def empty_like(like: Array, *, dtype: np.dtype[Any] | None = None) -> Array:
+        return np.empty(like.shape, like.dtype if dtype is None else dtype)
 
 
 class _NumPy(Adapter):
     name, xp, array_type, readable = NAME, np, np.ndarray, True
 
-    _cpu = Cpu(_Memory(), lambda: threads.requested or _default_threads)
+    _cpu = Cpu(_Memory(), lambda: _default_threads)
 
     def project(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
         """The adapter's for the commonest arguments, with fewer calls, which are what small arrays
@@ -83,7 +83,19 @@ class _NumPy(Adapter):
         ):
             result: Array = np.empty(values.shape, values.dtype)
             count = threads.requested or _default_threads
-            native.project(z, w, strength, *spec[2:], result, None, None, count)
+            native.project(
+                z,
+                w,
+                strength,
+                spec.axis,
+                spec.regularization,
+                spec.z_sign,
+                spec.w_sign,
+                result,
+                None,
+                None,
+                count,
+            )
             return result
         found: Array = super().project(spec, z, w, strength)
         return found

@@ -14,6 +14,7 @@ these are formulas again: `diffsort.core.isotonic.vjp`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -25,15 +26,15 @@ from array_api_compat import torch as xp
 from torch import Tensor, get_num_threads, is_grad_enabled
 from torch._C import (
     _are_functorch_transforms_active,
-    _get_tracing_state,
     _has_storage,
+    _is_tracing,
     _len_torch_dispatch_stack,
     _len_torch_function_stack,
 )
 from torch.autograd import forward_ad
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
-from diffsort.backends import check_framework, solver, threads
+from diffsort.backends import check_framework, solver
 from diffsort.backends import numpy as numpy_backend
 from diffsort.backends.kernels import Cpu, Cuda, Point, cuda_problem
 from diffsort.core import fallback, isotonic
@@ -101,10 +102,26 @@ def asarray(function: str, argument: str, values: Any, like: Tensor | None = Non
 
 
 def project(spec: Spec, z: Tensor | None, w: Tensor | None, strength: Any) -> Tensor:
+    values: Any = w if z is None else z
+    if (  # the commonest arguments, which need neither checks nor conversions, in one look
+        (z is None or w is None)
+        and type(strength) is float
+        and values.is_cpu
+        and (values.dtype is torch.float32 or values.dtype is torch.float64)
+        and _is_plain(values)
+        and not values.is_nested
+        and 0.0 <= strength < math.inf
+        and solver.requested != "fallback"
+    ):
+        return _project_fast(spec, z, w, strength)
     z, w, dtype = _operands(spec, z, w)
     values = present(z, w)
     strength = _strength(spec, strength, values)
-    if solver.requested != "fallback" and _is_plain(z, w, strength) and _has_kernel(values):
+    if (
+        solver.requested != "fallback"
+        and all(_is_plain(operand) for operand in (z, w, strength) if isinstance(operand, Tensor))
+        and _has_kernel(values)
+    ):
         result = _project_fast(spec, z, w, strength)
     else:
         result = _project_reference(spec, z, w, strength)
@@ -207,8 +224,7 @@ def _result_dtype(spec: Spec, argument: str, values: Tensor) -> torch.dtype:
 
 def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
     if type(strength) is float:
-        if not 0.0 <= strength < float("inf"):
-            check_strength(spec.function, strength)
+        check_strength(spec.function, strength)
         return strength
     if isinstance(strength, Tensor):
         return _strength_tensor(spec, strength, values)
@@ -234,22 +250,20 @@ def _strength_tensor(spec: Spec, strength: Tensor, values: Tensor) -> Tensor:
     return strength
 
 
-def _is_plain(*tensors: Tensor | float | None) -> bool:
-    """Plain tensors, and nothing around that would have to see or change what is computed."""
-    if (
+def _is_plain(tensor: Tensor) -> bool:
+    """A plain tensor, and nothing around that would have to see or change what is computed."""
+    return not (
         _is_transformed()
         or _force_reference
         or _len_torch_function_stack() > 0
         or forward_ad._current_level >= 0
-    ):
-        return False
-    for tensor in tensors:
-        if tensor is None or isinstance(tensor, float):
-            continue
-        # DLPack knows nothing of the lazy negative bit.
-        if not _is_plain_tensor(tensor) or tensor.is_neg():
-            return False
-    return True
+    ) and (
+        type(tensor) in _PLAIN_TYPES
+        and (tensor.is_cpu or tensor.is_cuda)
+        and _has_storage(tensor)  # not so in the autograd engine's own batching
+        and not tensor._is_zerotensor()  # autograd's zeros, which take no memory
+        and not tensor.is_neg()  # a lazy bit, of which DLPack knows nothing
+    )
 
 
 def _is_readable(tensor: Tensor) -> bool:
@@ -257,26 +271,21 @@ def _is_readable(tensor: Tensor) -> bool:
     return (
         tensor.is_cpu
         and not _is_transformed()
-        and (_is_plain_tensor(tensor) or isinstance(tensor, torch.nn.Parameter))
+        and (
+            isinstance(tensor, torch.nn.Parameter)
+            or (type(tensor) is Tensor and _has_storage(tensor))
+        )
     )
 
 
 def _is_transformed() -> bool:
-    """Whether calls are traced or batched, so that tensors may stand for others."""
+    """Whether calls are traced or batched, so that tensors may stand for others. Every tracer but
+    Dynamo has modes for it."""
     return (
-        is_compiling()
+        is_dynamo_compiling()
         or _are_functorch_transforms_active()
         or _len_torch_dispatch_stack() > 0
-        or _get_tracing_state() is not None
-    )
-
-
-def _is_plain_tensor(tensor: Tensor) -> bool:
-    return (
-        type(tensor) in _PLAIN_TYPES
-        and (tensor.is_cpu or tensor.is_cuda)
-        and _has_storage(tensor)  # not so in the autograd engine's own batching
-        and not tensor._is_zerotensor()  # autograd's zeros, which take no memory
+        or _is_tracing()
     )
 
 
@@ -541,11 +550,11 @@ class _Memory:
         return nullcontext()  # `empty` says the device
 
 
-_cpu = Cpu(_Memory(), lambda: threads.requested or get_num_threads())
+_cpu = Cpu(_Memory(), get_num_threads)
 _cuda = Cuda(_Memory())
 
 
-def _kernels(values: Tensor) -> Cpu | Cuda:
+def _kernels(values: Any) -> Cpu | Cuda:
     return _cuda if values.is_cuda else _cpu
 
 
@@ -557,15 +566,12 @@ def _project_fast(
         or (w is not None and w.requires_grad)
         or (not isinstance(strength, float) and strength.requires_grad)
     ):
-        result: Tensor = _Projection.apply(z, w, strength, spec)
+        result: Tensor = _apply(z, w, strength, spec)
         return result
-    solved = _kernels(present(z, w)).project(spec, z, w, _in_double(strength))[0]
+    epsilon = strength if isinstance(strength, float) else strength.to(torch.float64)
+    solved = _kernels(w if z is None else z).project(spec, z, w, epsilon)[0]
     assert solved is not None
     return solved
-
-
-def _in_double(strength: float | Tensor) -> float | Tensor:
-    return strength if isinstance(strength, float) else strength.to(torch.float64)
 
 
 class _Projection(torch.autograd.Function):
@@ -576,11 +582,12 @@ class _Projection(torch.autograd.Function):
         ctx: Any, z: Tensor | None, w: Tensor | None, strength: float | Tensor, spec: Spec
     ) -> Tensor:
         _, needs_w, needs_strength, _ = ctx.needs_input_grad
-        result, block_z, block_w = _kernels(present(z, w)).project(
-            spec, z, w, _in_double(strength), True, True, needs_w
+        is_number = isinstance(strength, float)
+        epsilon = strength if isinstance(strength, float) else strength.to(torch.float64)
+        result, block_z, block_w = _kernels(w if z is None else z).project(
+            spec, z, w, epsilon, True, True, needs_w
         )
         assert result is not None
-        is_number = isinstance(strength, float)
         # No more is kept than the derivatives read, in the order of `Point`.
         ctx.save_for_backward(
             z if needs_strength or (needs_w and spec.regularization == KL) else None,
@@ -595,33 +602,35 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        spec, strength = ctx.static
-        z, w, result, block_z, block_w, strength_tensor = ctx.saved_tensors
-        if strength is None:
-            strength = strength_tensor
-        at = Point(z, w, result, block_z, block_w, strength)
+        spec, number = ctx.static
+        z, w, result, block_z, block_w, strength = ctx.saved_tensors
+        needs_z, needs_w, needs_strength, _ = ctx.needs_input_grad
         # A graph of the derivative is wanted, or the engine runs batched: then by formula.
-        formula = is_grad_enabled() or not _is_plain(cotangent)
-        rule = _vjp_formula if formula else _vjp_native
-        return *rule(spec, at, cotangent, *ctx.needs_input_grad[:3]), None
+        if is_grad_enabled() or not _is_plain(cotangent):
+            at = Point(z, w, result, block_z, block_w, strength if number is None else number)
+            needs = needs_z, needs_w, needs_strength
+            return *_vjp_formula(spec, at, cotangent, *needs), None
+        epsilon = number if strength is None else strength.to(torch.float64)
+        of_z, of_w, of_strength = _kernels(cotangent).vjp(
+            spec,
+            (z, w, result, block_z, block_w, epsilon),
+            cotangent,
+            needs_z,
+            needs_w,
+            needs_strength,
+        )
+        if of_strength is not None:
+            of_strength = _like_strength(of_strength, strength)
+        return of_z, of_w, of_strength, None
 
 
-_Cotangents = tuple[Tensor | None, Tensor | None, Tensor | None]
-
-
-def _vjp_native(
-    spec: Spec, at: Point, cotangent: Tensor, z: bool, w: bool, strength: bool
-) -> _Cotangents:
-    given = at.strength
-    if not isinstance(given, float):
-        at = at._replace(strength=given.to(torch.float64))
-    of_z, of_w, of_strength = _kernels(cotangent).vjp(spec, at, cotangent, z, w, strength)
-    return of_z, of_w, None if of_strength is None else _like_strength(of_strength, given)
+# `_Projection.apply` without its look for transforms of functorch, which `_is_plain` has had.
+_apply = super(torch.autograd.Function, _Projection).apply
 
 
 def _vjp_formula(
     spec: Spec, at: Point, cotangent: Tensor, z: bool, w: bool, strength: bool
-) -> _Cotangents:
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """In the terms of P: signs on the way in and on the way out. What is not needed is a zero."""
     tools = _tools(cotangent)
     zero = torch.zeros_like(at.block_z, dtype=tools.wide)

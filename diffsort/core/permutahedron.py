@@ -28,6 +28,20 @@ Array = Any
 Result = TypeVar("Result")
 Solve = Callable[[Spec, Array, Array, Any], Result]
 
+# The calls that there are, along the last axis: by function, regularization and direction. exp of
+# the KL projection is the KL projection in the linear domain, which KL stands for; `soft_sort` has
+# the values as logarithms of w, and stays there.
+_SPECS = {
+    (spec.function, regularization, direction): spec
+    for regularization, code in REGULARIZATIONS.items()
+    for direction, sign in DIRECTIONS.items()
+    for spec in (
+        Spec("soft_rank", "values", -1, code, -sign, 1.0),
+        Spec("soft_sort", "values", -1, LOG_KL if code == KL else code, 1.0, sign),
+        Spec("project", "z", -1, code, 1.0, 1.0),
+    )
+}
+
 
 def soft_rank(
     solve: Solve[Result],
@@ -37,16 +51,7 @@ def soft_rank(
     direction: str,
     regularization: str,
 ) -> Result:
-    """exp of the KL projection is the KL projection in the linear domain, which KL stands for."""
-    check_ndim("soft_rank", "values", values.ndim)
-    spec = Spec(
-        "soft_rank",
-        "values",
-        check_axis("soft_rank", axis, values.ndim),
-        check_option("soft_rank", "regularization", regularization, REGULARIZATIONS),
-        -check_option("soft_rank", "direction", direction, DIRECTIONS),
-        1.0,
-    )
+    spec = _spec("soft_rank", values.ndim, axis, regularization, direction)
     return solve(spec, values, None, strength)
 
 
@@ -58,17 +63,7 @@ def soft_sort(
     direction: str,
     regularization: str,
 ) -> Result:
-    """The KL form takes the values as logarithms of w and stays there."""
-    check_ndim("soft_sort", "values", values.ndim)
-    code = check_option("soft_sort", "regularization", regularization, REGULARIZATIONS)
-    spec = Spec(
-        "soft_sort",
-        "values",
-        check_axis("soft_sort", axis, values.ndim),
-        LOG_KL if code == KL else code,
-        1.0,
-        check_option("soft_sort", "direction", direction, DIRECTIONS),
-    )
+    spec = _spec("soft_sort", values.ndim, axis, regularization, direction)
     return solve(spec, None, values, strength)
 
 
@@ -83,13 +78,21 @@ def project(
     """P(z / ε, w) itself."""
     check_ndim("project", "z", z.ndim)
     check_ndim("project", "w", w.ndim)
-    ndim = max(z.ndim, w.ndim)
-    spec = Spec(
-        "project",
-        "z",
-        check_axis("project", axis, ndim),
-        check_option("project", "regularization", regularization, REGULARIZATIONS),
-        1.0,
-        1.0,
-    )
+    spec = _spec("project", max(z.ndim, w.ndim), axis, regularization)
     return solve(spec, z, w, strength)
+
+
+def _spec(
+    function: str, ndim: int, axis: SupportsIndex, regularization: str, direction: str = "ascending"
+) -> Spec:
+    """The call that the options mean, along an axis of an array with `ndim` dimensions; checked."""
+    try:
+        spec = _SPECS[function, regularization, direction]
+    except (KeyError, TypeError):  # in another letter case, not listed, or nothing that could be
+        regularization = check_option(function, "regularization", regularization, REGULARIZATIONS)
+        direction = check_option(function, "direction", direction, DIRECTIONS)
+        spec = _SPECS[function, regularization, direction]
+    if type(axis) is int and axis == -1 and ndim > 0:
+        return spec
+    check_ndim(function, spec.argument, ndim)
+    return spec.along(check_axis(function, axis, ndim))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, TypeVar
+from collections.abc import Iterable
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 # The codes of diffsort::Regularization. LOG_KL is KL with w and the result as logarithms.
 L2, KL, LOG_KL = 0, 1, 2
@@ -12,7 +12,6 @@ L2, KL, LOG_KL = 0, 1, 2
 # What the options stand for; a direction is the sign of w and the result in `soft_sort`.
 REGULARIZATIONS = {"l2": L2, "kl": KL}
 DIRECTIONS = {"ascending": -1.0, "descending": 1.0}
-_Choice = TypeVar("_Choice")
 
 
 class Spec(NamedTuple):
@@ -24,6 +23,9 @@ class Spec(NamedTuple):
     regularization: int
     z_sign: float
     w_sign: float
+
+    def along(self, axis: int) -> Spec:
+        return Spec(self.function, self.argument, axis, *self[3:])
 
 
 def check_axis(function: str, axis: SupportsIndex, ndim: int) -> int:
@@ -50,16 +52,10 @@ def check_ndim(function: str, argument: str, ndim: int) -> None:
         )
 
 
-def check_option(
-    function: str, argument: str, name: Any, choices: Mapping[str, _Choice]
-) -> _Choice:
-    """What the name stands for, in any letter case."""
-    try:
-        return choices[name]
-    except (KeyError, TypeError):  # no such name, or nothing that could be one
-        pass
+def check_option(function: str, argument: str, name: Any, choices: Iterable[str]) -> str:
+    """The name as it is listed, in lower case."""
     if isinstance(name, str) and name.lower() in choices:
-        return choices[name.lower()]
+        return name.lower()
     allowed = " or ".join(f'"{choice}"' for choice in choices)
     raise ValueError(f"{function}: {argument} must be {allowed}, got {name!r}.")
 

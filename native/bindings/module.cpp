@@ -33,6 +33,20 @@ void with_float_type(Type type, const char* name, const Body& body) {
   }
 }
 
+// Lets other threads of Python run during a call, unless it is over before they would notice: to give
+// the lock away and to get it back costs as much as to solve a short row, and a thread that waits for
+// it may keep it for milliseconds.
+class Released {
+ public:
+  explicit Released(const RowSpace& space) {
+    if (space.rows() * space.length > kElementsWorthReleasing) release_.emplace();
+  }
+
+ private:
+  static constexpr std::int64_t kElementsWorthReleasing = 256;
+  std::optional<nb::gil_scoped_release> release_;
+};
+
 void py_project(nb::handle z, nb::handle w, nb::handle strength, int axis, int regularization,
                 double z_sign, double w_sign, nb::handle result, nb::handle block_z,
                 nb::handle block_w, int threads) {
@@ -55,13 +69,12 @@ void py_project(nb::handle z, nb::handle w, nb::handle strength, int axis, int r
   with_float_type(operand.type(), operand.name(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
     const RowSpace& space = problem.space;
-    Projection<T> arrays;
-    arrays.z = z_in.rows<const T>(space, axis, operand.type());
-    arrays.w = w_in.rows<const T>(space, axis, operand.type());
-    arrays.result = result_out.rows<T>(space, axis, operand.type());
-    arrays.block_z = block_z_out.rows<std::int32_t>(space, axis, Type::int32);
-    arrays.block_w = block_w_out.rows<std::int32_t>(space, axis, Type::int32);
-    const nb::gil_scoped_release release;
+    const Projection<T> arrays{z_in.rows<const T>(space, axis, operand.type()),
+                               w_in.rows<const T>(space, axis, operand.type()),
+                               result_out.rows<T>(space, axis, operand.type()),
+                               block_z_out.rows<std::int32_t>(space, axis, Type::int32),
+                               block_w_out.rows<std::int32_t>(space, axis, Type::int32)};
+    const Released released(space);
     project(problem, arrays, threads);
   });
 }
@@ -123,10 +136,10 @@ void py_project_vjp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
   with_float_type(g.type(), g.name(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
     const RowSpace& space = problem.space;
-    Cotangents<T> cotangents;
-    cotangents.g = {static_cast<const T*>(g.data()), g.strides(space, axis)};
-    cotangents.z = z_out.rows<T>(space, axis, g.type());
-    cotangents.w = w_out.rows<T>(space, axis, g.type());
+    Cotangents<T> cotangents{{static_cast<const T*>(g.data()), g.strides(space, axis)},
+                             z_out.rows<T>(space, axis, g.type()),
+                             w_out.rows<T>(space, axis, g.type()),
+                             {}};
     if (strength_out) {
       if ((*strength_out).type() != Type::float64) {
         throw nb::type_error("strength_cotangent must hold float64");
@@ -135,7 +148,7 @@ void py_project_vjp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
                              (*strength_out).strides(space, axis, /*one_per_row=*/true)};
     }
     const Linearization<T> at = point.at<T>(space, axis, g.type());
-    const nb::gil_scoped_release release;
+    const Released released(space);
     project_vjp(problem, at, cotangents, threads);
   });
 }
@@ -165,7 +178,7 @@ void py_project_jvp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
       tangents.has_strength = true;
     }
     const Linearization<T> at = point.at<T>(space, axis, type);
-    const nb::gil_scoped_release release;
+    const Released released(space);
     project_jvp(problem, at, tangents, threads);
   });
 }
@@ -177,7 +190,7 @@ NB_MODULE(_diffsort_native, m) {
   using namespace diffsort;
   m.doc() = "The native solver of diffsort. Private: use the functions of `diffsort`.";
   m.attr("__version__") = DIFFSORT_VERSION;
-  m.attr("simd") = simd_level();
+  m.attr("simd") = simd_level();  // a level that is not there becomes an ImportError
   m.attr("cuda") = DIFFSORT_CUDA_STATE;
   m.def("project", &py_project, "z"_a.none(), "w"_a.none(), "strength"_a, "axis"_a,
         "regularization"_a, "z_sign"_a, "w_sign"_a, "result"_a.none(), "block_z"_a.none(),

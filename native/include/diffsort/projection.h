@@ -54,7 +54,8 @@ struct Projection {
 };
 
 // The vector instructions that the CPU's solver uses here: "portable" or "avx2". The best that this
-// processor has, unless the environment variable DIFFSORT_SIMD names another when this is first asked.
+// processor has, unless the environment variable DIFFSORT_SIMD names another when this is first asked;
+// std::runtime_error if that is not there.
 const char* simd_level();
 
 // Cost: O(n) per row. Peak of scratch and outputs together, for one long row of float32 with one

@@ -1,23 +1,37 @@
 // The level of vector instructions, chosen once.
 #include <cstdlib>
-#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "solver.h"
 
 namespace diffsort {
 namespace {
 
-const Solver& best() {
+// The levels that this build has and this processor can run, the best first.
+std::vector<const Solver*> available() {
+  std::vector<const Solver*> levels;
 #ifdef DIFFSORT_HAS_AVX2
-  if (__builtin_cpu_supports("avx2")) return avx2::kSolver;
+  if (__builtin_cpu_supports("avx2")) levels.push_back(&avx2::kSolver);
 #endif
-  return portable::kSolver;
+  levels.push_back(&portable::kSolver);
+  return levels;
 }
 
 const Solver& chosen() {
-  const char* const wanted = std::getenv("DIFFSORT_SIMD");
-  if (wanted != nullptr && std::strcmp(wanted, "portable") == 0) return portable::kSolver;
-  return best();
+  const std::vector<const Solver*> levels = available();
+  const char* const variable = std::getenv("DIFFSORT_SIMD");
+  const std::string wanted = variable == nullptr ? "" : variable;
+  if (wanted.empty()) return *levels.front();
+  std::string names;
+  for (const Solver* level : levels) {
+    if (wanted == level->level) return *level;
+    names += names.empty() ? level->level : std::string(" or ") + level->level;
+  }
+  throw std::runtime_error("The environment variable DIFFSORT_SIMD must be " + names +
+                           " with this build of diffsort on this processor, got \"" + wanted +
+                           "\". Unset it for the best of them.");
 }
 
 }  // namespace

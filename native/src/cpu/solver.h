@@ -46,7 +46,7 @@ struct Solver {
 };
 
 // That of the best level which this processor has, or of the one that the environment variable
-// DIFFSORT_SIMD names: "portable" or "avx2".
+// DIFFSORT_SIMD names: "portable" or "avx2". Throws std::runtime_error for one that is not there.
 const Solver& solver();
 
 namespace portable {
