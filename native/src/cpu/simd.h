@@ -15,11 +15,14 @@ namespace diffsort::DIFFSORT_LEVEL {
 constexpr int kLanes = kVectorBytes / 8;   // doubles in a vector
 constexpr int kSumLanes = 16;              // partial sums of a long sum
 constexpr int kSums = kSumLanes / kLanes;  // and the vectors that hold them
+constexpr std::int64_t kInOrder = 64;      // sums of no more terms may go in order
 
 typedef double Doubles __attribute__((vector_size(kVectorBytes)));
 typedef std::int64_t Longs __attribute__((vector_size(kVectorBytes)));
 typedef std::uint64_t Bits __attribute__((vector_size(kVectorBytes)));
 typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
+
+typedef float Floats __attribute__((vector_size(kVectorBytes)));
 
 inline Doubles broadcast(double x) {
   return Doubles{} + x;
@@ -44,6 +47,36 @@ inline void store(double* x, Doubles v) {
 inline void store(float* x, Doubles v) {
   const HalfFloats narrow = __builtin_convertvector(v, HalfFloats);
   std::memcpy(x, &narrow, sizeof narrow);
+}
+
+// x > y ? x : y and x < y ? x : y, which GCC does not see to be one instruction each.
+inline Doubles larger(Doubles x, Doubles y) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return __builtin_ia32_maxpd256(x, y);
+#else
+  return x > y ? x : y;
+#endif
+}
+inline Doubles smaller(Doubles x, Doubles y) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return __builtin_ia32_minpd256(x, y);
+#else
+  return x < y ? x : y;
+#endif
+}
+inline Floats larger(Floats x, Floats y) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return __builtin_ia32_maxps256(x, y);
+#else
+  return x > y ? x : y;
+#endif
+}
+inline Floats smaller(Floats x, Floats y) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return __builtin_ia32_minps256(x, y);
+#else
+  return x < y ? x : y;
+#endif
 }
 
 // (0, 1, 2, ...)
@@ -94,9 +127,18 @@ double sum_of(std::int64_t begin, std::int64_t end, const Term& term, const Last
   return add_up(sums);
 }
 
-// The same where terms beyond the end can be computed, too: they are left out.
+// The same where terms beyond the end can be computed, too: they are left out. Short sums go in order,
+// as they do where rows lie side by side.
 template <class Term>
 double padded_sum_of(std::int64_t begin, std::int64_t end, const Term& term) {
+  if (end - begin <= kInOrder) {
+    double sum = 0.0;
+    for (std::int64_t i = begin; i < end; i += kLanes) {
+      const Doubles terms = term(i);
+      for (std::int64_t k = 0; k < kLanes && i + k < end; ++k) sum += terms[k];
+    }
+    return sum;
+  }
   Doubles sums[kSums] = {};
   std::int64_t i = begin;
   for (; i + kSumLanes <= end; i += kSumLanes) {

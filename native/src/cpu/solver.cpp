@@ -23,6 +23,7 @@
 DIFFSORT_BEGIN_LEVEL
 
 #include "row_solver.h"
+#include "short_rows.h"
 #include "vjp_solver.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -108,7 +109,14 @@ template <class T, Regularization R>
 void project_rows(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
                   std::int64_t end) {
   Kept<Scratch<T, R>> kept(problem.space.length);
-  for (std::int64_t r = begin; r < end; ++r) project_row<T, R>(problem, arrays, r, kept.memory());
+  Scratch<T, R>& scratch = kept.memory();
+  const auto alone = [&](std::int64_t r) { project_row<T, R>(problem, arrays, r, scratch); };
+  if (ShortRows<T, R>::serves(problem, arrays, end - begin)) {
+    static thread_local ShortRows<T, R> short_rows;
+    short_rows.solve(problem, arrays, begin, end, alone);
+  } else {
+    for (std::int64_t r = begin; r < end; ++r) alone(r);
+  }
 }
 
 template <class T>
