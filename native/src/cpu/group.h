@@ -13,17 +13,11 @@ constexpr int kHalves = 2;
 constexpr int kGroup = kHalves * kLanes;
 constexpr std::int64_t kLongestInGroup = kInOrder;  // elements of a row
 
+typedef std::int32_t Ints __attribute__((vector_size(kVectorBytes)));
 typedef std::int32_t HalfInts __attribute__((vector_size(kVectorBytes / 2)));
 
 // One vector for each element of kLanes rows; or of kGroup, as two halves.
 using Column = Doubles[kLongestInGroup];
 using Columns = Column[kHalves];
-
-inline bool any(Longs mask) {
-  return mask_bits(mask) != 0;
-}
-inline double lane(const Columns& x, std::int64_t i, int l) {
-  return x[l / kLanes][i][l % kLanes];
-}
 
 }  // namespace diffsort::DIFFSORT_LEVEL

@@ -18,7 +18,6 @@
 #include "group_sort.h"
 #include "one_block.h"
 #include "row_solver.h"
-#include "sorting_network.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
@@ -63,18 +62,20 @@ class ShortRows {
     Longs solved[kHalves];
     Doubles range[kHalves];
     for (int half = 0; half < kHalves; ++half) {
-      const GroupFacts facts = sort_.facts(half, n);
+      const GroupFacts facts = sort_.facts(half);
       range[half] = facts.high - facts.low;
       solved[half] = facts.finite & (range[half] < 1e100) & (strength[half] > 1e-100) &
                      (strength[half] < 1e100);
       if (kRank) solved[half] &= range[half] > 0.5 * static_cast<double>(n) * strength[half];
     }
     if (bits(solved) == 0) return 0;
-    sort_.sort(n, network_.pairs(n));
+    sort_.template sort<!kRank>(n);  // tied ranks share a block whatever their order
     const Column* const values[kHalves] = {&sort_.values(0), &sort_.values(1)};
-    blocks_.guess_l2<kRank>(n, values, strength, range);
+    Longs certain[kHalves];
+    blocks_.find_l2<kRank>(n, values, strength, range, certain);
+    find_ids(n);
     for (int half = 0; half < kHalves; ++half) {
-      solved[half] &= blocks_.check_l2<kRank>(n, half, *values[half], strength[half]);
+      solved[half] &= certain[half];
       find_values<kRank>(n, half, strength[half], problem.w_sign);
     }
     const unsigned lanes = bits(solved);
@@ -86,27 +87,43 @@ class ShortRows {
     return mask_bits(mask[0]) | mask_bits(mask[1]) << kLanes;
   }
 
+  void find_ids(std::int64_t n) {
+    Ints id{};
+    for (std::int64_t i = 0; i < n; ++i) {
+      id = blocks_.starts(i) ? Ints{} + static_cast<std::int32_t>(i) : id;
+      std::memcpy(ids_[i], &id, sizeof id);
+    }
+  }
+
+  // Of a block up to some element of it: the sum relative to its first, and the elements before.
+  struct BlockPart {
+    Doubles first, sum, behind;
+  };
+
   // The formulas of block_values.h, with all that is rho's simplified exactly.
   template <bool kRank>
   void find_values(std::int64_t n, int half, Doubles strength, double sign) {
     const Column& x = sort_.values(half);
+    BlockPart part{};
+    for (std::int64_t i = 0; i < n; ++i) {
+      const Longs starts = blocks_.starts(half, i);
+      part.first = starts ? x[i] : part.first;
+      part.sum = starts ? Doubles{} : part.sum + (x[i] - part.first);
+      part.behind = starts ? Doubles{} : part.behind + 1.0;
+      parts_[i] = part;
+    }
     const Doubles scale = 1.0 / strength;
-    Doubles sum{}, size{};
+    Doubles mean{}, half_size{};
     Longs ends = Longs{} - 1;
     for (std::int64_t i = n - 1; i >= 0; --i) {
-      const BlockPart& part = blocks_.before(half, i);
-      sum = ends ? part.sum : sum;
-      size = ends ? part.size : size;
+      part = parts_[i];
+      mean = ends ? part.sum / (part.behind + 1.0) : mean;
+      half_size = ends ? 0.5 * part.behind : half_size;
       ends = blocks_.starts(half, i);
-      const Doubles behind = part.size - 1.0;
-      const Doubles mean = sum / size, half_size = 0.5 * (size - 1.0);
-      const Doubles value =
-          kRank ? ((static_cast<double>(n - i) + behind) - half_size) +
-                      ((x[i] - part.edge) * scale - mean * scale)
-                : (part.edge + mean) + (half_size * scale - behind * scale);
+      const Doubles value = kRank ? ((static_cast<double>(n - i) + part.behind) - half_size) +
+                                        ((x[i] - part.first) * scale - mean * scale)
+                                  : (part.first + mean) + (half_size * scale - part.behind * scale);
       store(results_[i] + half * kLanes, value * sign + 0.0);  // + 0.0: never -0
-      const HalfInts id = __builtin_convertvector(static_cast<double>(i) - behind, HalfInts);
-      std::memcpy(ids_[i] + half * kLanes, &id, sizeof id);
     }
   }
 
@@ -116,35 +133,42 @@ class ShortRows {
     const std::int64_t n = space.length;
     for (int l = 0; l < count; ++l) {
       if (!(lanes >> l & 1u)) continue;
-      const auto by_index = [&](std::int64_t i) { return sort_.index(i, l); };
-      const auto in_order = [&](std::int64_t i) { return i; };
-      if (kRank) {
-        place(n, l, results_, arrays.result.row(space, r + l), by_index);
-        place(n, l, ids_, arrays.block_z.row(space, r + l), by_index);
-        place(n, l, ids_, arrays.block_w.row(space, r + l), in_order);
+      const Row<T> result = arrays.result.row(space, r + l);
+      const Row<std::int32_t> block_z = arrays.block_z.row(space, r + l),
+                              block_w = arrays.block_w.row(space, r + l);
+      const T* const values = results_[0] + l;
+      const std::int32_t* const ids = ids_[0] + l;
+      const std::int64_t* const index = sort_.indices(l);
+      if (kRank && result.stride == 1 && block_z.stride == 1 && result && block_z) {
+#pragma GCC unroll 4
+        for (std::int64_t i = 0; i < n; ++i) {
+          const std::int64_t at = index[i * kLanes];
+          result.data[at] = values[i * kGroup];
+          block_z.data[at] = ids[i * kGroup];
+        }
       } else {
-        place(n, l, results_, arrays.result.row(space, r + l), in_order);
-        place(n, l, ids_, arrays.block_z.row(space, r + l), in_order);
-        place(n, l, ids_, arrays.block_w.row(space, r + l), by_index);
+        kRank ? place(n, values, index, result) : put(n, values, result);
+        kRank ? place(n, ids, index, block_z) : put(n, ids, block_z);
       }
+      kRank ? put(n, ids, block_w) : place(n, ids, index, block_w);
     }
   }
 
-  template <class V, class Index>
-  static void place(std::int64_t n, int l, const V (*from)[kGroup], Row<V> to,
-                    const Index& index) {
+  template <class V>
+  static void place(std::int64_t n, const V* from, const std::int64_t* index, Row<V> to) {
     if (!to) return;
-    if (to.stride == 1) {
-      for (std::int64_t i = 0; i < n; ++i) to.data[index(i)] = from[i][l];
-    } else {
-      for (std::int64_t i = 0; i < n; ++i) to[index(i)] = from[i][l];
-    }
+    for (std::int64_t i = 0; i < n; ++i) to[index[i * kLanes]] = from[i * kGroup];
+  }
+  template <class V>
+  static void put(std::int64_t n, const V* from, Row<V> to) {
+    if (!to) return;
+    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i * kGroup];
   }
 
-  SortingNetwork network_;
   GroupSort<T> sort_;
   GroupBlocks blocks_;
   T results_[kLongestInGroup][kGroup];
+  BlockPart parts_[kLongestInGroup];
   std::int32_t ids_[kLongestInGroup][kGroup];
 };
 

@@ -79,6 +79,34 @@ inline Floats smaller(Floats x, Floats y) {
 #endif
 }
 
+// (at(0), at(1), ...)
+template <class At>
+Doubles gather(const At& at) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return Doubles{at(0), at(1), at(2), at(3)};
+#else
+  return Doubles{at(0), at(1)};
+#endif
+}
+
+// Element j of x[i] becomes element i of x[j], for kLanes vectors.
+inline void transpose(Doubles* x) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  const Doubles a = __builtin_shufflevector(x[0], x[1], 0, 4, 2, 6);
+  const Doubles b = __builtin_shufflevector(x[0], x[1], 1, 5, 3, 7);
+  const Doubles c = __builtin_shufflevector(x[2], x[3], 0, 4, 2, 6);
+  const Doubles d = __builtin_shufflevector(x[2], x[3], 1, 5, 3, 7);
+  x[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+  x[1] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  x[2] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  x[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+#else
+  const Doubles a = x[0], b = x[1];
+  x[0] = Doubles{a[0], b[0]};
+  x[1] = Doubles{a[1], b[1]};
+#endif
+}
+
 // (0, 1, 2, ...)
 inline Doubles iota() {
   Doubles v;
