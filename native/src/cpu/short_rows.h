@@ -8,7 +8,7 @@
 // short rows cost when they are solved one after the other. A row that is not moderate (see
 // row_solver.h), or ranks in one block, or whose partition is not proved, is left to the way of single
 // rows. Both ways give the same bits.
-// Chosen: rows of up to 64 elements, three or more of them; ranks and sorted values of l2.
+// Chosen: rows of up to 64 elements, three or more of them; ranks of l2 and kl, sorted values of l2.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,10 @@ class ShortRows {
  public:
   static bool serves(const Problem& problem, const Projection<T>& arrays, std::int64_t rows) {
     const std::int64_t n = problem.space.length;
-    return R == Regularization::l2 && !arrays.z != !arrays.w && n > 1 && n <= kLongestInGroup &&
-           rows > 2;
+    const bool is_rank = arrays.z && !arrays.w, is_sort = arrays.w && !arrays.z;
+    return n > 1 && n <= kLongestInGroup && rows > 2 &&
+           ((R == Regularization::l2 && (is_rank || is_sort)) ||
+            (R == Regularization::kl && is_rank));
   }
 
   // Solves rows [begin, end), and calls alone(row) for those that it does not.
@@ -66,17 +68,25 @@ class ShortRows {
       range[half] = facts.high - facts.low;
       solved[half] = facts.finite & (range[half] < 1e100) & (strength[half] > 1e-100) &
                      (strength[half] < 1e100);
-      if (kRank) solved[half] &= range[half] > 0.5 * static_cast<double>(n) * strength[half];
+      if (kRank) solved[half] &= range[half] > range_of_one_block<R>(n, strength[half]);
     }
     if (bits(solved) == 0) return 0;
     sort_.template sort<!kRank>(n);  // tied ranks share a block whatever their order
     const Column* const values[kHalves] = {&sort_.values(0), &sort_.values(1)};
     Longs certain[kHalves];
-    blocks_.find_l2<kRank>(n, values, strength, range, certain);
+    if constexpr (R == Regularization::l2) {
+      blocks_.template find_l2<kRank>(n, values, strength, range, certain);
+    } else {
+      blocks_.find_kl(n, values, strength, certain);
+    }
     find_ids(n);
     for (int half = 0; half < kHalves; ++half) {
       solved[half] &= certain[half];
-      find_values<kRank>(n, half, strength[half], problem.w_sign);
+      if constexpr (R == Regularization::l2) {
+        find_values_l2<kRank>(n, half, strength[half], problem.w_sign);
+      } else {
+        find_ranks_kl(n, half, strength[half], problem.w_sign);
+      }
     }
     const unsigned lanes = bits(solved);
     write<kRank>(space, arrays, r, count, lanes);
@@ -102,7 +112,7 @@ class ShortRows {
 
   // The formulas of block_values.h, with all that is rho's simplified exactly.
   template <bool kRank>
-  void find_values(std::int64_t n, int half, Doubles strength, double sign) {
+  void find_values_l2(std::int64_t n, int half, Doubles strength, double sign) {
     const Column& x = sort_.values(half);
     BlockPart part{};
     for (std::int64_t i = 0; i < n; ++i) {
@@ -124,6 +134,30 @@ class ShortRows {
                                         ((x[i] - part.first) * scale - mean * scale)
                                   : (part.first + mean) + (half_size * scale - part.behind * scale);
       store(results_[i] + half * kLanes, value * sign + 0.0);  // + 0.0: never -0
+    }
+  }
+
+  void find_ranks_kl(std::int64_t n, int half, Doubles strength, double sign) {
+    const Column& x = sort_.values(half);
+    const Doubles scale = 1.0 / strength;
+    BlockPart part{};
+    for (std::int64_t i = 0; i < n; ++i) {
+      const Longs starts = blocks_.starts(half, i);
+      part.first = starts ? x[i] : part.first;
+      exponentials_[i] = exp_nonpositive((x[i] - part.first) * scale);
+      part.sum = (starts ? Doubles{} : part.sum) + exponentials_[i];
+      part.behind = starts ? Doubles{} : part.behind + 1.0;
+      parts_[i] = part;
+    }
+    Doubles factor{};
+    Longs ends = Longs{} - 1;
+    for (std::int64_t i = n - 1; i >= 0; --i) {
+      part = parts_[i];
+      const Doubles last = broadcast(static_cast<double>(n - i));  // rho_i
+      const Doubles sum_of_rho = 0.5 * (part.behind + 1.0) * (last + (last + part.behind));
+      factor = ends ? sign * (sum_of_rho / part.sum) : factor;
+      ends = blocks_.starts(half, i);
+      store(results_[i] + half * kLanes, exponentials_[i] * factor + 0.0);  // + 0.0: never -0
     }
   }
 
@@ -169,6 +203,7 @@ class ShortRows {
   GroupBlocks blocks_;
   T results_[kLongestInGroup][kGroup];
   BlockPart parts_[kLongestInGroup];
+  Column exponentials_;
   std::int32_t ids_[kLongestInGroup][kGroup];
 };
 

@@ -41,7 +41,7 @@ class ShortVjp {
     const RowSpace& space = problem.space;
     const bool is_rank = static_cast<bool>(cotangents.z);
     const double sign = problem.z_sign * (R == Regularization::l2 ? problem.w_sign : 1.0);
-    ShortRow rows[kTogether];
+    ShortRow rows[kTogether] = {};
     unsigned solved = 0;
     for (std::int64_t k = 0; k < kTogether; ++k) {
       const std::int64_t row = r + (k < count ? k : count - 1);
