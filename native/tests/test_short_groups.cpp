@@ -1,5 +1,6 @@
-// Short rows side by side: against the general way, against the same rows one by one, and that they are
-// in fact solved so.
+// Short rows side by side: against the general way, against the same rows one by one, the levels of
+// vector instructions against each other, and that rows are in fact solved so. Derivatives of short
+// rows against their formulas.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "cpu/general_row.h"
 #include "cpu/row.h"
 #include "cpu/short_rows.h"
+#include "cpu/solver.h"
 #include "support.h"
 
 using namespace diffsort;
@@ -199,6 +201,177 @@ TEST_CASE_TEMPLATE("rows in a group are what they are alone", T, float, double) 
       for (const Regularization regularization : kRegularizations) {
         check_batch(batch, regularization, family.exact && regularization == Regularization::l2);
       }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("nearly all random rows are solved in their group", T, float, double) {
+  std::mt19937_64 random(42);
+  const std::int64_t rows = 4000;
+  for (const std::int64_t n : {2, 5, 8, 16, 31, 32, 64}) {
+    Batch<T> batch{rows, n, {}, Vector(rows)};
+    for (std::int64_t i = 0; i < rows * n; ++i) batch.values.push_back(T(normal(random)));
+    std::vector<T> result(batch.values.size());
+    // The ways of ranks and of sorted values, where neither is one block as a rule.
+    const auto rows_alone = [&](auto short_rows, Regularization regularization, Operator op,
+                                double strength) {
+      std::fill(batch.strengths.begin(), batch.strengths.end(), strength);
+      Projection<T> arrays;
+      (op == Operator::rank ? arrays.z : arrays.w) = contiguous_rows<const T>(batch.values.data(), n);
+      arrays.result = contiguous_rows(result.data(), n);
+      const auto problem = problem_of(batch, regularization, 1.0, op);
+      REQUIRE(short_rows.serves(problem, arrays, rows));
+      int alone = 0;
+      short_rows.solve(problem, arrays, 0, rows, [&](std::int64_t) { ++alone; });
+      return alone;
+    };
+    const double spacing = 1.0 / static_cast<double>(n);
+    using L2 = portable::ShortRows<T, Regularization::l2>;
+    using Kl = portable::ShortRows<T, Regularization::kl>;
+    CAPTURE(n);
+    CHECK(rows_alone(L2(), Regularization::l2, Operator::rank, 0.01 * spacing) < rows / 50);
+    CHECK(rows_alone(L2(), Regularization::l2, Operator::sort, 4.0 / spacing) < rows / 50);
+    CHECK(rows_alone(L2(), Regularization::l2, Operator::sort, 0.1 / spacing) < rows / 50);
+    CHECK(rows_alone(Kl(), Regularization::kl, Operator::rank, 1e-2) < rows / 50);
+    if (n < 8) continue;  // else random rows often are one block
+    CHECK(rows_alone(L2(), Regularization::l2, Operator::rank, spacing) < rows / 50);
+    CHECK(rows_alone(Kl(), Regularization::kl, Operator::rank, 0.5) < rows / 50);
+  }
+}
+
+TEST_CASE_TEMPLATE("levels of vector instructions give groups the same bits", T, float, double) {
+#ifdef DIFFSORT_HAS_AVX2
+  if (!__builtin_cpu_supports("avx2")) return;
+  std::mt19937_64 random(43);
+  for (const Family<T>& family : all_families<T>()) {
+    for (const std::int64_t n : {2, 7, 16, 33, 64}) {
+      const auto batch = batch_of(family, 13, n, random);
+      for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {
+        const auto solve_with = [&](const Solver& solver) {
+          const auto problem = problem_of(batch, regularization, 1.0, Operator::rank);
+          Solved<T> solved{std::vector<T>(batch.values.size()),
+                           std::vector<std::int32_t>(batch.values.size()), {}};
+          Projection<T> arrays;
+          arrays.z = contiguous_rows(batch.values.data(), n);
+          arrays.result = contiguous_rows(solved.result.data(), n);
+          arrays.block_z = contiguous_rows(solved.block_z.data(), n);
+          solver.project(problem, arrays, 0, batch.rows);
+          return solved;
+        };
+        const auto a = solve_with(portable::kSolver), b = solve_with(avx2::kSolver);
+        CAPTURE(family.name);
+        CHECK(same_bits(a.result, b.result));
+        CHECK(a.block_z == b.block_z);
+      }
+    }
+  }
+#endif
+}
+
+namespace {
+
+// J^T g of one row, from its blocks.
+template <class T>
+std::vector<long double> cotangent_of(const Solved<T>& solved, const std::vector<T>& g,
+                                      std::int64_t r, std::int64_t n, Regularization regularization,
+                                      Operator op, double strength) {
+  const auto size = static_cast<std::size_t>(n), first = static_cast<std::size_t>(r * n);
+  std::vector<long double> sums(size), weights(size), cotangent(size);
+  const auto weight = [&](std::size_t i) -> long double {
+    return regularization == Regularization::kl ? solved.result[first + i] : 1.0L;
+  };
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto id = static_cast<std::size_t>(solved.block_z[first + i]);
+    sums[id] += weight(i) * g[first + i];
+    weights[id] += weight(i);
+  }
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto id = static_cast<std::size_t>(
+        (op == Operator::rank ? solved.block_z : solved.block_w)[first + i]);
+    const long double mean = sums[id] / weights[id];
+    cotangent[i] =
+        op == Operator::rank ? weight(i) * (g[first + i] - mean) / strength : mean;
+  }
+  return cotangent;
+}
+
+template <class T>
+void check_derivatives(const Batch<T>& batch, Regularization regularization, Operator op,
+                       std::mt19937_64& random) {
+  const std::int64_t n = batch.n;
+  std::vector<T> g(batch.values.size()), found(g.size());
+  for (T& x : g) x = T(normal(random));
+  const auto problem = problem_of(batch, regularization, 1.0, op);
+  const auto solved = solve_batch(batch, regularization, 1.0, op);
+  Linearization<T> at;
+  at.block_z = contiguous_rows(solved.block_z.data(), n);
+  at.block_w = contiguous_rows(solved.block_w.data(), n);
+  at.result = contiguous_rows(solved.result.data(), n);
+  Cotangents<T> cotangents;
+  cotangents.g = contiguous_rows<const T>(g.data(), n);
+  (op == Operator::rank ? cotangents.z : cotangents.w) = contiguous_rows(found.data(), n);
+  project_vjp(problem, at, cotangents, 1);
+  for (std::int64_t r = 0; r < batch.rows; ++r) {
+    const double strength = batch.strengths[static_cast<std::size_t>(r)];
+    const auto expected = cotangent_of(solved, g, r, n, regularization, op, strength);
+    const double scale = op == Operator::rank ? static_cast<double>(n) / strength : 1.0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const long double error = found[static_cast<std::size_t>(r * n) + i] - expected[i];
+      CHECK(std::abs(static_cast<double>(error)) <= 8.0 * scale * (sizeof(T) == 4 ? 0x1p-24 : 0x1p-50));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("derivatives of short rows are sums over their blocks", T, float, double) {
+  std::mt19937_64 random(44);
+  for (std::int64_t n = 1; n <= 66; n += n < 20 ? 1 : 5) {
+    for (std::int64_t rows = 1; rows <= 9; ++rows) {
+      Batch<T> batch{rows, n, {}, {}};
+      for (std::int64_t i = 0; i < rows * n; ++i) batch.values.push_back(T(normal(random)));
+      for (std::int64_t r = 0; r < rows; ++r) batch.strengths.push_back(2.0 / double(n + r));
+      CAPTURE(n);
+      CAPTURE(rows);
+      check_derivatives(batch, Regularization::l2, Operator::rank, random);
+      check_derivatives(batch, Regularization::kl, Operator::rank, random);
+      for (double& strength : batch.strengths) strength = 0.5 / strength;
+      check_derivatives(batch, Regularization::l2, Operator::sort, random);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("ids that are no blocks spoil the derivatives of their row only", T, float,
+                   double) {
+  const std::int64_t rows = 7, n = 12;
+  std::mt19937_64 random(45);
+  Batch<T> batch{rows, n, {}, Vector(rows, 0.2)};
+  for (std::int64_t i = 0; i < rows * n; ++i) batch.values.push_back(T(normal(random)));
+  const std::vector<T> g(batch.values);
+  const auto problem = problem_of(batch, Regularization::l2, 1.0, Operator::rank);
+  const auto solved = solve_batch(batch, Regularization::l2, 1.0, Operator::rank);
+  const auto vjp = [&](const std::vector<std::int32_t>& ids) {
+    std::vector<T> found(g.size());
+    Linearization<T> at;
+    at.block_z = contiguous_rows(ids.data(), n);
+    Cotangents<T> cotangents;
+    cotangents.g = contiguous_rows(g.data(), n);
+    cotangents.z = contiguous_rows(found.data(), n);
+    project_vjp(problem, at, cotangents, 1);
+    return found;
+  };
+  const auto expected = vjp(solved.block_z);
+  for (const std::int32_t bad : {-1, 12, std::numeric_limits<std::int32_t>::max(),
+                                 std::numeric_limits<std::int32_t>::min()}) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      auto ids = solved.block_z;
+      ids[static_cast<std::size_t>(r * n + r)] = bad;
+      const auto found = vjp(ids);
+      for (std::int64_t other = 0; other < rows; ++other) {
+        if (other != r)
+          CHECK(same_bits(row_of(found, other, n), row_of(expected, other, n)));
+      }
+      CHECK(std::isnan(found[static_cast<std::size_t>(r * n)]));
     }
   }
 }
