@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -194,7 +195,7 @@ Batch<T> batch_of(const Family<T>& family, std::int64_t rows, std::int64_t n,
 TEST_CASE_TEMPLATE("rows in a group are what they are alone", T, float, double) {
   std::mt19937_64 random(41);
   for (const Family<T>& family : all_families<T>()) {
-    CAPTURE(family.name);
+    CAPTURE(std::string(family.name));
     for (std::int64_t n = 1; n <= 65; n += n < 33 ? 1 : n < 60 ? 9 : 1) {
       const std::int64_t rows = 1 + die(random, 20);
       const auto batch = batch_of(family, rows, n, random);
@@ -259,7 +260,7 @@ TEST_CASE_TEMPLATE("levels of vector instructions give groups the same bits", T,
           return solved;
         };
         const auto a = solve_with(portable::kSolver), b = solve_with(avx2::kSolver);
-        CAPTURE(family.name);
+        CAPTURE(std::string(family.name));
         CHECK(same_bits(a.result, b.result));
         CHECK(a.block_z == b.block_z);
       }

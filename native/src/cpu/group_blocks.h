@@ -5,9 +5,10 @@
 //     min_{j<i} (C_i - C_j) / (i - j)  >  max_{k>i} (C_k - C_i) / (k - i).
 // All pairs j < k are looked at: five instructions for a pair and the whole group, and no branch.
 //
-// C is added up in double. Rounded to float32, a mean is wrong by at most 8 2^-24 max |C|. Where the two
-// sides are further apart than both errors, the answer is certain; a row in which they are not
-// somewhere (about one in a thousand of random ones, and many that hold integers) is not for here.
+// C is added up in double. Rounded to float32, a mean is wrong by 2^-24 (2 max |C| + 3 max |y|) at most.
+// Where the two sides are further apart than both errors, the answer is certain; a row in which they
+// are not somewhere (about one in a thousand of random ones, and many that hold integers) is not for
+// here.
 //
 // Distances that decide by themselves are cut, lest an outlier takes all digits. Ranks (w = rho): a gap
 // of more than n / 2 in s always separates, for means of w differ by n / 2 at most. Sorted values
@@ -44,9 +45,12 @@ class GroupBlocks {
     for (int half = 0; half < kHalves; ++half) {
       add_up<kRank>(n, half, *values[half], strength[half], range[half]);
     }
-    Floats most{};
-    for (std::int64_t k = 1; k <= n; ++k) most = larger(absolute(sums_[k]), most);
-    const Floats error = most * 0x1.2p-20f;
+    Floats most_sum{}, most_y{};
+    for (std::int64_t k = 1; k <= n; ++k) {
+      most_sum = larger(absolute(sums_[k]), most_sum);
+      most_y = larger(absolute(sums_[k] - sums_[k - 1]), most_y);
+    }
+    const Floats error = (most_sum + 1.5f * most_y) * 0x1.2p-22f;
     for (std::int64_t k = 0; k <= n; ++k) lowest_[k] = Floats{} + kInfinity;
     Ints sure = Ints{} - 1;
     for (std::int64_t j = 0; j < n; j += 2) {
