@@ -179,9 +179,8 @@ void jvp_rows(const Problem& problem, const Linearization<T>& at, const Tangents
   const RowSpace& space = problem.space;
   const auto solve = [&](std::int64_t begin, std::int64_t end, Scratch<T>& scratch) {
     for (std::int64_t r = begin; r < end; ++r) {
-      jvp_row(row_problem<T, R>(problem, at, r), tangents.z.row(space, r),
-              tangents.w.row(space, r), tangents.has_strength,
-              tangents.has_strength ? tangents.strength.row(space, r) : 0.0,
+      jvp_row(row_problem<T, R>(problem, at, r), tangents.z.row(space, r), tangents.w.row(space, r),
+              tangents.has_strength, tangents.has_strength ? tangents.strength.row(space, r) : 0.0,
               tangents.out.row(space, r), scratch);
     }
   };

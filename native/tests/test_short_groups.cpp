@@ -35,8 +35,7 @@ struct Batch {
 enum class Operator { rank, sort };
 
 template <class T>
-Problem problem_of(const Batch<T>& batch, Regularization regularization, double sign,
-                   Operator op) {
+Problem problem_of(const Batch<T>& batch, Regularization regularization, double sign, Operator op) {
   Problem problem = diffsort::testing::problem_of(batch.rows, batch.n, regularization, 0.0);
   (op == Operator::rank ? problem.z_sign : problem.w_sign) = sign;
   problem.strength.data = batch.strengths.data();
@@ -58,10 +57,8 @@ Solved<T> solve_row(const Batch<T>& batch, std::int64_t r, Regularization regula
                     double sign, Operator op, bool generally) {
   const auto size = static_cast<std::size_t>(batch.n);
   const T* const values = batch.values.data() + r * batch.n;
-  const Batch<T> row{1,
-                     batch.n,
-                     {values, values + batch.n},
-                     {batch.strengths[static_cast<std::size_t>(r)]}};
+  const Batch<T> row{
+      1, batch.n, {values, values + batch.n}, {batch.strengths[static_cast<std::size_t>(r)]}};
   if (!generally) return solve_batch(row, regularization, sign, op);
   Solved<T> solved{std::vector<T>(size), std::vector<std::int32_t>(size),
                    std::vector<std::int32_t>(size)};
@@ -218,7 +215,8 @@ TEST_CASE_TEMPLATE("nearly all random rows are solved in their group", T, float,
                                 double strength) {
       std::fill(batch.strengths.begin(), batch.strengths.end(), strength);
       Projection<T> arrays;
-      (op == Operator::rank ? arrays.z : arrays.w) = contiguous_rows<const T>(batch.values.data(), n);
+      (op == Operator::rank ? arrays.z : arrays.w) =
+          contiguous_rows<const T>(batch.values.data(), n);
       arrays.result = contiguous_rows(result.data(), n);
       const auto problem = problem_of(batch, regularization, 1.0, op);
       REQUIRE(short_rows.serves(problem, arrays, rows));
@@ -251,7 +249,8 @@ TEST_CASE_TEMPLATE("levels of vector instructions give groups the same bits", T,
         const auto solve_with = [&](const Solver& solver) {
           const auto problem = problem_of(batch, regularization, 1.0, Operator::rank);
           Solved<T> solved{std::vector<T>(batch.values.size()),
-                           std::vector<std::int32_t>(batch.values.size()), {}};
+                           std::vector<std::int32_t>(batch.values.size()),
+                           {}};
           Projection<T> arrays;
           arrays.z = contiguous_rows(batch.values.data(), n);
           arrays.result = contiguous_rows(solved.result.data(), n);
@@ -290,8 +289,7 @@ std::vector<long double> cotangent_of(const Solved<T>& solved, const std::vector
     const auto id = static_cast<std::size_t>(
         (op == Operator::rank ? solved.block_z : solved.block_w)[first + i]);
     const long double mean = sums[id] / weights[id];
-    cotangent[i] =
-        op == Operator::rank ? weight(i) * (g[first + i] - mean) / strength : mean;
+    cotangent[i] = op == Operator::rank ? weight(i) * (g[first + i] - mean) / strength : mean;
   }
   return cotangent;
 }
@@ -318,7 +316,8 @@ void check_derivatives(const Batch<T>& batch, Regularization regularization, Ope
     const double scale = op == Operator::rank ? static_cast<double>(n) / strength : 1.0;
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const long double error = found[static_cast<std::size_t>(r * n) + i] - expected[i];
-      CHECK(std::abs(static_cast<double>(error)) <= 8.0 * scale * (sizeof(T) == 4 ? 0x1p-24 : 0x1p-50));
+      CHECK(std::abs(static_cast<double>(error)) <=
+            8.0 * scale * (sizeof(T) == 4 ? 0x1p-24 : 0x1p-50));
     }
   }
 }
@@ -369,8 +368,7 @@ TEST_CASE_TEMPLATE("ids that are no blocks spoil the derivatives of their row on
       ids[static_cast<std::size_t>(r * n + r)] = bad;
       const auto found = vjp(ids);
       for (std::int64_t other = 0; other < rows; ++other) {
-        if (other != r)
-          CHECK(same_bits(row_of(found, other, n), row_of(expected, other, n)));
+        if (other != r) CHECK(same_bits(row_of(found, other, n), row_of(expected, other, n)));
       }
       CHECK(std::isnan(found[static_cast<std::size_t>(r * n)]));
     }

@@ -4,7 +4,8 @@
 //     kl      softmax_B(s)_i * sum_B(w)
 //     log_kl  (s_i - lse_B(s)) + lse_B(w)
 //
-// An element alone in its block comes to w_i in all three. Sums are in double, in 16 parts.
+// An element alone in its block comes to w_i in all three. Sums are in double, in order up to 64
+// terms (short_rows.h adds up so) and in 16 parts beyond.
 #pragma once
 
 #include <cmath>

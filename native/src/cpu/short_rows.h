@@ -162,8 +162,8 @@ class ShortRows {
   }
 
   template <bool kRank>
-  void write(const RowSpace& space, const Projection<T>& arrays, std::int64_t r,
-             std::int64_t count, unsigned lanes) const {
+  void write(const RowSpace& space, const Projection<T>& arrays, std::int64_t r, std::int64_t count,
+             unsigned lanes) const {
     const std::int64_t n = space.length;
     for (int l = 0; l < count; ++l) {
       if (!(lanes >> l & 1u)) continue;

@@ -116,9 +116,9 @@ class ShortVjp {
     }
     for (; i < n; ++i) {
       const Pair block = table[row.ids[i]];
-      row.out[i] = static_cast<T>(cotangent(broadcast(weight(row, i)),
-                                            broadcast(static_cast<double>(row.g[i])),
-                                            broadcast(block[0]), broadcast(block[1]), row.scale)[0]);
+      row.out[i] = static_cast<T>(
+          cotangent(broadcast(weight(row, i)), broadcast(static_cast<double>(row.g[i])),
+                    broadcast(block[0]), broadcast(block[1]), row.scale)[0]);
     }
     return true;
   }

@@ -59,6 +59,7 @@ class Dense {
 template <class T, Regularization R>
 struct Scratch {
   RowSolver<T, R> solver;
+  std::unique_ptr<ShortRows<T, R>> short_rows;  // large, and not every thread meets short rows
   Dense<T> z, w, result;
   Dense<std::int32_t> block_z, block_w;
 };
@@ -114,8 +115,8 @@ void project_rows(const Problem& problem, const Projection<T>& arrays, std::int6
   Scratch<T, R>& scratch = kept.memory();
   const auto alone = [&](std::int64_t r) { project_row<T, R>(problem, arrays, r, scratch); };
   if (ShortRows<T, R>::serves(problem, arrays, end - begin)) {
-    static thread_local ShortRows<T, R> short_rows;
-    short_rows.solve(problem, arrays, begin, end, alone);
+    if (!scratch.short_rows) scratch.short_rows = std::make_unique<ShortRows<T, R>>();
+    scratch.short_rows->solve(problem, arrays, begin, end, alone);
   } else {
     for (std::int64_t r = begin; r < end; ++r) alone(r);
   }
@@ -174,8 +175,7 @@ std::int64_t vjp_rows(const Problem& problem, const Linearization<T>& at,
   const bool is_short = ShortVjp<T, R>::serves(problem, at, cotangents);
   for (std::int64_t r = begin; r < end; r += ShortVjp<T, R>::kTogether) {
     const std::int64_t count = std::min(ShortVjp<T, R>::kTogether, end - r);
-    const unsigned solved =
-        is_short ? ShortVjp<T, R>::solve(problem, at, cotangents, r, count) : 0;
+    const unsigned solved = is_short ? ShortVjp<T, R>::solve(problem, at, cotangents, r, count) : 0;
     for (std::int64_t k = 0; k < count; ++k) {
       if (solved >> k & 1u) continue;
       if (!try_vjp_row<T, R>(problem, at, cotangents, r + k, scratch)) return r + k;
@@ -202,8 +202,8 @@ std::int64_t vjp(const Problem& problem, const Linearization<T>& at,
 
 #define DIFFSORT_NAME_OF(level) #level
 #define DIFFSORT_NAME(level) DIFFSORT_NAME_OF(level)
-const Solver kSolver = {DIFFSORT_NAME(DIFFSORT_LEVEL), project<float>, project<double>,
-                        vjp<float>, vjp<double>};
+const Solver kSolver = {DIFFSORT_NAME(DIFFSORT_LEVEL), project<float>, project<double>, vjp<float>,
+                        vjp<double>};
 
 }  // namespace diffsort::DIFFSORT_LEVEL
 
