@@ -15,7 +15,6 @@ namespace diffsort::DIFFSORT_LEVEL {
 constexpr int kLanes = kVectorBytes / 8;   // doubles in a vector
 constexpr int kSumLanes = 16;              // partial sums of a long sum
 constexpr int kSums = kSumLanes / kLanes;  // and the vectors that hold them
-constexpr std::int64_t kInOrder = 64;      // sums of no more terms may go in order
 
 typedef double Doubles __attribute__((vector_size(kVectorBytes)));
 typedef std::int64_t Longs __attribute__((vector_size(kVectorBytes)));
@@ -155,18 +154,9 @@ double sum_of(std::int64_t begin, std::int64_t end, const Term& term, const Last
   return add_up(sums);
 }
 
-// The same where terms beyond the end can be computed, too: they are left out. Short sums go in order,
-// as they do where rows lie side by side.
+// The same where terms beyond the end can be computed, too: they are left out.
 template <class Term>
 double padded_sum_of(std::int64_t begin, std::int64_t end, const Term& term) {
-  if (end - begin <= kInOrder) {
-    double sum = 0.0;
-    for (std::int64_t i = begin; i < end; i += kLanes) {
-      const Doubles terms = term(i);
-      for (std::int64_t k = 0; k < kLanes && i + k < end; ++k) sum += terms[k];
-    }
-    return sum;
-  }
   Doubles sums[kSums] = {};
   std::int64_t i = begin;
   for (; i + kSumLanes <= end; i += kSumLanes) {
@@ -177,6 +167,17 @@ double padded_sum_of(std::int64_t begin, std::int64_t end, const Term& term) {
     sums[k] += iota() < left ? term(i) : Doubles{};
   }
   return add_up(sums);
+}
+
+// The same in one part, from begin to end.
+template <class Term>
+double sum_in_order_of(std::int64_t begin, std::int64_t end, const Term& term) {
+  double sum = 0.0;
+  for (std::int64_t i = begin; i < end; i += kLanes) {
+    const Doubles terms = term(i);
+    for (std::int64_t k = 0; k < kLanes && i + k < end; ++k) sum += terms[k];
+  }
+  return sum;
 }
 
 // out[i] = f(x[i]), where f takes vectors. x and out may be the same.

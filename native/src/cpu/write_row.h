@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "block_values.h"
+#include "group.h"
 #include "operand.h"
 #include "pooling.h"
 #include "row.h"
@@ -51,7 +52,8 @@ class RowWriter {
         const PooledBlock block = blocks_[next_];
         if (out_.result != nullptr) {
           if (block.start == i) {
-            current_ = BlockValues<R>(block.start, block.end, strength_, z_, w_, out_.sign);
+            current_ = BlockValues<R>({block.start, block.end, n_ <= kLongestInGroup}, strength_,
+                                      z_, w_, out_.sign);
           }
           for (std::int64_t k = i; k < stop; k += kLanes) {
             store(values_ + (k - begin), current_.from(k, z_) + 0.0);  // + 0.0: never -0
