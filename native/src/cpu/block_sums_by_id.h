@@ -1,7 +1,7 @@
-// Sums over the blocks of a row whose elements are in any order.
+// Sums over the blocks of a row whose elements are in any order: of terms and of weights, side by side.
 //
 // Adding to a number in memory waits for the previous addition to the same number, and a row often
-// has one block with most of its elements; so short rows have several tables, which take turns.
+// has one block with most of its elements; so there are two tables, which take turns.
 #pragma once
 
 #include <cstdint>
@@ -14,37 +14,55 @@ namespace diffsort::DIFFSORT_LEVEL {
 
 class SumsById {
  public:
-  // The sum over each block of term(i), at the block's id, which is below `size`.
-  template <class Term>
-  void add_up(const std::int32_t* ids, std::int64_t n, std::int64_t size, const Term& term) {
-    if (size <= kShort) {
-      add_up_in<4>(ids, n, size, term);
-    } else {
-      add_up_in<1>(ids, n, size, term);
+  typedef double Pair __attribute__((vector_size(16)));  // of terms, of weights
+
+  // The sums over each block of pair(i), at the block's id, which is below `size`.
+  template <class F>
+  void add_up(const std::int32_t* ids, std::int64_t n, std::int64_t size, const F& pair) {
+    const auto entries = static_cast<std::size_t>(size * kTables * 2);
+    std::memset(tables_.get(entries), 0, entries * sizeof(double));
+    add_more(ids, n, pair);
+  }
+
+  // The same on top of what is there.
+  template <class F>
+  void add_more(const std::int32_t* ids, std::int64_t n, const F& pair) {
+    double* const tables = tables_.data();
+    std::int64_t i = 0;
+    for (; i + kTables <= n; i += kTables) {
+      for (int t = 0; t < kTables; ++t) add(tables, ids[i + t], t, pair(i + t));
+    }
+    for (; i < n; ++i) add(tables, ids[i], 0, pair(i));
+  }
+
+  Pair operator[](std::int64_t id) const {
+    const double* const entry = tables_.data() + id * kTables * 2;
+    Pair sum = at(entry);
+    for (int t = 1; t < kTables; ++t) sum += at(entry + 2 * t);
+    return sum;
+  }
+
+  // Those of kLanes elements.
+  void gather(const std::int32_t* ids, Doubles* terms, Doubles* weights) const {
+    for (int k = 0; k < kLanes; ++k) {
+      const Pair sum = (*this)[ids[k]];
+      (*terms)[k] = sum[0];
+      (*weights)[k] = sum[1];
     }
   }
 
-  double& operator[](std::int64_t id) { return tables_.data()[id]; }
-  const double* data() const { return tables_.data(); }
-
  private:
-  static constexpr std::int64_t kShort = 2048;
+  static constexpr int kTables = 2;
 
-  template <int kTables, class Term>
-  void add_up_in(const std::int32_t* ids, std::int64_t n, std::int64_t size, const Term& term) {
-    double* const tables = tables_.get(static_cast<std::size_t>(kTables * size));
-    std::memset(tables, 0, static_cast<std::size_t>(kTables * size) * sizeof(double));
-    std::int64_t i = 0;
-    for (; i + kTables <= n; i += kTables) {
-      for (int t = 0; t < kTables; ++t) tables[t * size + ids[i + t]] += term(i + t);
-    }
-    for (; i < n; ++i) tables[ids[i]] += term(i);
-    if (kTables == 1) return;
-    for (std::int64_t b = 0; b < size; ++b) {
-      double sum = tables[b];
-      for (int t = 1; t < kTables; ++t) sum += tables[t * size + b];
-      tables[b] = sum;
-    }
+  static Pair at(const double* entry) {
+    Pair pair;
+    std::memcpy(&pair, entry, sizeof pair);
+    return pair;
+  }
+  static void add(double* tables, std::int64_t id, int table, Pair pair) {
+    double* const entry = tables + (id * kTables + table) * 2;
+    pair += at(entry);
+    std::memcpy(entry, &pair, sizeof pair);
   }
 
   Buffer<double> tables_;

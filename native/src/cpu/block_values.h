@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "diffsort/block_sums.h"
 #include "diffsort/projection.h"
 #include "exp.h"
 #include "operand.h"
@@ -23,22 +24,22 @@ struct BlockRange {
   std::int64_t a, b;
   bool in_order;
 
+  double size() const { return static_cast<double>(b - a); }
   template <class Term>
   double sum_of(const Term& term) const {
     return in_order ? sum_in_order_of(a, b, term) : padded_sum_of(a, b, term);
   }
 };
 
-// Sum over the block of x_i - x_a.
+// Mean over the block of x_i - x_a.
 template <class X>
-double sum_above(const BlockRange& block, const X& x) {
+double mean_above(const BlockRange& block, const X& x) {
   const double first = x(block.a);
-  return block.sum_of([&](std::int64_t i) { return x.vector(i) - first; });
+  return block.sum_of([&](std::int64_t i) { return x.vector(i) - first; }) / block.size();
 }
 
-inline double sum_above(const BlockRange& block, const Rho&) {
-  const auto size = static_cast<double>(block.b - block.a);
-  return -0.5 * size * (size - 1.0);
+inline double mean_above(const BlockRange& block, const Rho&) {
+  return -0.5 * (block.size() - 1.0);
 }
 
 // Sum over the block of x_i. Of weights, which may differ by orders of magnitude.
@@ -48,35 +49,41 @@ double plain_sum(const BlockRange& block, const X& x) {
 }
 
 inline double plain_sum(const BlockRange& block, const Rho& rho) {
-  return 0.5 * static_cast<double>(block.b - block.a) * (rho(block.a) + rho(block.b - 1));
+  return 0.5 * block.size() * (rho(block.a) + rho(block.b - 1));
 }
 
-// Sum over the block of exp(scale (x_i - x_a)).
-template <class X>
+// Sum over the block of exp(scale (x_i - x_a)), as exact as T.
+template <class T, class X>
 double sum_of_exp(const BlockRange& block, double scale, const X& x) {
   const double first = x(block.a);
   return block.sum_of(
-      [&](std::int64_t i) { return exp_nonpositive((x.vector(i) - first) * scale); });
+      [&](std::int64_t i) { return exp_nonpositive<T>((x.vector(i) - first) * scale); });
 }
 
-// The values of one block, multiplied by `sign`.
-template <Regularization R>
+// The values of one block, multiplied by `sign`, as exact as T.
+template <class T, Regularization R>
 class BlockValues {
  public:
   BlockValues() = default;
 
+  // scale: 1 / strength. pooled: the sums by which the block was found.
   template <class Z, class W>
-  BlockValues(const BlockRange& block, double strength, const Z& z, const W& w, double sign)
-      : first_(z(block.a)), scale_(1.0 / strength), sign_(sign) {
-    if (R == Regularization::l2) {
-      const auto size = static_cast<double>(block.b - block.a);
-      below_ = sum_above(block, z) / size * scale_;
-      shift_ = w(block.a) + sum_above(block, w) / size;
-    } else if (R == Regularization::kl) {
-      sign_ *= plain_sum(block, w) / sum_of_exp(block, scale_, z);
+  BlockValues(const BlockRange& block, double scale, const Z& z, const W& w,
+              const BlockSums<R>& pooled, double sign)
+      : first_(z(block.a)), scale_(scale), sign_(sign) {
+    if constexpr (R == Regularization::l2) {
+      below_ = mean_above(block, z) * scale_;
+      shift_ = w(block.a) + mean_above(block, w);
     } else {
-      shift_ = w(block.a) +
-               (std::log(sum_of_exp(block, 1.0, w)) - std::log(sum_of_exp(block, scale_, z)));
+      const BlockSums<R> sums =
+          pooled_sums_serve(block)
+              ? pooled
+              : BlockSums<R>{sum_of_exp<T>(block, scale_, z), weight(block, w)};
+      if (R == Regularization::kl) {
+        sign_ *= sums.w / sums.s;
+      } else {
+        shift_ = w(block.a) + (std::log(sums.w) - std::log(sums.s));
+      }
     }
   }
 
@@ -84,11 +91,20 @@ class BlockValues {
   template <class Z>
   Doubles from(std::int64_t i, const Z& z) const {
     const Doubles s = (z.vector(i) - first_) * scale_;
-    if (R == Regularization::kl) return exp_nonpositive(s) * sign_;
+    if (R == Regularization::kl) return exp_nonpositive<T>(s) * sign_;
     return (shift_ + (s - below_)) * sign_;
   }
 
  private:
+  // Sums of pooling round once per element, those of this file once per sixteenth of them.
+  static bool pooled_sums_serve(const BlockRange& block) {
+    return !block.in_order && (sizeof(T) == sizeof(float) || block.b - block.a <= 256);
+  }
+  template <class W>
+  static double weight(const BlockRange& block, const W& w) {
+    return R == Regularization::kl ? plain_sum(block, w) : sum_of_exp<T>(block, 1.0, w);
+  }
+
   double first_ = 0.0, scale_ = 0.0, below_ = 0.0, shift_ = 0.0, sign_ = 0.0;
 };
 

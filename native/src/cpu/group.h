@@ -13,7 +13,6 @@ constexpr int kHalves = 2;
 constexpr int kGroup = kHalves * kLanes;
 constexpr std::int64_t kLongestInGroup = 64;  // elements of a row; a power of two
 
-typedef std::int32_t Ints __attribute__((vector_size(kVectorBytes)));
 typedef std::int32_t HalfInts __attribute__((vector_size(kVectorBytes / 2)));
 
 // One vector for each element of kLanes rows; or of kGroup, as two halves.

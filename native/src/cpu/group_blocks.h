@@ -155,7 +155,7 @@ class GroupBlocks {
     const Doubles scale = 1.0 / strength;
     for (std::int64_t i = 1; i < n; ++i) {
       const Doubles gap = smaller((values[i - 1] - values[i]) * scale, broadcast(kFarApart));
-      const Doubles ratio = exp_nonpositive(-gap);
+      const Doubles ratio = exp_nonpositive<float>(-gap);
       store_half(down_[i], half, ratio);
       store_half(up_[i], half, 1.0 / ratio);
     }

@@ -12,8 +12,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "buffer.h"
 #include "diffsort/block_sums.h"
 #include "exp.h"
 #include "operand.h"
@@ -120,25 +120,27 @@ class ExpNeighbours {
     return block;
   }
   std::int64_t grow_right(std::int64_t start, std::int64_t end, Sums& block) {
+    Sums grown = block;  // in registers
     for (; end < n_; ++end) {
       look_at(end - 1, 1);
-      const double s = block.s_reach * s_ratios_[end - 1 - window_];
+      const double s = grown.s_reach * s_ratios_[end - 1 - window_];
       if (s < Sums::kUnderflow) {  // rare
         const Sums next = singleton(end);
-        const Shift far = shift(start, end, block);
-        if (!Sums::violates(block, end - start, next, 1, far)) break;
-        absorb(block, next, 1, far);
+        const Shift far = shift(start, end, grown);
+        if (!Sums::violates(grown, end - start, next, 1, far)) break;
+        absorb(grown, next, 1, far);
         continue;
       }
       const double w_reach =
-          kLogWeights ? block.w_reach * w_ratios_[end - 1 - window_] : block.w_reach;
+          kLogWeights ? grown.w_reach * w_ratios_[end - 1 - window_] : grown.w_reach;
       const double w = kLogWeights ? w_reach : w_(end);
-      if (!(block.s * w <= block.w * s)) break;
-      block.s += s;
-      block.w += w;
-      block.s_reach = s;
-      block.w_reach = w_reach;
+      if (!(grown.s * w <= grown.w * s)) break;
+      grown.s += s;
+      grown.w += w;
+      grown.s_reach = s;
+      grown.w_reach = w_reach;
     }
+    block = grown;
     return end;
   }
   std::int64_t grow_left(std::int64_t limit, std::int64_t start, std::int64_t end, Sums& block) {
@@ -219,12 +221,16 @@ class BlockGrowth {
   template <class Z, class W>
   void run(std::int64_t n, double strength, const Z& z, const W& w) {
     NeighboursOf<R, Z, W> neighbours(n, strength, z, w);
-    blocks_.clear();
-    sums_.clear();
+    const auto most = static_cast<std::size_t>(n / 2 + 1);
+    blocks_.get(most);
+    sums_.get(most);
+    count_ = 0;
     for (std::int64_t i = 0; (i = next_violation(n, i, neighbours)) < n;) i = grow(i, neighbours);
   }
 
-  const std::vector<PooledBlock>& blocks() const { return blocks_; }
+  std::int64_t count() const { return count_; }
+  PooledBlock at(std::int64_t k) const { return blocks_.data()[k]; }
+  const BlockSums<R>& sums(std::int64_t k) const { return sums_.data()[k]; }
 
  private:
   using Sums = std::conditional_t<R == Regularization::l2, BlockSums<R>, ReachingSums<R>>;
@@ -252,33 +258,33 @@ class BlockGrowth {
     Sums block = neighbours.pair(i);
     for (bool grown = true; grown;) {
       end = neighbours.grow_right(start, end, block);
-      const std::int64_t limit = blocks_.empty() ? 0 : blocks_.back().end;
+      const std::int64_t limit = count_ == 0 ? 0 : at(count_ - 1).end;
       const std::int64_t old_start = start;
       start = neighbours.grow_left(limit, start, end, block);
-      if (start == limit && !blocks_.empty()) absorb_last(start, end, block, neighbours);
+      if (start == limit && count_ > 0) absorb_last(start, end, block, neighbours);
       grown = start < old_start;
     }
-    blocks_.push_back({static_cast<std::int32_t>(start), static_cast<std::int32_t>(end)});
-    sums_.push_back(block);
+    blocks_.data()[count_] = {static_cast<std::int32_t>(start), static_cast<std::int32_t>(end)};
+    sums_.data()[count_++] = block;
     return end;
   }
 
   // The last of the blocks found so far, if it violates the order with this one, its neighbour.
   template <class N>
   void absorb_last(std::int64_t& start, std::int64_t end, Sums& block, N& neighbours) {
-    const PooledBlock last = blocks_.back();
-    Sums left = sums_.back();
+    const PooledBlock last = at(count_ - 1);
+    Sums left = sums_.data()[count_ - 1];
     const auto shift = neighbours.shift(last.start, start, left);
     if (!Sums::violates(left, last.end - last.start, block, end - start, shift)) return;
     neighbours.absorb(left, block, end - start, shift);
     block = left;
     start = last.start;
-    blocks_.pop_back();
-    sums_.pop_back();
+    --count_;
   }
 
-  std::vector<PooledBlock> blocks_;
-  std::vector<Sums> sums_;
+  Buffer<PooledBlock> blocks_;
+  Buffer<Sums> sums_;
+  std::int64_t count_ = 0;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL

@@ -75,7 +75,7 @@ class RowSolver {
     const DenseOutput<T> placed{z_is_rho ? out.result : z_.place(out.result),
                                 z_is_rho ? out.block_z : z_.place(out.block_z),
                                 w_is_rho ? out.block_w : w_.place(out.block_w), out.sign};
-    RowWriter<T, R, Z, W>(n, strength, z, w, growth_.blocks(), placed).write();
+    RowWriter<T, R, Z, W>(n, strength, z, w, growth_, placed).write();
     if (!z_is_rho) z_.replay(out.result, out.block_z);
     if (!w_is_rho) w_.replay(nullptr, out.block_w);
   }

@@ -144,7 +144,7 @@ class ShortRows {
     for (std::int64_t i = 0; i < n; ++i) {
       const Longs starts = blocks_.starts(half, i);
       part.first = starts ? x[i] : part.first;
-      exponentials_[i] = exp_nonpositive((x[i] - part.first) * scale);
+      exponentials_[i] = exp_nonpositive<T>((x[i] - part.first) * scale);
       part.sum = (starts ? Doubles{} : part.sum) + exponentials_[i];
       part.behind = starts ? Doubles{} : part.behind + 1.0;
       parts_[i] = part;

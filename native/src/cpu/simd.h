@@ -19,9 +19,9 @@ constexpr int kSums = kSumLanes / kLanes;  // and the vectors that hold them
 typedef double Doubles __attribute__((vector_size(kVectorBytes)));
 typedef std::int64_t Longs __attribute__((vector_size(kVectorBytes)));
 typedef std::uint64_t Bits __attribute__((vector_size(kVectorBytes)));
-typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
-
 typedef float Floats __attribute__((vector_size(kVectorBytes)));
+typedef std::int32_t Ints __attribute__((vector_size(kVectorBytes)));
+typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
 
 inline Doubles broadcast(double x) {
   return Doubles{} + x;
@@ -33,10 +33,27 @@ inline Doubles load(const double* x) {
   return v;
 }
 
+// GCC 12 converts halves of the vector one by one, through memory.
+#if defined(DIFFSORT_LEVEL_IS_AVX2) && !defined(__clang__)
+inline Doubles widen(HalfFloats v) {
+  return __builtin_ia32_cvtps2pd256(v);
+}
+inline HalfFloats narrow(Doubles v) {
+  return __builtin_ia32_cvtpd2ps256(v);
+}
+#else
+inline Doubles widen(HalfFloats v) {
+  return __builtin_convertvector(v, Doubles);
+}
+inline HalfFloats narrow(Doubles v) {
+  return __builtin_convertvector(v, HalfFloats);
+}
+#endif
+
 inline Doubles load(const float* x) {
   HalfFloats v;
   std::memcpy(&v, x, sizeof v);
-  return __builtin_convertvector(v, Doubles);
+  return widen(v);
 }
 
 inline void store(double* x, Doubles v) {
@@ -44,8 +61,8 @@ inline void store(double* x, Doubles v) {
 }
 
 inline void store(float* x, Doubles v) {
-  const HalfFloats narrow = __builtin_convertvector(v, HalfFloats);
-  std::memcpy(x, &narrow, sizeof narrow);
+  const HalfFloats single = narrow(v);
+  std::memcpy(x, &single, sizeof single);
 }
 
 // x > y ? x : y and x < y ? x : y, which GCC does not see to be one instruction each.
@@ -124,17 +141,29 @@ inline unsigned mask_bits(Longs mask) {
 #endif
 }
 
-// The total of kSumLanes partial sums, in an order that does not depend on the width.
-inline double add_up(Doubles* sums) {
-  for (int half = kSums / 2; half > 0; half /= 2) {
-    for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
-  }
+template <class V>
+bool any_lane(V mask) {
+  std::uint64_t words[sizeof(V) / 8], any = 0;
+  std::memcpy(words, &mask, sizeof mask);
+  for (const std::uint64_t word : words) any |= word;
+  return any != 0;
+}
+
+// The total of a vector's lanes, and of kSumLanes partial sums, in an order that does not depend on
+// the width.
+inline double add_lanes(Doubles v) {
   double parts[kLanes];
-  std::memcpy(parts, sums, sizeof parts);
+  std::memcpy(parts, &v, sizeof parts);
   for (int half = kLanes / 2; half > 0; half /= 2) {
     for (int k = 0; k < half; ++k) parts[k] += parts[k + half];
   }
   return parts[0];
+}
+inline double add_up(Doubles* sums) {
+  for (int half = kSums / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
+  }
+  return add_lanes(sums[0]);
 }
 
 // A sum in kSumLanes parts: term(i) gives the vector of terms i, ..., i + kLanes - 1, and
@@ -157,15 +186,21 @@ double sum_of(std::int64_t begin, std::int64_t end, const Term& term, const Last
 // The same where terms beyond the end can be computed, too: they are left out.
 template <class Term>
 double padded_sum_of(std::int64_t begin, std::int64_t end, const Term& term) {
+  const auto up_to_end = [&](std::int64_t i) {
+    return iota() < static_cast<double>(end - i) ? term(i) : Doubles{};
+  };
+  constexpr std::int64_t kFew = 4;  // many blocks are that short
+  if (end - begin <= kFew) {
+    Doubles sum = up_to_end(begin);
+    if (kLanes < kFew) sum += up_to_end(begin + kLanes);
+    return add_lanes(sum);
+  }
   Doubles sums[kSums] = {};
   std::int64_t i = begin;
   for (; i + kSumLanes <= end; i += kSumLanes) {
     for (int k = 0; k < kSums; ++k) sums[k] += term(i + k * kLanes);
   }
-  for (int k = 0; i < end; i += kLanes, ++k) {
-    const Doubles left = broadcast(static_cast<double>(end - i));
-    sums[k] += iota() < left ? term(i) : Doubles{};
-  }
+  for (int k = 0; i < end; i += kLanes, ++k) sums[k] += up_to_end(i);
   return add_up(sums);
 }
 

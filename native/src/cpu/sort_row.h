@@ -29,22 +29,19 @@ namespace diffsort::DIFFSORT_LEVEL {
 // The most elements that go by cells at once; rows with more are partitioned first.
 constexpr std::int64_t kLongestSort = std::int64_t{1} << 16;
 
-namespace counting {
-
+// T side by side, and what comparing them gives.
 template <class T>
 struct Lanes;
 template <>
 struct Lanes<float> {
-  typedef float Values __attribute__((vector_size(kVectorBytes)));
-  typedef std::int32_t Counts __attribute__((vector_size(kVectorBytes)));
+  typedef Floats Values;
+  typedef Ints Counts;
 };
 template <>
 struct Lanes<double> {
-  typedef double Values __attribute__((vector_size(kVectorBytes)));
-  typedef std::int64_t Counts __attribute__((vector_size(kVectorBytes)));
+  typedef Doubles Values;
+  typedef Longs Counts;
 };
-
-}  // namespace counting
 
 // What takes distances within a range to cells 0, ..., cells - 1; 0 where T cannot: the values are
 // one, or too near or too far apart. Two roundings do not reach the next cell, for cells < 2^22.
@@ -78,8 +75,8 @@ class RowSorter {
   static constexpr std::int64_t kManyCells = 2048;  // from where on 2^20 cells pay, not 2^18
 
   void sort_by_counting(const T* x, std::int64_t n, T sign, T* values, std::int32_t* index) {
-    using Values = typename counting::Lanes<T>::Values;
-    using Counts = typename counting::Lanes<T>::Counts;
+    using Values = typename Lanes<T>::Values;
+    using Counts = typename Lanes<T>::Counts;
     constexpr std::int64_t kStep = kVectorBytes / sizeof(T), kVectors = 4;
     constexpr std::int64_t kPadded = kCountingLimit + kVectors * kStep;
     alignas(64) T keys[kPadded];
@@ -151,9 +148,8 @@ class RowSorter {
 
   static bool insert(std::int64_t n, T* values, std::int32_t* index) {
     std::int64_t moves = 4 * n + 64;
-    for (std::int64_t i = 1; i < n; ++i) {
+    for (std::int64_t i = 1; (i = next_rise(n, i, values)) < n; ++i) {
       const T value = values[i];
-      if (!(values[i - 1] < value)) continue;
       const std::int32_t from = index[i];
       std::int64_t j = i;
       for (; j > 0 && values[j - 1] < value; --j) {
@@ -165,6 +161,20 @@ class RowSorter {
       if ((moves -= i - j) < 0) return false;
     }
     return true;
+  }
+
+  // The first i from here on whose value is above that of its left neighbour, or n.
+  static std::int64_t next_rise(std::int64_t n, std::int64_t i, const T* values) {
+    using Values = typename Lanes<T>::Values;
+    constexpr std::int64_t kStep = kVectorBytes / sizeof(T);
+    for (; i + kStep <= n; i += kStep) {
+      Values left, right;
+      std::memcpy(&left, values + i - 1, sizeof left);
+      std::memcpy(&right, values + i, sizeof right);
+      if (any_lane(left < right)) break;
+    }
+    while (i < n && !(values[i - 1] < values[i])) ++i;
+    return i;
   }
 
   Buffer<std::uint64_t> entries_;

@@ -10,6 +10,8 @@
 #include "diffsort/projection.h"
 #include "exp.h"
 #include "partition.h"
+#include "row.h"
+#include "scan.h"
 #include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -32,7 +34,14 @@ class VjpSolver {
     if (row.z_out == nullptr) {
       if (R == Regularization::kl || (R == Regularization::log_kl && row.w == nullptr))
         return false;
-      return sort<R>(row);
+      if (R == Regularization::l2 && row.n > kLongest) return sort<R>(row);
+      bool one_z = false, one_w = false;
+      if (!BlockIds::are_plain(row.block_z, row.n, &one_z) ||
+          !BlockIds::are_plain(row.block_w, row.n, &one_w)) {
+        return false;
+      }
+      if (R == Regularization::l2) return one_z && one_w ? sort_one_block(row) : sort_l2(row);
+      return sort_log_kl(row) || sort<R>(row);
     }
     bool one_block = false;
     if (R == Regularization::log_kl || !BlockIds::are_plain(row.block_z, row.n, &one_block)) {
@@ -40,12 +49,12 @@ class VjpSolver {
     }
     if (one_block) return R == Regularization::l2 ? one_block_l2(row) : one_block_kl(row);
     if (row.n > kLongest) return long_ranks<R>(row);
-    ids_.read(row.block_z, row.n);
-    if (ids_.count() == row.n) return singletons(row);
     return R == Regularization::l2 ? ranks_l2(row) : ranks_kl(row);
   }
 
  private:
+  // exp(w - top) rounds w - top: as many digits are lost as its exponent has.
+  static constexpr double kNearTop = 32.0;
   static constexpr std::int64_t kLongest = std::int64_t{1} << 17;  // longer rows go by buckets
 
   static double scale_l2(const DenseVjpRow<T>& row) {
@@ -55,58 +64,65 @@ class VjpSolver {
     return row.z_sign / row.strength;  // the result has w's sign, twice
   }
 
+  static double mean(const T* g, std::int64_t n) {
+    const double sum = sum_of(
+        0, n, [&](std::int64_t i) { return load(g + i); },
+        [&](std::int64_t i) { return static_cast<double>(g[i]); });
+    return sum / static_cast<double>(n);
+  }
+
   // (g_i - mean_B(g)) / strength
   bool ranks_l2(const DenseVjpRow<T>& row) {
-    const std::int64_t n = row.n;
-    sums_.add_up(row.block_z, n, n, [&](std::int64_t i) { return static_cast<double>(row.g[i]); });
-    for (std::int64_t b = 0; b < ids_.count(); ++b) {
-      const std::int64_t size = ids_.size(b);
-      if (size > 1) sums_[ids_.start(b)] /= static_cast<double>(size);
-    }
+    const T* const g = row.g;
+    sums_.add_up(row.block_z, row.n, row.n,
+                 [&](std::int64_t i) { return SumsById::Pair{static_cast<double>(g[i]), 1.0}; });
     const double scale = scale_l2(row);
-    const double* const means = sums_.data();
-    for (std::int64_t i = 0; i < n; ++i) {
-      row.z_out[i] =
-          static_cast<T>((static_cast<double>(row.g[i]) - means[row.block_z[i]]) * scale);
+    std::int64_t i = 0;
+    for (; i + kLanes <= row.n; i += kLanes) {
+      Doubles sums, sizes;
+      sums_.gather(row.block_z + i, &sums, &sizes);
+      store(row.z_out + i, (load(g + i) - sums / sizes) * scale);
+    }
+    for (; i < row.n; ++i) {
+      const SumsById::Pair sum = sums_[row.block_z[i]];
+      row.z_out[i] = static_cast<T>((static_cast<double>(g[i]) - sum[0] / sum[1]) * scale);
     }
     return true;
   }
 
   bool one_block_l2(const DenseVjpRow<T>& row) {
     const double scale = scale_l2(row);
-    const double sum = sum_of(
-        0, row.n, [&](std::int64_t i) { return load(row.g + i); },
-        [&](std::int64_t i) { return static_cast<double>(row.g[i]); });
-    const double mean = sum / static_cast<double>(row.n);
-    map(row.g, row.n, row.z_out, [&](Doubles g) { return (g - mean) * scale; });
-    return true;
-  }
-
-  // Every element is alone in its block. What is not finite in g stays visible.
-  static bool singletons(const DenseVjpRow<T>& row) {
-    map(row.g, row.n, row.z_out, [&](Doubles g) { return g - g; });
+    const double middle = mean(row.g, row.n);
+    map(row.g, row.n, row.z_out, [&](Doubles g) { return (g - middle) * scale; });
     return true;
   }
 
   // r_i (g_i - sum_B(r g) / sum_B(r)) / strength
   bool ranks_kl(const DenseVjpRow<T>& row) {
-    const std::int64_t n = row.n;
-    const double scale = scale_kl(row);
     const T *const g = row.g, *const r = row.result;
-    const auto weight = [&](std::int64_t i) { return static_cast<double>(r[i]); };
-    const auto term = [&](std::int64_t i) { return weight(i) * static_cast<double>(g[i]); };
-    weights_.add_up(row.block_z, n, n, weight);
-    for (std::int64_t b = 0; b < ids_.count(); ++b) {
-      if (weights_[ids_.start(b)] == 0.0) return false;  // results 0, which do not tell the softmax
-    }
-    sums_.add_up(row.block_z, n, n, term);
-    const double *const sums = sums_.data(), *const weights = weights_.data();
-    for (std::int64_t i = 0; i < n; ++i) {
+    sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
+      const auto weight = static_cast<double>(r[i]);
+      return SumsById::Pair{weight * static_cast<double>(g[i]), weight};
+    });
+    const double scale = scale_kl(row);
+    bool told = true;  // results 0 do not tell the softmax
+    std::int64_t i = 0;
+    for (; i + kLanes <= row.n; i += kLanes) {
+      Doubles sums, weights;
+      sums_.gather(row.block_z + i, &sums, &weights);
+      told &= mask_bits(weights == 0.0) == 0;
       // Divided first: for an element alone in its block exactly 1, and the derivative exactly 0.
-      const double share = weight(i) / weights[row.block_z[i]];
-      row.z_out[i] = static_cast<T>((term(i) - share * sums[row.block_z[i]]) * scale);
+      const Doubles weight = load(r + i), share = weight / weights;
+      store(row.z_out + i, (weight * load(g + i) - share * sums) * scale);
     }
-    return true;
+    for (; i < row.n; ++i) {
+      const SumsById::Pair sum = sums_[row.block_z[i]];
+      told &= sum[1] != 0.0;
+      const auto weight = static_cast<double>(r[i]);
+      const double share = weight / sum[1];
+      row.z_out[i] = static_cast<T>((weight * static_cast<double>(g[i]) - share * sum[0]) * scale);
+    }
+    return told;
   }
 
   bool one_block_kl(const DenseVjpRow<T>& row) {
@@ -153,14 +169,14 @@ class VjpSolver {
       const std::int32_t* const id = ids + start;
       T *const gb = g + start, *const rb = r + start;
       const auto weight = [&](std::int64_t i) { return kl ? static_cast<double>(rb[i]) : 1.0; };
-      weights_.add_up(id, count, width, weight);
-      sums_.add_up(id, count, width,
-                   [&](std::int64_t i) { return weight(i) * static_cast<double>(gb[i]); });
+      sums_.add_up(id, count, width, [&](std::int64_t i) {
+        return SumsById::Pair{weight(i) * static_cast<double>(gb[i]), weight(i)};
+      });
       for (std::int64_t i = 0; i < count; ++i) {
-        const double total = weights_[id[i]], own = weight(i);
-        if (total == 0.0) return false;  // results 0, which do not tell the softmax
-        gb[i] =
-            static_cast<T>((own * static_cast<double>(gb[i]) - own / total * sums_[id[i]]) * scale);
+        const SumsById::Pair sum = sums_[id[i]];
+        const double own = weight(i);
+        if (sum[1] == 0.0) return false;  // results 0, which do not tell the softmax
+        gb[i] = static_cast<T>((own * static_cast<double>(gb[i]) - own / sum[1] * sum[0]) * scale);
       }
     }
     partition_.for_each(bucket,
@@ -174,6 +190,59 @@ class VjpSolver {
     while (((n - 1) >> shift) >= Partition::kMostBuckets) ++shift;
     partition_.plan(n, ((n - 1) >> shift) + 1, [&](std::int64_t i) { return ids[i] >> shift; });
     return shift;
+  }
+
+  // mean_B(g)
+  bool sort_l2(const DenseVjpRow<T>& row) {
+    sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
+      return SumsById::Pair{static_cast<double>(row.g[i]), 1.0};
+    });
+    bool starts = true;  // ids of w come from outside: one that starts no block has no mean
+    std::int64_t j = 0;
+    for (; j + kLanes <= row.n; j += kLanes) {
+      Doubles sums, sizes;
+      sums_.gather(row.block_w + j, &sums, &sizes);
+      starts &= mask_bits(sizes == 0.0) == 0;
+      store(row.w_out + j, sums / sizes);
+    }
+    for (; j < row.n; ++j) {
+      const SumsById::Pair sum = sums_[row.block_w[j]];
+      starts &= sum[1] != 0.0;
+      row.w_out[j] = static_cast<T>(sum[0] / sum[1]);
+    }
+    return starts;
+  }
+
+  static bool sort_one_block(const DenseVjpRow<T>& row) {
+    fill(row.w_out, row.n, static_cast<T>(mean(row.g, row.n)));
+    return true;
+  }
+
+  // softmax_B(w)_j sum_B(g), with exponentials relative to the largest w, which lie in w_out meanwhile.
+  bool sort_log_kl(const DenseVjpRow<T>& row) {
+    const RowFacts facts = scan(row.w, row.n);
+    if (!facts.finite || facts.range() > kNearTop) return false;
+    const double top = row.w_sign < 0.0 ? facts.low : facts.high;
+    T* const shares = row.w_out;
+    map(row.w, row.n, shares,
+        [&](Doubles w) { return exp_nonpositive<T>((w - top) * row.w_sign); });
+    sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
+      return SumsById::Pair{static_cast<double>(row.g[i]), 0.0};
+    });
+    sums_.add_more(row.block_w, row.n, [&](std::int64_t j) {
+      return SumsById::Pair{0.0, static_cast<double>(shares[j])};
+    });
+    std::int64_t j = 0;
+    for (; j + kLanes <= row.n; j += kLanes) {
+      Doubles sums, totals;
+      sums_.gather(row.block_w + j, &sums, &totals);
+      store(row.w_out + j, load(shares + j) / totals * sums);
+    }
+    for (; j < row.n; ++j) {
+      const SumsById::Pair sum = sums_[row.block_w[j]];
+      row.w_out[j] = static_cast<T>(static_cast<double>(shares[j]) / sum[1] * sum[0]);
+    }
+    return true;
   }
 
   // mean_B(g) (l2) or softmax_B(w)_j sum_B(g) (log_kl), where the blocks of z lie in order.
@@ -260,16 +329,14 @@ class VjpSolver {
       shares[j] = static_cast<double>(sign * row.w[j]) - static_cast<double>(tops[row.block_w[j]]);
     }
     map(shares, n, shares, [&](Doubles x) { return exp_nonpositive(x); });
-    sums_.add_up(row.block_w, n, n, [&](std::int64_t j) { return shares[j]; });
-    const double* const totals = sums_.data();
+    sums_.add_up(row.block_w, n, n, [&](std::int64_t j) { return SumsById::Pair{shares[j], 0.0}; });
     for (std::int64_t j = 0; j < n; ++j) {
       const std::int32_t id = row.block_w[j];
-      row.w_out[j] = static_cast<T>(shares[j] / totals[id] * values[id]);
+      row.w_out[j] = static_cast<T>(shares[j] / sums_[id][0] * values[id]);
     }
   }
 
-  BlockIds ids_;
-  SumsById sums_, weights_;
+  SumsById sums_;
   Partition partition_;
   std::conditional_t<std::is_same_v<T, double>, std::tuple<Buffer<double>>,
                      std::tuple<Buffer<double>, Buffer<float>>>

@@ -8,7 +8,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "block_values.h"
 #include "group.h"
@@ -21,9 +20,9 @@ namespace diffsort::DIFFSORT_LEVEL {
 template <class T, Regularization R, class Z, class W>
 class RowWriter {
  public:
-  RowWriter(std::int64_t n, double strength, const Z& z, const W& w,
-            const std::vector<PooledBlock>& blocks, const DenseOutput<T>& out)
-      : n_(n), strength_(strength), z_(z), w_(w), blocks_(blocks), out_(out) {}
+  RowWriter(std::int64_t n, double strength, const Z& z, const W& w, const BlockGrowth<R>& blocks,
+            const DenseOutput<T>& out)
+      : n_(n), scale_(1.0 / strength), z_(z), w_(w), blocks_(blocks), out_(out) {}
 
   void write() {
     for (std::int64_t begin = 0; begin < n_; begin += kChunk) {
@@ -42,18 +41,18 @@ class RowWriter {
 
   void lay_out(std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end;) {
-      const bool pooled = next_ < blocks_.size() && blocks_[next_].start <= i;
-      std::int64_t stop = pooled                   ? blocks_[next_].end
-                          : next_ < blocks_.size() ? blocks_[next_].start
-                                                   : n_;
+      const bool pooled = next_ < blocks_.count() && blocks_.at(next_).start <= i;
+      std::int64_t stop = pooled                    ? blocks_.at(next_).end
+                          : next_ < blocks_.count() ? blocks_.at(next_).start
+                                                    : n_;
       const bool ends_here = stop <= end;
       if (!ends_here) stop = end;
       if (pooled) {
-        const PooledBlock block = blocks_[next_];
+        const PooledBlock block = blocks_.at(next_);
         if (out_.result != nullptr) {
           if (block.start == i) {
-            current_ = BlockValues<R>({block.start, block.end, n_ <= kLongestInGroup}, strength_,
-                                      z_, w_, out_.sign);
+            current_ = BlockValues<T, R>({block.start, block.end, n_ <= kLongestInGroup}, scale_,
+                                         z_, w_, blocks_.sums(next_), out_.sign);
           }
           for (std::int64_t k = i; k < stop; k += kLanes) {
             store(values_ + (k - begin), current_.from(k, z_) + 0.0);  // + 0.0: never -0
@@ -87,13 +86,13 @@ class RowWriter {
   }
 
   std::int64_t n_;
-  double strength_;
+  double scale_;
   Z z_;
   W w_;
-  const std::vector<PooledBlock>& blocks_;
+  const BlockGrowth<R>& blocks_;
   DenseOutput<T> out_;
-  std::size_t next_ = 0;  // the first block that is not written to its end
-  BlockValues<R> current_;
+  std::int64_t next_ = 0;  // the first block that is not written to its end
+  BlockValues<T, R> current_;
   T values_[kChunk + kLanes];
   std::int32_t ids_[kChunk + kIdLanes];
 };
