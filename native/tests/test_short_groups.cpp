@@ -193,7 +193,7 @@ TEST_CASE_TEMPLATE("rows in a group are what they are alone", T, float, double) 
   std::mt19937_64 random(41);
   for (const Family<T>& family : all_families<T>()) {
     CAPTURE(std::string(family.name));
-    for (std::int64_t n = 1; n <= 65; n += n < 33 ? 1 : n < 60 ? 9 : 1) {
+    for (std::int64_t n = 1; n <= 34; ++n) {
       const std::int64_t rows = 1 + die(random, 20);
       const auto batch = batch_of(family, rows, n, random);
       for (const Regularization regularization : kRegularizations) {
@@ -206,7 +206,7 @@ TEST_CASE_TEMPLATE("rows in a group are what they are alone", T, float, double) 
 TEST_CASE_TEMPLATE("nearly all random rows are solved in their group", T, float, double) {
   std::mt19937_64 random(42);
   const std::int64_t rows = 4000;
-  for (const std::int64_t n : {2, 5, 8, 16, 31, 32, 64}) {
+  for (const std::int64_t n : {2, 5, 8, 16, 17, 31, 32}) {
     Batch<T> batch{rows, n, {}, Vector(rows)};
     for (std::int64_t i = 0; i < rows * n; ++i) batch.values.push_back(T(normal(random)));
     std::vector<T> result(batch.values.size());
@@ -243,7 +243,7 @@ TEST_CASE_TEMPLATE("levels of vector instructions give groups the same bits", T,
   if (!__builtin_cpu_supports("avx2")) return;
   std::mt19937_64 random(43);
   for (const Family<T>& family : all_families<T>()) {
-    for (const std::int64_t n : {2, 7, 16, 33, 64}) {
+    for (const std::int64_t n : {2, 7, 16, 20, 32}) {
       const auto batch = batch_of(family, 13, n, random);
       for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {
         const auto solve_with = [&](const Solver& solver) {

@@ -11,7 +11,7 @@ namespace diffsort::DIFFSORT_LEVEL {
 
 constexpr int kHalves = 2;
 constexpr int kGroup = kHalves * kLanes;
-constexpr std::int64_t kLongestInGroup = 64;  // elements of a row; a power of two
+constexpr std::int64_t kLongestInGroup = 32;  // elements of a row; a power of two
 
 typedef std::int32_t HalfInts __attribute__((vector_size(kVectorBytes / 2)));
 

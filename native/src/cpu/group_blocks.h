@@ -174,7 +174,7 @@ class GroupBlocks {
     store(reinterpret_cast<float*>(&to) + half * kLanes, x);
   }
 
-  static constexpr double kFarApart = 10.0;  // log n <= log 64 < 4.2
+  static constexpr double kFarApart = 10.0;  // log n <= log 32 < 3.5
 
   Floats over_[kLongestInGroup];  // 1 / (k + 1)
   Floats sums_[kLongestInGroup + 1], lowest_[kLongestInGroup + 1];

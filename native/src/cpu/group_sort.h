@@ -52,8 +52,6 @@ class GroupSort {
         sort_half<8, kStable>(half, n);
       } else if (n <= 16) {
         sort_half<16, kStable>(half, n);
-      } else if (n <= 32) {
-        sort_half<32, kStable>(half, n);
       } else {
         sort_half<kLongestInGroup, kStable>(half, n);
       }

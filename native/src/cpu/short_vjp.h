@@ -4,15 +4,16 @@
 // elements of a row may share a block. So kTogether rows, which have tables of their own, take turns.
 // Means are quotients of pairs, side by side for as many elements as a vector holds; dividing once for
 // every element costs less than finding out which ids are those of blocks.
-// Cost: about 20 instructions per element. Chosen: up to kLongestInGroup elements.
+// Cost: about 20 instructions per element. Chosen: up to kLongest elements.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#include "diffsort/host_device.h"
 #include "diffsort/projection.h"
-#include "group.h"
 #include "row_solver.h"
+#include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
@@ -20,13 +21,13 @@ template <class T, Regularization R>
 class ShortVjp {
  public:
   static constexpr std::int64_t kTogether = 4;
+  static constexpr std::int64_t kLongest = 64;
 
   // Whether rows of this call may be for here: cotangents of z for l2 and kl, of w for l2.
   static bool serves(const Problem& problem, const Linearization<T>& at,
                      const Cotangents<T>& cotangents) {
     const auto dense = [](const auto& rows) { return rows && rows.strides.along == 1; };
-    if (problem.space.length > kLongestInGroup || !dense(cotangents.g) || !dense(at.block_z))
-      return false;
+    if (problem.space.length > kLongest || !dense(cotangents.g) || !dense(at.block_z)) return false;
     if (cotangents.z) {
       return dense(cotangents.z) &&
              (R == Regularization::l2 || (R == Regularization::kl && dense(at.result)));
@@ -60,11 +61,14 @@ class ShortVjp {
         solved |= static_cast<unsigned>(plain && are_plain(rows[k].w_ids, space.length)) << k;
       }
     }
-    const unsigned all = (1u << kTogether) - 1;
-    if (solved != all) return 0;  // rare: the general way knows each of them
+    if (solved == 0) return 0;
+    for (int k = 0; k < kTogether; ++k) {
+      if (!(solved >> k & 1u)) rows[k] = rows[lowest_bit(solved)];  // adds up for nothing
+    }
     Tables tables;
     add_up(space.length, rows, tables);
     for (std::int64_t k = 0; k < count; ++k) {
+      if (!(solved >> k & 1u)) continue;
       if (!(is_rank ? rank(space.length, rows[k], tables[k])
                     : sort(space.length, rows[k], tables[k]))) {
         solved &= ~(1u << k);
@@ -75,7 +79,7 @@ class ShortVjp {
 
  private:
   typedef double Pair __attribute__((vector_size(16)));  // sum, weight
-  using Tables = Pair[kTogether][kLongestInGroup];
+  using Tables = Pair[kTogether][kLongest];
 
   struct ShortRow {
     const T *g, *result;

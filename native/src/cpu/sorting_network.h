@@ -1,7 +1,7 @@
 // Batcher's odd-even merge sort (Knuth, The Art of Computer Programming 5.3.4): a fixed list of pairs
 // of positions that sorts any row of N elements when each pair is put in order in turn. What is fixed
 // can be done for many rows side by side, and in registers.
-// Cost: 19 pairs for 8 elements, 63 for 16, 191 for 32, 543 for 64.
+// Cost: 19 pairs for 8 elements, 63 for 16, 191 for 32.
 #pragma once
 
 #include <cstddef>
@@ -50,7 +50,7 @@ class SortingNetwork {
     ++size_;
   }
 
-  Pair pairs_[N * 9] = {};  // enough for N = 64
+  Pair pairs_[N * 6] = {};  // enough for N = 32
   std::size_t size_ = 0;
 };
 
