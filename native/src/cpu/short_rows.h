@@ -192,12 +192,18 @@ class ShortRows {
   template <class V>
   static void place(std::int64_t n, const V* from, const std::int64_t* index, Row<V> to) {
     if (!to) return;
+#pragma GCC unroll 4
     for (std::int64_t i = 0; i < n; ++i) to[index[i * kLanes]] = from[i * kGroup];
   }
   template <class V>
   static void put(std::int64_t n, const V* from, Row<V> to) {
     if (!to) return;
-    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i * kGroup];
+    if (to.stride != 1) {
+      for (std::int64_t i = 0; i < n; ++i) to[i] = from[i * kGroup];
+      return;
+    }
+#pragma GCC unroll 4
+    for (std::int64_t i = 0; i < n; ++i) to.data[i] = from[i * kGroup];
   }
 
   GroupSort<T> sort_;

@@ -36,7 +36,7 @@ class ShortVjp {
   }
 
   // Rows r, ..., r + count - 1, at most kTogether. Bit k of what is returned: row r + k is solved; of
-  // others nothing was written.
+  // others nothing was written that counts.
   static unsigned solve(const Problem& problem, const Linearization<T>& at,
                         const Cotangents<T>& cotangents, std::int64_t r, std::int64_t count) {
     const RowSpace& space = problem.space;
@@ -135,18 +135,20 @@ class ShortVjp {
 
   // mean_B(g); ids of w that start no block are not for here.
   static bool sort(std::int64_t n, const ShortRow& row, const Pair* table) {
-    bool blocks = true;
-    for (std::int64_t j = 0; j < n; ++j) blocks &= table[row.w_ids[j]][1] > 0.0;
-    if (!blocks) return false;
+    Longs empty{};
     std::int64_t j = 0;
     for (; j + kLanes <= n; j += kLanes) {
-      store(row.out + j, parts(table, row.w_ids + j, 0) / parts(table, row.w_ids + j, 1));
+      const Doubles size = parts(table, row.w_ids + j, 1);
+      empty |= size == 0.0;
+      store(row.out + j, parts(table, row.w_ids + j, 0) / size);
     }
+    bool blocks = mask_bits(empty) == 0;
     for (; j < n; ++j) {
       const Pair block = table[row.w_ids[j]];
+      blocks &= block[1] != 0.0;
       row.out[j] = static_cast<T>(block[0] / block[1]);
     }
-    return true;
+    return blocks;
   }
 
   // Every id is that of a block, none a sentinel or beyond the row.
