@@ -159,38 +159,32 @@ void jvp_row(const RowProblem<T, R>& row, Row<const T> dz, Row<const T> dw, bool
 
 // --- all rows
 
-template <class T, Regularization R, class Body>
-void for_each_row(const Problem& problem, const Linearization<T>& at, const Workers& workers,
-                  const Body& body) {
+template <class T, Regularization R>
+RowProblem<T, R> row_problem(const Problem& problem, const Linearization<T>& at, std::int64_t r) {
   const RowSpace& space = problem.space;
-  for_each_row_range<Scratch<T>>(space.rows(), space.length, workers,
-                                 [&](std::int64_t begin, std::int64_t end, Scratch<T>& scratch) {
-                                   for (std::int64_t r = begin; r < end; ++r) {
-                                     const RowProblem<T, R> row{
-                                         space.length,
-                                         problem.strength.row(space, r),
-                                         problem.z_sign,
-                                         problem.w_sign,
-                                         {at.z.row(space, r), space.length, problem.z_sign},
-                                         {at.w.row(space, r), space.length, problem.w_sign},
-                                         at.result.row(space, r),
-                                         at.block_z.row(space, r),
-                                         at.block_w.row(space, r)};
-                                     body(r, row, scratch);
-                                   }
-                                 });
+  return {space.length,
+          problem.strength.row(space, r),
+          problem.z_sign,
+          problem.w_sign,
+          {at.z.row(space, r), space.length, problem.z_sign},
+          {at.w.row(space, r), space.length, problem.w_sign},
+          at.result.row(space, r),
+          at.block_z.row(space, r),
+          at.block_w.row(space, r)};
 }
 
 template <class T, Regularization R>
 void jvp_rows(const Problem& problem, const Linearization<T>& at, const Tangents<T>& tangents,
               const Workers& workers) {
   const RowSpace& space = problem.space;
-  for_each_row<T, R>(
-      problem, at, workers, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
-        jvp_row(row, tangents.z.row(space, r), tangents.w.row(space, r), tangents.has_strength,
-                tangents.has_strength ? tangents.strength.row(space, r) : 0.0,
-                tangents.out.row(space, r), scratch);
-      });
+  const auto solve = [&](std::int64_t begin, std::int64_t end, Scratch<T>& scratch) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      jvp_row(row_problem<T, R>(problem, at, r), tangents.z.row(space, r), tangents.w.row(space, r),
+              tangents.has_strength, tangents.has_strength ? tangents.strength.row(space, r) : 0.0,
+              tangents.out.row(space, r), scratch);
+    }
+  };
+  for_each_row_range<Scratch<T>>(space.rows(), space.length, workers, solve);
 }
 
 template <class T, Regularization R>
@@ -198,18 +192,16 @@ void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangen
               const Workers& workers) {
   const RowSpace& space = problem.space;
   const bool one_operand = !cotangents.strength && !cotangents.z != !cotangents.w;
-  for_each_row<T, R>(
-      problem, at, workers, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
-        if (one_operand &&
-            solver().try_vjp(VjpRow<T>{row.n, R, row.strength, row.z_sign, row.w_sign,
-                                       cotangents.g.row(space, r), at.w.row(space, r),
-                                       at.result.row(space, r), row.block_z, row.block_w,
-                                       cotangents.z.row(space, r), cotangents.w.row(space, r)})) {
-          return;
-        }
-        vjp_row(row, cotangents.g.row(space, r), cotangents.z.row(space, r),
-                cotangents.w.row(space, r), cotangents.strength.row(space, r).data, scratch);
-      });
+  const auto solve = [&](std::int64_t begin, std::int64_t end, Scratch<T>& scratch) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      if (one_operand) r = solver().vjp(problem, at, cotangents, r, end);
+      if (r == end) return;
+      vjp_row(row_problem<T, R>(problem, at, r), cotangents.g.row(space, r),
+              cotangents.z.row(space, r), cotangents.w.row(space, r),
+              cotangents.strength.row(space, r).data, scratch);
+    }
+  };
+  for_each_row_range<Scratch<T>>(space.rows(), space.length, workers, solve);
 }
 
 }  // namespace

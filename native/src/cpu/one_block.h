@@ -17,11 +17,16 @@
 
 namespace diffsort::DIFFSORT_LEVEL {
 
+// Ranks of l2 or kl are one block where high - low is no larger; strength: a number or a vector.
+template <Regularization R, class V>
+V range_of_one_block(std::int64_t n, V strength) {
+  constexpr double kLog2 = 0.6931471805599453;  // below log 2
+  return (R == Regularization::l2 ? 0.5 * static_cast<double>(n) : kLog2) * strength;
+}
+
 template <Regularization R>
 bool rank_is_one_block(const RowFacts& z, std::int64_t n, double strength) {
-  constexpr double kLog2 = 0.6931471805599453;  // below log 2
-  if (R == Regularization::l2) return z.range() <= 0.5 * static_cast<double>(n) * strength;
-  return R == Regularization::kl && z.range() <= kLog2 * strength;
+  return R != Regularization::log_kl && z.range() <= range_of_one_block<R>(n, strength);
 }
 
 template <Regularization R, class T>

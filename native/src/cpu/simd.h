@@ -65,6 +65,64 @@ inline void store(float* x, Doubles v) {
   std::memcpy(x, &single, sizeof single);
 }
 
+// x > y ? x : y and x < y ? x : y, which GCC does not see to be one instruction each.
+inline Doubles larger(Doubles x, Doubles y) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return __builtin_ia32_maxpd256(x, y);
+#else
+  return x > y ? x : y;
+#endif
+}
+inline Doubles smaller(Doubles x, Doubles y) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return __builtin_ia32_minpd256(x, y);
+#else
+  return x < y ? x : y;
+#endif
+}
+inline Floats larger(Floats x, Floats y) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return __builtin_ia32_maxps256(x, y);
+#else
+  return x > y ? x : y;
+#endif
+}
+inline Floats smaller(Floats x, Floats y) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return __builtin_ia32_minps256(x, y);
+#else
+  return x < y ? x : y;
+#endif
+}
+
+// (at(0), at(1), ...)
+template <class At>
+Doubles gather(const At& at) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  return Doubles{at(0), at(1), at(2), at(3)};
+#else
+  return Doubles{at(0), at(1)};
+#endif
+}
+
+// Element j of x[i] becomes element i of x[j], for kLanes vectors.
+inline void transpose(Doubles* x) {
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+  const Doubles a = __builtin_shufflevector(x[0], x[1], 0, 4, 2, 6);
+  const Doubles b = __builtin_shufflevector(x[0], x[1], 1, 5, 3, 7);
+  const Doubles c = __builtin_shufflevector(x[2], x[3], 0, 4, 2, 6);
+  const Doubles d = __builtin_shufflevector(x[2], x[3], 1, 5, 3, 7);
+  x[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+  x[1] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  x[2] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  x[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+#else
+  const Doubles a = x[0], b = x[1];
+  x[0] = Doubles{a[0], b[0]};
+  x[1] = Doubles{a[1], b[1]};
+#endif
+}
+
 // (0, 1, 2, ...)
 inline Doubles iota() {
   Doubles v;
@@ -144,6 +202,17 @@ double padded_sum_of(std::int64_t begin, std::int64_t end, const Term& term) {
   }
   for (int k = 0; i < end; i += kLanes, ++k) sums[k] += up_to_end(i);
   return add_up(sums);
+}
+
+// The same in one part, from begin to end.
+template <class Term>
+double sum_in_order_of(std::int64_t begin, std::int64_t end, const Term& term) {
+  double sum = 0.0;
+  for (std::int64_t i = begin; i < end; i += kLanes) {
+    const Doubles terms = term(i);
+    for (std::int64_t k = 0; k < kLanes && i + k < end; ++k) sum += terms[k];
+  }
+  return sum;
 }
 
 // out[i] = f(x[i]), where f takes vectors. x and out may be the same.

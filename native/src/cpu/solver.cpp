@@ -1,6 +1,7 @@
 // The rows of a call, one after the other. Compiled once for each level: see levels.h.
 #include "solver.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -23,6 +24,8 @@
 DIFFSORT_BEGIN_LEVEL
 
 #include "row_solver.h"
+#include "short_rows.h"
+#include "short_vjp.h"
 #include "vjp_solver.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -56,6 +59,7 @@ class Dense {
 template <class T, Regularization R>
 struct Scratch {
   RowSolver<T, R> solver;
+  std::unique_ptr<ShortRows<T, R>> short_rows;  // large, and not every thread meets short rows
   Dense<T> z, w, result;
   Dense<std::int32_t> block_z, block_w;
 };
@@ -108,7 +112,14 @@ template <class T, Regularization R>
 void project_rows(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
                   std::int64_t end) {
   Kept<Scratch<T, R>> kept(problem.space.length);
-  for (std::int64_t r = begin; r < end; ++r) project_row<T, R>(problem, arrays, r, kept.memory());
+  Scratch<T, R>& scratch = kept.memory();
+  const auto alone = [&](std::int64_t r) { project_row<T, R>(problem, arrays, r, scratch); };
+  if (ShortRows<T, R>::serves(problem, arrays, end - begin)) {
+    if (!scratch.short_rows) scratch.short_rows = std::make_unique<ShortRows<T, R>>();
+    scratch.short_rows->solve(problem, arrays, begin, end, alone);
+  } else {
+    for (std::int64_t r = begin; r < end; ++r) alone(r);
+  }
 }
 
 template <class T>
@@ -131,47 +142,68 @@ struct VjpScratch {
   Dense<std::int32_t> block_z, block_w;
 };
 
-template <class T>
-bool try_vjp_row(const VjpRow<T>& row) {
-  if (!is_moderate(row.strength)) return false;
-  const std::int64_t n = row.n;
-  Kept<VjpScratch<T>> kept(n);
-  VjpScratch<T>& scratch = kept.memory();
-  const DenseVjpRow<T> dense{n,
-                             row.strength,
-                             row.z_sign,
-                             row.w_sign,
-                             scratch.g.read(row.g, n),
-                             scratch.result.read(row.result, n),
-                             scratch.w.read(row.w, n),
-                             scratch.block_z.read(row.block_z, n),
-                             scratch.block_w.read(row.block_w, n),
-                             scratch.z_out.write(row.z_out, n),
-                             scratch.w_out.write(row.w_out, n)};
-  bool solved = false;
-  switch (row.regularization) {
-    case Regularization::l2:
-      solved = scratch.solver.template solve<Regularization::l2>(dense);
-      break;
-    case Regularization::kl:
-      solved = scratch.solver.template solve<Regularization::kl>(dense);
-      break;
-    case Regularization::log_kl:
-      solved = scratch.solver.template solve<Regularization::log_kl>(dense);
-      break;
-  }
-  if (!solved) return false;
-  scratch.z_out.written(row.z_out, n);
-  scratch.w_out.written(row.w_out, n);
+template <class T, Regularization R>
+bool try_vjp_row(const Problem& problem, const Linearization<T>& at,
+                 const Cotangents<T>& cotangents, std::int64_t r, VjpScratch<T>& scratch) {
+  const RowSpace& space = problem.space;
+  const std::int64_t n = space.length;
+  const double strength = problem.strength.row(space, r);
+  if (!is_moderate(strength)) return false;
+  const Row<T> z_out = cotangents.z.row(space, r), w_out = cotangents.w.row(space, r);
+  const DenseVjpRow<T> row{n,
+                           strength,
+                           problem.z_sign,
+                           problem.w_sign,
+                           scratch.g.read(cotangents.g.row(space, r), n),
+                           scratch.result.read(at.result.row(space, r), n),
+                           scratch.w.read(at.w.row(space, r), n),
+                           scratch.block_z.read(at.block_z.row(space, r), n),
+                           scratch.block_w.read(at.block_w.row(space, r), n),
+                           scratch.z_out.write(z_out, n),
+                           scratch.w_out.write(w_out, n)};
+  if (!scratch.solver.template solve<R>(row)) return false;
+  scratch.z_out.written(z_out, n);
+  scratch.w_out.written(w_out, n);
   return true;
+}
+
+template <class T, Regularization R>
+std::int64_t vjp_rows(const Problem& problem, const Linearization<T>& at,
+                      const Cotangents<T>& cotangents, std::int64_t begin, std::int64_t end) {
+  Kept<VjpScratch<T>> kept(problem.space.length);
+  VjpScratch<T>& scratch = kept.memory();
+  const bool is_short = ShortVjp<T, R>::serves(problem, at, cotangents);
+  for (std::int64_t r = begin; r < end; r += ShortVjp<T, R>::kTogether) {
+    const std::int64_t count = std::min(ShortVjp<T, R>::kTogether, end - r);
+    const unsigned solved = is_short ? ShortVjp<T, R>::solve(problem, at, cotangents, r, count) : 0;
+    for (std::int64_t k = 0; k < count; ++k) {
+      if (solved >> k & 1u) continue;
+      if (!try_vjp_row<T, R>(problem, at, cotangents, r + k, scratch)) return r + k;
+    }
+  }
+  return end;
+}
+
+template <class T>
+std::int64_t vjp(const Problem& problem, const Linearization<T>& at,
+                 const Cotangents<T>& cotangents, std::int64_t begin, std::int64_t end) {
+  switch (problem.regularization) {
+    case Regularization::l2:
+      return vjp_rows<T, Regularization::l2>(problem, at, cotangents, begin, end);
+    case Regularization::kl:
+      return vjp_rows<T, Regularization::kl>(problem, at, cotangents, begin, end);
+    case Regularization::log_kl:
+      return vjp_rows<T, Regularization::log_kl>(problem, at, cotangents, begin, end);
+  }
+  return begin;
 }
 
 }  // namespace
 
 #define DIFFSORT_NAME_OF(level) #level
 #define DIFFSORT_NAME(level) DIFFSORT_NAME_OF(level)
-const Solver kSolver = {DIFFSORT_NAME(DIFFSORT_LEVEL), project<float>, project<double>,
-                        try_vjp_row<float>, try_vjp_row<double>};
+const Solver kSolver = {DIFFSORT_NAME(DIFFSORT_LEVEL), project<float>, project<double>, vjp<float>,
+                        vjp<double>};
 
 }  // namespace diffsort::DIFFSORT_LEVEL
 

@@ -12,26 +12,18 @@ template <class T>
 using ProjectRows = void (*)(const Problem&, const Projection<T>&, std::int64_t begin,
                              std::int64_t end);
 
-// J^T of one row, for the calls that training makes; false: nothing was written that counts, and
-// the general way serves this row.
+// J^T of rows [begin, end), for the calls that training makes: one cotangent is wanted, of z or of w.
+// Returns the first row that it does not serve, or end. Of that row nothing was written that counts.
 template <class T>
-struct VjpRow {
-  std::int64_t n;
-  Regularization regularization;
-  double strength, z_sign, w_sign;
-  Row<const T> g, w, result;  // w for log_kl, result for kl
-  Row<const std::int32_t> block_z, block_w;
-  Row<T> z_out, w_out;  // one of them is wanted
-};
-template <class T>
-using TryVjpRow = bool (*)(const VjpRow<T>&);
+using VjpRows = std::int64_t (*)(const Problem&, const Linearization<T>&, const Cotangents<T>&,
+                                 std::int64_t begin, std::int64_t end);
 
 struct Solver {
   const char* level;
   ProjectRows<float> project_float;
   ProjectRows<double> project_double;
-  TryVjpRow<float> try_vjp_float;
-  TryVjpRow<double> try_vjp_double;
+  VjpRows<float> vjp_float;
+  VjpRows<double> vjp_double;
 
   void project(const Problem& problem, const Projection<float>& arrays, std::int64_t begin,
                std::int64_t end) const {
@@ -41,8 +33,16 @@ struct Solver {
                std::int64_t end) const {
     project_double(problem, arrays, begin, end);
   }
-  bool try_vjp(const VjpRow<float>& row) const { return try_vjp_float(row); }
-  bool try_vjp(const VjpRow<double>& row) const { return try_vjp_double(row); }
+  std::int64_t vjp(const Problem& problem, const Linearization<float>& at,
+                   const Cotangents<float>& cotangents, std::int64_t begin,
+                   std::int64_t end) const {
+    return vjp_float(problem, at, cotangents, begin, end);
+  }
+  std::int64_t vjp(const Problem& problem, const Linearization<double>& at,
+                   const Cotangents<double>& cotangents, std::int64_t begin,
+                   std::int64_t end) const {
+    return vjp_double(problem, at, cotangents, begin, end);
+  }
 };
 
 // That of the best level which this processor has, or of the one that the environment variable

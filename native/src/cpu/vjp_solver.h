@@ -74,9 +74,8 @@ class VjpSolver {
   // (g_i - mean_B(g)) / strength
   bool ranks_l2(const DenseVjpRow<T>& row) {
     const T* const g = row.g;
-    sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
-      return SumsById::Pair{static_cast<double>(g[i]), 1.0};
-    });
+    sums_.add_up(row.block_z, row.n, row.n,
+                 [&](std::int64_t i) { return SumsById::Pair{static_cast<double>(g[i]), 1.0}; });
     const double scale = scale_l2(row);
     std::int64_t i = 0;
     for (; i + kLanes <= row.n; i += kLanes) {
@@ -225,7 +224,8 @@ class VjpSolver {
     if (!facts.finite || facts.range() > kNearTop) return false;
     const double top = row.w_sign < 0.0 ? facts.low : facts.high;
     T* const shares = row.w_out;
-    map(row.w, row.n, shares, [&](Doubles w) { return exp_nonpositive<T>((w - top) * row.w_sign); });
+    map(row.w, row.n, shares,
+        [&](Doubles w) { return exp_nonpositive<T>((w - top) * row.w_sign); });
     sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
       return SumsById::Pair{static_cast<double>(row.g[i]), 0.0};
     });

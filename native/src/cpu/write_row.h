@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "block_values.h"
+#include "group.h"
 #include "operand.h"
 #include "pooling.h"
 #include "row.h"
@@ -19,14 +20,9 @@ namespace diffsort::DIFFSORT_LEVEL {
 template <class T, Regularization R, class Z, class W>
 class RowWriter {
  public:
-  RowWriter(std::int64_t n, double strength, const Z& z, const W& w,
-            const BlockGrowth<R>& blocks, const DenseOutput<T>& out)
-      : n_(n),
-        scale_(1.0 / strength),
-        z_(z),
-        w_(w),
-        blocks_(blocks),
-        out_(out) {}
+  RowWriter(std::int64_t n, double strength, const Z& z, const W& w, const BlockGrowth<R>& blocks,
+            const DenseOutput<T>& out)
+      : n_(n), scale_(1.0 / strength), z_(z), w_(w), blocks_(blocks), out_(out) {}
 
   void write() {
     for (std::int64_t begin = 0; begin < n_; begin += kChunk) {
@@ -46,17 +42,17 @@ class RowWriter {
   void lay_out(std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end;) {
       const bool pooled = next_ < blocks_.count() && blocks_.at(next_).start <= i;
-      std::int64_t stop = pooled                   ? blocks_.at(next_).end
+      std::int64_t stop = pooled                    ? blocks_.at(next_).end
                           : next_ < blocks_.count() ? blocks_.at(next_).start
-                                                   : n_;
+                                                    : n_;
       const bool ends_here = stop <= end;
       if (!ends_here) stop = end;
       if (pooled) {
         const PooledBlock block = blocks_.at(next_);
         if (out_.result != nullptr) {
           if (block.start == i) {
-            current_ = BlockValues<T, R>(block.start, block.end, scale_, z_, w_,
-                                         blocks_.sums(next_), out_.sign);
+            current_ = BlockValues<T, R>({block.start, block.end, n_ <= kLongestInGroup}, scale_,
+                                         z_, w_, blocks_.sums(next_), out_.sign);
           }
           for (std::int64_t k = i; k < stop; k += kLanes) {
             store(values_ + (k - begin), current_.from(k, z_) + 0.0);  // + 0.0: never -0
