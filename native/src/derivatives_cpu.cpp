@@ -204,7 +204,8 @@ void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangen
             solver().try_vjp(VjpRow<T>{row.n, R, row.strength, row.z_sign, row.w_sign,
                                        cotangents.g.row(space, r), at.w.row(space, r),
                                        at.result.row(space, r), row.block_z, row.block_w,
-                                       cotangents.z.row(space, r), cotangents.w.row(space, r)})) {
+                                       cotangents.z.row(space, r), cotangents.w.row(space, r)},
+                             workers)) {
           return;
         }
         vjp_row(row, cotangents.g.row(space, r), cotangents.z.row(space, r),

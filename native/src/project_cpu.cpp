@@ -9,9 +9,10 @@ template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers) {
   const RowSpace& space = problem.space;
   if (space.length == 0) return;
-  for_each_row_range(
-      space.rows(), space.length, workers,
-      [&](std::int64_t begin, std::int64_t end) { solver().project(problem, arrays, begin, end); });
+  for_each_row_range(space.rows(), space.length, workers,
+                     [&](std::int64_t begin, std::int64_t end) {
+                       solver().project(problem, arrays, begin, end, workers);
+                     });
 }
 
 template void project<float>(const Problem&, const Projection<float>&, const Workers&);

@@ -230,7 +230,7 @@ TEST_CASE_TEMPLATE("levels of vector instructions give the same bits", T, float,
             arrays.result = contiguous_rows(solved.result.data(), n);
             arrays.block_z = contiguous_rows(solved.block_z.data(), n);
             arrays.block_w = contiguous_rows(solved.block_w.data(), n);
-            solver.project(problem, arrays, 0, 1);
+            solver.project(problem, arrays, 0, 1, 1);
             return solved;
           };
           const auto a = solve_with(portable::kSolver), b = solve_with(avx2::kSolver);

@@ -1,6 +1,8 @@
 // The rows of a call, one after the other. Compiled once for each level: see levels.h.
 #include "solver.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +15,7 @@
 
 #include "buffer.h"
 #include "diffsort/block_sums.h"
+#include "diffsort/parallel.h"
 #include "diffsort/projection.h"
 #include "diffsort/rows.h"
 #include "diffsort/sort.h"
@@ -62,7 +65,7 @@ struct Scratch {
 
 template <class T, Regularization R>
 void project_row(const Problem& problem, const Projection<T>& arrays, std::int64_t r,
-                 Scratch<T, R>& scratch) {
+                 const Workers& workers, Scratch<T, R>& scratch) {
   const RowSpace& space = problem.space;
   const std::int64_t n = space.length;
   const GeneralRow<T> row{n,
@@ -80,7 +83,7 @@ void project_row(const Problem& problem, const Projection<T>& arrays, std::int64
   const DenseOutput<T> out{scratch.result.write(row.result, n),
                            scratch.block_z.write(row.block_z, n),
                            scratch.block_w.write(row.block_w, n), row.w_sign};
-  if (!scratch.solver.solve(n, z, w, row.strength, out)) return project_general_row(row);
+  if (!scratch.solver.solve(n, z, w, row.strength, out, workers)) return project_general_row(row);
   scratch.result.written(row.result, n);
   scratch.block_z.written(row.block_z, n);
   scratch.block_w.written(row.block_w, n);
@@ -106,21 +109,22 @@ class Kept {
 
 template <class T, Regularization R>
 void project_rows(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
-                  std::int64_t end) {
+                  std::int64_t end, const Workers& workers) {
   Kept<Scratch<T, R>> kept(problem.space.length);
-  for (std::int64_t r = begin; r < end; ++r) project_row<T, R>(problem, arrays, r, kept.memory());
+  for (std::int64_t r = begin; r < end; ++r)
+    project_row<T, R>(problem, arrays, r, workers, kept.memory());
 }
 
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
-             std::int64_t end) {
+             std::int64_t end, const Workers& workers) {
   switch (problem.regularization) {
     case Regularization::l2:
-      return project_rows<T, Regularization::l2>(problem, arrays, begin, end);
+      return project_rows<T, Regularization::l2>(problem, arrays, begin, end, workers);
     case Regularization::kl:
-      return project_rows<T, Regularization::kl>(problem, arrays, begin, end);
+      return project_rows<T, Regularization::kl>(problem, arrays, begin, end, workers);
     case Regularization::log_kl:
-      return project_rows<T, Regularization::log_kl>(problem, arrays, begin, end);
+      return project_rows<T, Regularization::log_kl>(problem, arrays, begin, end, workers);
   }
 }
 
@@ -132,7 +136,7 @@ struct VjpScratch {
 };
 
 template <class T>
-bool try_vjp_row(const VjpRow<T>& row) {
+bool try_vjp_row(const VjpRow<T>& row, const Workers& workers) {
   if (!is_moderate(row.strength)) return false;
   const std::int64_t n = row.n;
   Kept<VjpScratch<T>> kept(n);
@@ -151,13 +155,13 @@ bool try_vjp_row(const VjpRow<T>& row) {
   bool solved = false;
   switch (row.regularization) {
     case Regularization::l2:
-      solved = scratch.solver.template solve<Regularization::l2>(dense);
+      solved = scratch.solver.template solve<Regularization::l2>(dense, workers);
       break;
     case Regularization::kl:
-      solved = scratch.solver.template solve<Regularization::kl>(dense);
+      solved = scratch.solver.template solve<Regularization::kl>(dense, workers);
       break;
     case Regularization::log_kl:
-      solved = scratch.solver.template solve<Regularization::log_kl>(dense);
+      solved = scratch.solver.template solve<Regularization::log_kl>(dense, workers);
       break;
   }
   if (!solved) return false;

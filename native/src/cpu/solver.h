@@ -7,10 +7,10 @@
 
 namespace diffsort {
 
-// Rows [begin, end) of a call.
+// Rows [begin, end) of a call, each on all of the workers; only long rows have work for more than one.
 template <class T>
 using ProjectRows = void (*)(const Problem&, const Projection<T>&, std::int64_t begin,
-                             std::int64_t end);
+                             std::int64_t end, const Workers&);
 
 // J^T of one row, for the calls that training makes; false: nothing was written that counts, and
 // the general way serves this row.
@@ -24,7 +24,7 @@ struct VjpRow {
   Row<T> z_out, w_out;  // one of them is wanted
 };
 template <class T>
-using TryVjpRow = bool (*)(const VjpRow<T>&);
+using TryVjpRow = bool (*)(const VjpRow<T>&, const Workers&);
 
 struct Solver {
   const char* level;
@@ -34,15 +34,19 @@ struct Solver {
   TryVjpRow<double> try_vjp_double;
 
   void project(const Problem& problem, const Projection<float>& arrays, std::int64_t begin,
-               std::int64_t end) const {
-    project_float(problem, arrays, begin, end);
+               std::int64_t end, const Workers& workers) const {
+    project_float(problem, arrays, begin, end, workers);
   }
   void project(const Problem& problem, const Projection<double>& arrays, std::int64_t begin,
-               std::int64_t end) const {
-    project_double(problem, arrays, begin, end);
+               std::int64_t end, const Workers& workers) const {
+    project_double(problem, arrays, begin, end, workers);
   }
-  bool try_vjp(const VjpRow<float>& row) const { return try_vjp_float(row); }
-  bool try_vjp(const VjpRow<double>& row) const { return try_vjp_double(row); }
+  bool try_vjp(const VjpRow<float>& row, const Workers& workers) const {
+    return try_vjp_float(row, workers);
+  }
+  bool try_vjp(const VjpRow<double>& row, const Workers& workers) const {
+    return try_vjp_double(row, workers);
+  }
 };
 
 // That of the best level which this processor has, or of the one that the environment variable

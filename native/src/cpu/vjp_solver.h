@@ -9,37 +9,31 @@
 #include "block_sums_by_id.h"
 #include "diffsort/projection.h"
 #include "exp.h"
-#include "partition.h"
+#include "long_vjp.h"
 #include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
-
-template <class T>
-struct DenseVjpRow {
-  std::int64_t n;
-  double strength, z_sign, w_sign;
-  const T *g, *result, *w;  // result for kl, w for log_kl
-  const std::int32_t *block_z, *block_w;
-  T *z_out, *w_out;  // one of them is wanted
-};
 
 template <class T>
 class VjpSolver {
  public:
   // False: this row is not for here, and nothing was written.
   template <Regularization R>
-  bool solve(const DenseVjpRow<T>& row) {
+  bool solve(const DenseVjpRow<T>& row, const Workers& workers) {
     if (row.z_out == nullptr) {
       if (R == Regularization::kl || (R == Regularization::log_kl && row.w == nullptr))
         return false;
-      return sort<R>(row);
+      return sort<R>(row, workers);
     }
     bool one_block = false;
     if (R == Regularization::log_kl || !BlockIds::are_plain(row.block_z, row.n, &one_block)) {
       return false;
     }
     if (one_block) return R == Regularization::l2 ? one_block_l2(row) : one_block_kl(row);
-    if (row.n > kLongest) return long_ranks<R>(row);
+    if (row.n > kLongest) {
+      return long_.template ranks<R>(row, R == Regularization::l2 ? scale_l2(row) : scale_kl(row),
+                                     workers);
+    }
     ids_.read(row.block_z, row.n);
     if (ids_.count() == row.n) return singletons(row);
     return R == Regularization::l2 ? ranks_l2(row) : ranks_kl(row);
@@ -132,53 +126,18 @@ class VjpSolver {
     return true;
   }
 
-  // Both, bucket by bucket of block ids; a block lies within one bucket.
-  template <Regularization R>
-  bool long_ranks(const DenseVjpRow<T>& row) {
-    constexpr bool kl = R == Regularization::kl;
-    const auto size = static_cast<std::size_t>(row.n);
-    const int shift = plan_by_id(row.block_z, row.n);
-    const std::int32_t width = 1 << shift;
-    const auto bucket = [&](std::int64_t i) { return row.block_z[i] >> shift; };
-    std::int32_t* const ids = local_ids_.get(size);
-    T *const g = bucketed_.get(size), *const r = kl ? tops_.get(size) : nullptr;
-    partition_.for_each(bucket, [&](std::int64_t i, std::int64_t place) {
-      ids[place] = row.block_z[i] & (width - 1);
-      g[place] = row.g[i];
-      if (kl) r[place] = row.result[i];
-    });
-    const double scale = kl ? scale_kl(row) : scale_l2(row);
-    for (std::int64_t b = 0; b < partition_.buckets(); ++b) {
-      const std::int64_t start = partition_.start(b), count = partition_.size(b);
-      const std::int32_t* const id = ids + start;
-      T *const gb = g + start, *const rb = r + start;
-      const auto weight = [&](std::int64_t i) { return kl ? static_cast<double>(rb[i]) : 1.0; };
-      weights_.add_up(id, count, width, weight);
-      sums_.add_up(id, count, width,
-                   [&](std::int64_t i) { return weight(i) * static_cast<double>(gb[i]); });
-      for (std::int64_t i = 0; i < count; ++i) {
-        const double total = weights_[id[i]], own = weight(i);
-        if (total == 0.0) return false;  // results 0, which do not tell the softmax
-        gb[i] =
-            static_cast<T>((own * static_cast<double>(gb[i]) - own / total * sums_[id[i]]) * scale);
-      }
-    }
-    partition_.for_each(bucket,
-                        [&](std::int64_t i, std::int64_t place) { row.z_out[i] = g[place]; });
-    return true;
-  }
-
   // Buckets of blocks, by the upper bits of their ids; returns the number of lower bits.
-  int plan_by_id(const std::int32_t* ids, std::int64_t n) {
+  int plan_by_id(const std::int32_t* ids, std::int64_t n, const Workers& workers) {
     int shift = 12;
     while (((n - 1) >> shift) >= Partition::kMostBuckets) ++shift;
-    partition_.plan(n, ((n - 1) >> shift) + 1, [&](std::int64_t i) { return ids[i] >> shift; });
+    partition_.plan(
+        n, ((n - 1) >> shift) + 1, [&](std::int64_t i) { return ids[i] >> shift; }, workers);
     return shift;
   }
 
   // mean_B(g) (l2) or softmax_B(w)_j sum_B(g) (log_kl), where the blocks of z lie in order.
   template <Regularization R>
-  bool sort(const DenseVjpRow<T>& row) {
+  bool sort(const DenseVjpRow<T>& row, const Workers& workers) {
     const std::int64_t n = row.n;
     const auto size = static_cast<std::size_t>(n);
     if (!in_order(row.block_z, n)) return false;
@@ -202,7 +161,7 @@ class VjpSolver {
     // Ids of w come from outside: one that starts no block must not be followed.
     if (!BlockIds::are_plain(row.block_w, n)) return false;
     if constexpr (R == Regularization::l2) {
-      if (n > kLongest) return long_sort(row, values);
+      if (n > kLongest) return long_sort(row, values, workers);
     }
     bool starts = true;
     for (std::int64_t j = 0; j < n; ++j) starts &= is_start(row, row.block_w[j]);
@@ -216,13 +175,13 @@ class VjpSolver {
     return true;
   }
 
-  bool long_sort(const DenseVjpRow<T>& row, const T* values) {
+  bool long_sort(const DenseVjpRow<T>& row, const T* values, const Workers& workers) {
     const auto size = static_cast<std::size_t>(row.n);
-    const int shift = plan_by_id(row.block_w, row.n);
+    const int shift = plan_by_id(row.block_w, row.n, workers);
     const auto bucket = [&](std::int64_t j) { return row.block_w[j] >> shift; };
     std::int32_t* const ids = local_ids_.get(size);
     T* const found = bucketed_.get(size);
-    partition_.for_each(bucket,
+    partition_.for_each(bucket, workers,
                         [&](std::int64_t j, std::int64_t place) { ids[place] = row.block_w[j]; });
     bool starts = true;
     for (std::int64_t j = 0; j < row.n; ++j) {
@@ -230,7 +189,7 @@ class VjpSolver {
       found[j] = values[ids[j]];
     }
     if (!starts) return false;
-    partition_.for_each(bucket,
+    partition_.for_each(bucket, workers,
                         [&](std::int64_t j, std::int64_t place) { row.w_out[j] = found[place]; });
     return true;
   }
@@ -271,6 +230,7 @@ class VjpSolver {
   BlockIds ids_;
   SumsById sums_, weights_;
   Partition partition_;
+  LongVjp<T> long_;
   std::conditional_t<std::is_same_v<T, double>, std::tuple<Buffer<double>>,
                      std::tuple<Buffer<double>, Buffer<float>>>
       values_;  // of blocks, at their ids
