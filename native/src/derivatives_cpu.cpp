@@ -198,14 +198,17 @@ void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangen
               const Workers& workers) {
   const RowSpace& space = problem.space;
   const bool one_operand = !cotangents.strength && !cotangents.z != !cotangents.w;
+  const Workers alone(1);
+  const bool by_row = one_operand && is_shared_by_row(space.rows(), space.length, workers);
   for_each_row<T, R>(
-      problem, at, workers, [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
+      problem, at, by_row ? alone : workers,
+      [&](std::int64_t r, const auto& row, Scratch<T>& scratch) {
         if (one_operand &&
             solver().try_vjp(VjpRow<T>{row.n, R, row.strength, row.z_sign, row.w_sign,
                                        cotangents.g.row(space, r), at.w.row(space, r),
                                        at.result.row(space, r), row.block_z, row.block_w,
                                        cotangents.z.row(space, r), cotangents.w.row(space, r)},
-                             workers)) {
+                             by_row ? workers : alone)) {
           return;
         }
         vjp_row(row, cotangents.g.row(space, r), cotangents.z.row(space, r),

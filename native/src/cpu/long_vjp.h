@@ -33,6 +33,18 @@ struct DenseVjpRow {
 
 template <class T>
 class LongVjp {
+  struct ValuedElement {
+    T value;
+    std::int32_t id;
+  };
+  struct RankedElement {
+    T value, weight;
+    std::int32_t id;
+  };
+  struct Sums {
+    double value, weight;
+  };
+
  public:
   // l2: (g_i - mean_B(g)) scale      kl: r_i (g_i - sum_B(r g) / sum_B(r)) scale
   // Reads plain ids. False where results are 0, which do not tell the softmax.
@@ -64,18 +76,125 @@ class LongVjp {
     return true;
   }
 
+  // mean_B(g) for the elements of w, where the blocks of z lie in order; false where they do not.
+  // Reads plain ids of w. One that starts no block has nothing to add up.
+  bool sorted_l2(const DenseVjpRow<T>& row, const Workers& workers) {
+    T* const means = reinterpret_cast<T*>(memory_.get(static_cast<std::size_t>(row.n) * sizeof(T)));
+    std::atomic<bool> solved{true};
+    parallel_for(pieces(row.n), workers, [&](std::int64_t p) {
+      const auto [begin, end] = piece(p, row.n);
+      const bool ordered =
+          for_each_block(row, begin, end, [&](std::int64_t a, std::int64_t b, double sum) {
+            means[a] = static_cast<T>(sum / static_cast<double>(b - a));
+            std::fill(means + a + 1, means + b, std::numeric_limits<T>::quiet_NaN());
+          });
+      if (!ordered) solved = false;
+    });
+    if (!solved) return false;
+    parallel_for(pieces(row.n), workers, [&](std::int64_t p) {
+      const auto [begin, end] = piece(p, row.n);
+      for (std::int64_t j = begin; j < end; ++j) row.w_out[j] = means[row.block_w[j]];
+    });
+    return true;
+  }
+
+  // softmax_B(w)_j sum_B(g), in the same way.
+  bool sorted_log_kl(const DenseVjpRow<T>& row, const Workers& workers) {
+    const Ids ids(row.block_w, row.n);
+    partition_.plan(row.n, ids.buckets(), ids, workers);
+    auto* const elements = reinterpret_cast<ValuedElement*>(
+        memory_.get(static_cast<std::size_t>(row.n) * sizeof(ValuedElement)));
+    const T sign = static_cast<T>(row.w_sign);
+    partition_.for_each(ids, workers, [&](std::int64_t j, std::int64_t place) {
+      elements[place] = {sign * row.w[j], row.block_w[j]};
+    });
+    struct Scratch {
+      Buffer<Softmax> blocks;
+      Buffer<double> shares;
+    };
+    std::atomic<bool> solved{true};
+    share_out<Scratch>(ids.buckets(), workers, [&](std::int64_t b, Scratch& scratch) {
+      const std::int64_t begin = b * ids.width(), end = std::min(begin + ids.width(), row.n);
+      Softmax* const blocks = scratch.blocks.get(static_cast<std::size_t>(ids.width()));
+      std::fill(blocks, blocks + ids.width(),
+                Softmax{-std::numeric_limits<T>::infinity(), 0.0, 0.0});
+      bool singletons = true;
+      const auto visit = [&](std::int64_t first, std::int64_t last, double sum) {
+        blocks[first - begin].sum = sum;
+        singletons &= last - first == 1;
+      };
+      if (!for_each_block(row, begin, end, visit)) solved = false;
+      ValuedElement* const in = elements + partition_.start(b);
+      const std::int64_t size = partition_.size(b);
+      if (singletons) {
+        for (std::int64_t k = 0; k < size; ++k)
+          in[k].value = static_cast<T>(blocks[in[k].id - begin].sum);
+      } else {
+        weigh_by_softmax(in, size, blocks - begin,
+                         scratch.shares.get(static_cast<std::size_t>(size)));
+      }
+    });
+    if (!solved) return false;
+    partition_.for_each(ids, workers, [&](std::int64_t j, std::int64_t place) {
+      row.w_out[j] = elements[place].value;
+    });
+    return true;
+  }
+
  private:
-  struct ValuedElement {
-    T value;
-    std::int32_t id;
+  struct Softmax {
+    T top;
+    double total, sum;
   };
-  struct RankedElement {
-    T value, weight;
-    std::int32_t id;
-  };
-  struct Sums {
-    double value, weight;
-  };
+
+  static void weigh_by_softmax(ValuedElement* elements, std::int64_t n, Softmax* of,
+                               double* shares) {
+    for (std::int64_t k = 0; k < n; ++k) {
+      T& top = of[elements[k].id].top;
+      top = elements[k].value > top ? elements[k].value : top;
+    }
+    for (std::int64_t k = 0; k < n; ++k) {
+      shares[k] =
+          static_cast<double>(elements[k].value) - static_cast<double>(of[elements[k].id].top);
+    }
+    map(shares, n, shares, [&](Doubles x) { return exp_nonpositive(x); });
+    for (std::int64_t k = 0; k < n; ++k) of[elements[k].id].total += shares[k];
+    for (std::int64_t k = 0; k < n; ++k) {
+      const Softmax& block = of[elements[k].id];
+      elements[k].value = static_cast<T>(shares[k] / block.total * block.sum);
+    }
+  }
+
+  static constexpr std::int64_t kPiece = std::int64_t{1} << 15;
+  static std::int64_t pieces(std::int64_t n) { return (n + kPiece - 1) / kPiece; }
+  static std::pair<std::int64_t, std::int64_t> piece(std::int64_t p, std::int64_t n) {
+    return {p * kPiece, std::min((p + 1) * kPiece, n)};
+  }
+
+  // visit(a, b, sum of g) for the blocks [a, b) of z that start between `begin` and `end`. False where
+  // an id there is not the position at which a run of it starts.
+  template <class Visit>
+  static bool for_each_block(const DenseVjpRow<T>& row, std::int64_t begin, std::int64_t end,
+                             const Visit& visit) {
+    const std::int64_t n = row.n;
+    const std::int32_t* const ids = row.block_z;
+    std::int64_t a = begin;
+    if (a == 0 && ids[0] != 0) return false;
+    while (a > 0 && a < end && ids[a] == ids[a - 1]) ++a;
+    while (a < end) {
+      if (ids[a] != a) return false;
+      std::int64_t b = a + 1;
+      while (b < n && ids[b] == ids[a]) ++b;
+      const double sum = b - a == 1
+                             ? static_cast<double>(row.g[a])
+                             : sum_of(
+                                   a, b, [&](std::int64_t i) { return load(row.g + i); },
+                                   [&](std::int64_t i) { return static_cast<double>(row.g[i]); });
+      visit(a, b, sum);
+      a = b;
+    }
+    return true;
+  }
 
   // Block ids as numbers of buckets: their upper bits.
   class Ids {

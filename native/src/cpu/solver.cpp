@@ -103,7 +103,7 @@ class Kept {
   }
 
  private:
-  static constexpr std::int64_t kKeptLength = std::int64_t{1} << 16;
+  static constexpr std::int64_t kKeptLength = std::int64_t{1} << 18;
   std::int64_t n_;
 };
 

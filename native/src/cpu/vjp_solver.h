@@ -126,20 +126,16 @@ class VjpSolver {
     return true;
   }
 
-  // Buckets of blocks, by the upper bits of their ids; returns the number of lower bits.
-  int plan_by_id(const std::int32_t* ids, std::int64_t n, const Workers& workers) {
-    int shift = 12;
-    while (((n - 1) >> shift) >= Partition::kMostBuckets) ++shift;
-    partition_.plan(
-        n, ((n - 1) >> shift) + 1, [&](std::int64_t i) { return ids[i] >> shift; }, workers);
-    return shift;
-  }
-
   // mean_B(g) (l2) or softmax_B(w)_j sum_B(g) (log_kl), where the blocks of z lie in order.
   template <Regularization R>
   bool sort(const DenseVjpRow<T>& row, const Workers& workers) {
     const std::int64_t n = row.n;
     const auto size = static_cast<std::size_t>(n);
+    if (n > kLongest) {
+      if (!BlockIds::are_plain(row.block_w, n)) return false;
+      return R == Regularization::l2 ? long_.sorted_l2(row, workers)
+                                     : long_.sorted_log_kl(row, workers);
+    }
     if (!in_order(row.block_z, n)) return false;
     using Value = std::conditional_t<R == Regularization::l2, T, double>;
     Value* const values = std::get<Buffer<Value>>(values_).get(size);
@@ -160,9 +156,6 @@ class VjpSolver {
     }
     // Ids of w come from outside: one that starts no block must not be followed.
     if (!BlockIds::are_plain(row.block_w, n)) return false;
-    if constexpr (R == Regularization::l2) {
-      if (n > kLongest) return long_sort(row, values, workers);
-    }
     bool starts = true;
     for (std::int64_t j = 0; j < n; ++j) starts &= is_start(row, row.block_w[j]);
     if (!starts) return false;
@@ -172,25 +165,6 @@ class VjpSolver {
     if (R == Regularization::l2 || singletons) {
       for (std::int64_t j = 0; j < n; ++j) row.w_out[j] = static_cast<T>(values[row.block_w[j]]);
     }
-    return true;
-  }
-
-  bool long_sort(const DenseVjpRow<T>& row, const T* values, const Workers& workers) {
-    const auto size = static_cast<std::size_t>(row.n);
-    const int shift = plan_by_id(row.block_w, row.n, workers);
-    const auto bucket = [&](std::int64_t j) { return row.block_w[j] >> shift; };
-    std::int32_t* const ids = local_ids_.get(size);
-    T* const found = bucketed_.get(size);
-    partition_.for_each(bucket, workers,
-                        [&](std::int64_t j, std::int64_t place) { ids[place] = row.block_w[j]; });
-    bool starts = true;
-    for (std::int64_t j = 0; j < row.n; ++j) {
-      starts &= is_start(row, ids[j]);
-      found[j] = values[ids[j]];
-    }
-    if (!starts) return false;
-    partition_.for_each(bucket, workers,
-                        [&](std::int64_t j, std::int64_t place) { row.w_out[j] = found[place]; });
     return true;
   }
 
@@ -229,14 +203,12 @@ class VjpSolver {
 
   BlockIds ids_;
   SumsById sums_, weights_;
-  Partition partition_;
   LongVjp<T> long_;
   std::conditional_t<std::is_same_v<T, double>, std::tuple<Buffer<double>>,
                      std::tuple<Buffer<double>, Buffer<float>>>
       values_;  // of blocks, at their ids
   Buffer<double> shares_;
-  Buffer<T> tops_, bucketed_;
-  Buffer<std::int32_t> local_ids_;
+  Buffer<T> tops_;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL
