@@ -9,6 +9,7 @@
 // Cost: O(n). Scratch: 8 bytes per element and a copy of the values.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -55,8 +56,8 @@ class BucketSorter {
       T cell = (top - x[i]) * scale;
       cell = cell > T(0) ? cell : T(0);
       cell = cell < kLastCell ? cell : kLastCell;
-      words[i] = static_cast<std::uint32_t>(
-          static_cast<std::int32_t>(cell) * static_cast<std::int32_t>(kPlaces) + i);
+      words[i] = static_cast<std::uint32_t>(static_cast<std::int32_t>(cell)) * kPlaces +
+                 static_cast<std::uint32_t>(i);
     }
     std::uint32_t low_digits[kDigits] = {}, high_digits[kDigits] = {};
     for (std::int64_t i = 0; i < n; ++i) {
@@ -82,7 +83,36 @@ class BucketSorter {
       index[i] = static_cast<std::int32_t>(place);
       values[i] = x[place];
     }
-    return RowSorter<T>::insert(n, values, index);
+    return insert(n, values, index);
+  }
+
+  // Few elements are not behind a larger one; kStep pairs are looked at side by side.
+  static bool insert(std::int64_t n, T* values, std::int32_t* index) {
+    constexpr std::int64_t kStep = 16;
+    std::int64_t moves = 4 * n + 64;
+    for (std::int64_t i = 1; i < n;) {
+      if (i + kStep <= n) {
+        bool rises = false;
+        for (std::int64_t k = i; k < i + kStep; ++k) rises |= values[k - 1] < values[k];
+        if (!rises) {
+          i += kStep;
+          continue;
+        }
+      }
+      for (const std::int64_t end = std::min(i + kStep, n); i < end; ++i) {
+        const T value = values[i];
+        const std::int32_t from = index[i];
+        std::int64_t j = i;
+        for (; j > 0 && values[j - 1] < value; --j) {
+          values[j] = values[j - 1];
+          index[j] = index[j - 1];
+        }
+        values[j] = value;
+        index[j] = from;
+        if ((moves -= i - j) < 0) return false;
+      }
+    }
+    return true;
   }
 
   Buffer<T> copy_;

@@ -19,9 +19,9 @@ inline void* allocate_pages(std::size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr std::size_t kHugePage = std::size_t{1} << 21;
   if (bytes >= kHugePage) {
-    bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
-    void* const memory = std::aligned_alloc(kHugePage, bytes);
-    if (memory != nullptr) madvise(memory, bytes, MADV_HUGEPAGE);  // if not, small ones
+    void* memory = nullptr;
+    if (posix_memalign(&memory, kHugePage, bytes) != 0) return nullptr;
+    madvise(memory, bytes, MADV_HUGEPAGE);  // the end, and where there are none all, in small ones
     return memory;
   }
 #endif

@@ -3,8 +3,8 @@
 // Sums over blocks reach all over the row. So elements are moved to buckets of block ids first, each
 // with what it needs; a block lies within one bucket, whose sums fit into a cache. Results take the
 // elements' place there and are replayed (partition.h).
-// Cost: two reads of the row to partition it and one to replay. Scratch: an element's id and its
-// numbers, 8 bytes in float32 (12 in kl).
+// Cost: two reads of the row to partition it and one to replay. Scratch: an element's numbers
+// and 2 bytes for its block, 6 bytes in float32 (10 for ranks of kl, 4 for sorted values of l2).
 #pragma once
 
 #include <algorithm>
@@ -12,66 +12,45 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "buffer.h"
 #include "diffsort/projection.h"
 #include "exp.h"
 #include "partition.h"
+#include "row.h"
 #include "shares.h"
 #include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
 template <class T>
-struct DenseVjpRow {
-  std::int64_t n;
-  double strength, z_sign, w_sign;
-  const T *g, *result, *w;  // result for kl, w for log_kl
-  const std::int32_t *block_z, *block_w;
-  T *z_out, *w_out;  // one of them is wanted
-};
-
-template <class T>
 class LongVjp {
-  struct ValuedElement {
-    T value;
-    std::int32_t id;
-  };
-  struct RankedElement {
-    T value, weight;
-    std::int32_t id;
-  };
-  struct Sums {
-    double value, weight;
-  };
-
  public:
   // l2: (g_i - mean_B(g)) scale      kl: r_i (g_i - sum_B(r g) / sum_B(r)) scale
   // Reads plain ids. False where results are 0, which do not tell the softmax.
   template <Regularization R>
   bool ranks(const DenseVjpRow<T>& row, double scale, const Workers& workers) {
-    using Element = std::conditional_t<R == Regularization::kl, RankedElement, ValuedElement>;
+    constexpr bool kl = R == Regularization::kl;
     const Ids ids(row.block_z, row.n);
-    partition_.plan(row.n, ids.buckets(), ids, workers);
-    auto* const elements =
-        reinterpret_cast<Element*>(memory_.get(static_cast<std::size_t>(row.n) * sizeof(Element)));
+    auto* const moved = plan<std::conditional_t<kl, WeightedElement, Element>>(ids, workers);
     partition_.for_each(ids, workers, [&](std::int64_t i, std::int64_t place) {
-      Element& element = elements[place];
-      element.id = row.block_z[i];
-      element.value = row.g[i];
-      if constexpr (R == Regularization::kl) element.weight = row.result[i];
+      moved[place].id = ids.within_bucket(i);
+      moved[place].value = row.g[i];
+      if constexpr (kl) moved[place].weight = row.result[i];
     });
     std::atomic<bool> solved{true};
     share_out<Buffer<Sums>>(ids.buckets(), workers, [&](std::int64_t b, Buffer<Sums>& scratch) {
       Sums* const sums = scratch.get(static_cast<std::size_t>(ids.width()));
-      if (!weigh(elements + partition_.start(b), elements + partition_.start(b + 1), ids, b, sums,
-                 scale)) {
+      std::memset(sums, 0, static_cast<std::size_t>(ids.width()) * sizeof(Sums));
+      if (!weigh(moved + partition_.start(b), partition_.size(b), sums, ids.width(), scale)) {
         solved = false;
       }
     });
     if (!solved) return false;
     partition_.for_each(ids, workers, [&](std::int64_t i, std::int64_t place) {
-      row.z_out[i] = elements[place].value;
+      row.z_out[i] = moved[place].value;
     });
     return true;
   }
@@ -101,69 +80,155 @@ class LongVjp {
   // softmax_B(w)_j sum_B(g), in the same way.
   bool sorted_log_kl(const DenseVjpRow<T>& row, const Workers& workers) {
     const Ids ids(row.block_w, row.n);
-    partition_.plan(row.n, ids.buckets(), ids, workers);
-    auto* const elements = reinterpret_cast<ValuedElement*>(
-        memory_.get(static_cast<std::size_t>(row.n) * sizeof(ValuedElement)));
+    Element* const moved = plan<Element>(ids, workers);
     const T sign = static_cast<T>(row.w_sign);
     partition_.for_each(ids, workers, [&](std::int64_t j, std::int64_t place) {
-      elements[place] = {sign * row.w[j], row.block_w[j]};
+      moved[place].id = ids.within_bucket(j);
+      moved[place].value = sign * row.w[j];
     });
-    struct Scratch {
-      Buffer<Softmax> blocks;
-      Buffer<double> shares;
-    };
     std::atomic<bool> solved{true};
-    share_out<Scratch>(ids.buckets(), workers, [&](std::int64_t b, Scratch& scratch) {
-      const std::int64_t begin = b * ids.width(), end = std::min(begin + ids.width(), row.n);
-      Softmax* const blocks = scratch.blocks.get(static_cast<std::size_t>(ids.width()));
-      std::fill(blocks, blocks + ids.width(),
-                Softmax{-std::numeric_limits<T>::infinity(), 0.0, 0.0});
-      bool singletons = true;
-      const auto visit = [&](std::int64_t first, std::int64_t last, double sum) {
-        blocks[first - begin].sum = sum;
-        singletons &= last - first == 1;
-      };
-      if (!for_each_block(row, begin, end, visit)) solved = false;
-      ValuedElement* const in = elements + partition_.start(b);
-      const std::int64_t size = partition_.size(b);
-      if (singletons) {
-        for (std::int64_t k = 0; k < size; ++k)
-          in[k].value = static_cast<T>(blocks[in[k].id - begin].sum);
-      } else {
-        weigh_by_softmax(in, size, blocks - begin,
-                         scratch.shares.get(static_cast<std::size_t>(size)));
-      }
-    });
+    share_out<Buffer<Softmax>>(
+        ids.buckets(), workers, [&](std::int64_t b, Buffer<Softmax>& scratch) {
+          const std::int64_t begin = b * ids.width(), end = std::min(begin + ids.width(), row.n);
+          Softmax* const blocks = scratch.get(static_cast<std::size_t>(ids.width()));
+          std::fill(blocks, blocks + ids.width(),
+                    Softmax{-std::numeric_limits<T>::infinity(), 0.0, 0.0});
+          bool singletons = true;
+          const auto visit = [&](std::int64_t first, std::int64_t last, double sum) {
+            blocks[first - begin].sum = sum;
+            singletons &= last - first == 1;
+          };
+          if (!for_each_block(row, begin, end, visit)) solved = false;
+          Element* const bucket = moved + partition_.start(b);
+          const std::int64_t size = partition_.size(b);
+          if (singletons) {
+            for (std::int64_t k = 0; k < size; ++k) {
+              bucket[k].value = static_cast<T>(blocks[bucket[k].id].sum);
+            }
+          } else {
+            weigh_by_softmax(bucket, size, blocks);
+          }
+        });
     if (!solved) return false;
     partition_.for_each(ids, workers, [&](std::int64_t j, std::int64_t place) {
-      row.w_out[j] = elements[place].value;
+      row.w_out[j] = moved[place].value;
     });
     return true;
   }
 
  private:
+  // Elements in buckets: what is summed, in kl its weight, and the block within the bucket. Packed, for
+  // they are most of the scratch; apart, they would be as many streams per bucket.
+  struct __attribute__((packed)) Element {
+    T value;
+    std::uint16_t id;
+  };
+  struct __attribute__((packed)) WeightedElement {
+    T value, weight;
+    std::uint16_t id;
+  };
+  struct Sums {
+    double value, weight;
+  };
   struct Softmax {
     T top;
     double total, sum;
   };
 
-  static void weigh_by_softmax(ValuedElement* elements, std::int64_t n, Softmax* of,
-                               double* shares) {
+  // Block ids as numbers of buckets: their upper bits.
+  class Ids {
+   public:
+    Ids(const std::int32_t* ids, std::int64_t n) : ids_(ids), n_(n) {
+      while (buckets() > Partition::kMostBuckets && shift_ < 16) ++shift_;
+    }
+    std::int32_t operator()(std::int64_t i) const { return ids_[i] >> shift_; }
+    std::uint16_t within_bucket(std::int64_t i) const {
+      return static_cast<std::uint16_t>(ids_[i] & static_cast<std::int32_t>(width() - 1));
+    }
+    std::int64_t length() const { return n_; }
+    std::int64_t buckets() const { return ((n_ - 1) >> shift_) + 1; }
+    std::int64_t width() const { return std::int64_t{1} << shift_; }
+
+   private:
+    const std::int32_t* ids_;
+    std::int64_t n_;
+    int shift_ = 11;
+  };
+
+  // Has memory for all elements, which are then to be moved.
+  template <class E>
+  E* plan(const Ids& ids, const Workers& workers) {
+    partition_.plan(ids.length(), ids.buckets(), kGap, ids, workers);
+    const auto places = static_cast<std::size_t>(partition_.places());
+    return reinterpret_cast<E*>(memory_.get(places * sizeof(E)));
+  }
+
+  static bool weigh(Element* of, std::int64_t n, Sums* sums, std::int64_t blocks, double scale) {
     for (std::int64_t k = 0; k < n; ++k) {
-      T& top = of[elements[k].id].top;
-      top = elements[k].value > top ? elements[k].value : top;
+      Sums& sum = sums[of[k].id];
+      sum.value += static_cast<double>(of[k].value);
+      sum.weight += 1.0;
+    }
+    for (std::int64_t b = 0; b < blocks; ++b) sums[b].value /= sums[b].weight;
+    for (std::int64_t k = 0; k < n; ++k) {
+      of[k].value =
+          static_cast<T>((static_cast<double>(of[k].value) - sums[of[k].id].value) * scale);
+    }
+    return true;
+  }
+
+  // False where a block has no weight.
+  static bool weigh(WeightedElement* of, std::int64_t n, Sums* sums, std::int64_t, double scale) {
+    for (std::int64_t k = 0; k < n; ++k) {
+      Sums& sum = sums[of[k].id];
+      const auto weight = static_cast<double>(of[k].weight);
+      sum.value += weight * static_cast<double>(of[k].value);
+      sum.weight += weight;
+    }
+    bool weighty = true;
+    for (std::int64_t k = 0; k < n; ++k) {
+      const Sums& sum = sums[of[k].id];
+      const auto weight = static_cast<double>(of[k].weight);
+      weighty &= sum.weight != 0.0;
+      // Divided first: for an element alone in its block exactly 1, and the derivative exactly 0.
+      const double share = weight / sum.weight;
+      of[k].value =
+          static_cast<T>((weight * static_cast<double>(of[k].value) - share * sum.value) * scale);
+    }
+    return weighty;
+  }
+
+  // The shares take the place of the values, a few at a time, rounded to T.
+  static void weigh_by_softmax(Element* of, std::int64_t n, Softmax* blocks) {
+    for (std::int64_t k = 0; k < n; ++k) {
+      T& top = blocks[of[k].id].top;
+      const T value = of[k].value;
+      top = value > top ? value : top;
+    }
+    constexpr std::int64_t kChunk = 256;
+    for (std::int64_t begin = 0; begin < n; begin += kChunk) {
+      Element* const some = of + begin;
+      const std::int64_t count = std::min(kChunk, n - begin);
+      double shares[kChunk];
+      for (std::int64_t k = 0; k < count; ++k) {
+        shares[k] =
+            static_cast<double>(some[k].value) - static_cast<double>(blocks[some[k].id].top);
+      }
+      map(shares, count, shares, [&](Doubles x) { return exp_nonpositive(x); });
+      for (std::int64_t k = 0; k < count; ++k) {
+        blocks[some[k].id].total += shares[k];
+        some[k].value = static_cast<T>(shares[k]);
+      }
     }
     for (std::int64_t k = 0; k < n; ++k) {
-      shares[k] =
-          static_cast<double>(elements[k].value) - static_cast<double>(of[elements[k].id].top);
-    }
-    map(shares, n, shares, [&](Doubles x) { return exp_nonpositive(x); });
-    for (std::int64_t k = 0; k < n; ++k) of[elements[k].id].total += shares[k];
-    for (std::int64_t k = 0; k < n; ++k) {
-      const Softmax& block = of[elements[k].id];
-      elements[k].value = static_cast<T>(shares[k] / block.total * block.sum);
+      const Softmax& block = blocks[of[k].id];
+      of[k].value = static_cast<T>(static_cast<double>(of[k].value) / block.total * block.sum);
     }
   }
+
+  // Blocks of one element make buckets of a power of two, and streams that far apart would share a few
+  // sets of the caches.
+  static constexpr std::int64_t kGap = 24;
 
   static constexpr std::int64_t kPiece = std::int64_t{1} << 15;
   static std::int64_t pieces(std::int64_t n) { return (n + kPiece - 1) / kPiece; }
@@ -194,61 +259,6 @@ class LongVjp {
       a = b;
     }
     return true;
-  }
-
-  // Block ids as numbers of buckets: their upper bits.
-  class Ids {
-   public:
-    Ids(const std::int32_t* ids, std::int64_t n) : ids_(ids), n_(n) {
-      while (((n - 1) >> shift_) >= Partition::kMostBuckets) ++shift_;
-    }
-    std::int32_t operator()(std::int64_t i) const { return ids_[i] >> shift_; }
-    std::int64_t buckets() const { return ((n_ - 1) >> shift_) + 1; }
-    std::int64_t width() const { return std::int64_t{1} << shift_; }
-
-   private:
-    const std::int32_t* ids_;
-    std::int64_t n_;
-    int shift_ = 11;
-  };
-
-  static bool weigh(ValuedElement* begin, ValuedElement* end, const Ids& ids, std::int64_t bucket,
-                    Sums* sums, double scale) {
-    const std::int64_t width = ids.width();
-    Sums* const of = sums - bucket * width;
-    std::memset(sums, 0, static_cast<std::size_t>(width) * sizeof(Sums));
-    for (ValuedElement* e = begin; e != end; ++e) {
-      of[e->id].value += static_cast<double>(e->value);
-      of[e->id].weight += 1.0;
-    }
-    for (std::int64_t k = 0; k < width; ++k) sums[k].value /= sums[k].weight;
-    for (ValuedElement* e = begin; e != end; ++e) {
-      e->value = static_cast<T>((static_cast<double>(e->value) - of[e->id].value) * scale);
-    }
-    return true;
-  }
-
-  static bool weigh(RankedElement* begin, RankedElement* end, const Ids& ids, std::int64_t bucket,
-                    Sums* sums, double scale) {
-    const std::int64_t width = ids.width();
-    Sums* const of = sums - bucket * width;
-    std::memset(sums, 0, static_cast<std::size_t>(width) * sizeof(Sums));
-    for (RankedElement* e = begin; e != end; ++e) {
-      const auto weight = static_cast<double>(e->weight);
-      of[e->id].value += weight * static_cast<double>(e->value);
-      of[e->id].weight += weight;
-    }
-    bool weighty = true;
-    for (RankedElement* e = begin; e != end; ++e) {
-      const Sums& sum = of[e->id];
-      const auto weight = static_cast<double>(e->weight);
-      weighty &= sum.weight != 0.0;
-      // Divided first: for an element alone in its block exactly 1, and the derivative exactly 0.
-      const double share = weight / sum.weight;
-      e->value =
-          static_cast<T>((weight * static_cast<double>(e->value) - share * sum.value) * scale);
-    }
-    return weighty;
   }
 
   Partition partition_;

@@ -23,7 +23,7 @@ namespace diffsort::DIFFSORT_LEVEL {
 
 class Partition {
  public:
-  static constexpr std::int64_t kMostBuckets = 2048;  // streams that the address caches hold
+  static constexpr std::int64_t kMostBuckets = 1024;  // streams that the nearest cache nearly holds
 
   // About `size` elements to a bucket where they are spread evenly.
   static std::int64_t buckets_for(std::int64_t n, std::int64_t size) {
@@ -31,11 +31,13 @@ class Partition {
     return buckets < kMostBuckets ? buckets : kMostBuckets;
   }
 
-  // bucket(i), in [0, buckets), is that of element i.
+  // bucket(i), in [0, buckets), is that of element i. `gap` places are left free behind each bucket.
   template <class Bucket>
-  void plan(std::int64_t n, std::int64_t buckets, const Bucket& bucket, const Workers& workers) {
+  void plan(std::int64_t n, std::int64_t buckets, std::int64_t gap, const Bucket& bucket,
+            const Workers& workers) {
     n_ = n;
     buckets_ = buckets;
+    gap_ = gap;
     segments_ = std::min(kMostSegments, n / kShortestSegment + 1);
     const auto size = static_cast<std::size_t>(buckets);
     places_.assign(static_cast<std::size_t>(segments_) * size, 0);
@@ -54,6 +56,7 @@ class Partition {
         places_[at] = sum;
         sum += count;
       }
+      sum += static_cast<std::uint32_t>(gap);
     }
     starts_[size] = sum;
   }
@@ -73,7 +76,8 @@ class Partition {
 
   std::int64_t buckets() const { return buckets_; }
   std::int64_t start(std::int64_t b) const { return starts_[static_cast<std::size_t>(b)]; }
-  std::int64_t size(std::int64_t b) const { return start(b + 1) - start(b); }
+  std::int64_t size(std::int64_t b) const { return start(b + 1) - start(b) - gap_; }
+  std::int64_t places() const { return start(buckets_); }
 
  private:
   static constexpr std::int64_t kMostSegments = 64, kShortestSegment = std::int64_t{1} << 15;
@@ -91,7 +95,7 @@ class Partition {
     }
   }
 
-  std::int64_t n_ = 0, buckets_ = 0, segments_ = 0;
+  std::int64_t n_ = 0, buckets_ = 0, gap_ = 0, segments_ = 0;
   std::vector<std::uint32_t> places_;  // of each segment in each bucket
   std::vector<std::int64_t> starts_;   // of the buckets
 };

@@ -73,25 +73,6 @@ class RowSorter {
     }
   }
 
-  // Puts right what is nearly in order; false, and left as it is, where that takes too many moves.
-  static bool insert(std::int64_t n, T* values, std::int32_t* index) {
-    std::int64_t moves = 4 * n + 64;
-    for (std::int64_t i = 1; i < n; ++i) {
-      const T value = values[i];
-      if (!(values[i - 1] < value)) continue;
-      const std::int32_t from = index[i];
-      std::int64_t j = i;
-      for (; j > 0 && values[j - 1] < value; --j) {
-        values[j] = values[j - 1];
-        index[j] = index[j - 1];
-      }
-      values[j] = value;
-      index[j] = from;
-      if ((moves -= i - j) < 0) return false;
-    }
-    return true;
-  }
-
  private:
   static constexpr std::int64_t kCountingLimit = sizeof(T) == 4 ? 160 : 96;
   static constexpr std::int64_t kManyCells = 2048;  // from where on 2^20 cells pay, not 2^18
@@ -166,6 +147,24 @@ class RowSorter {
       values[place] = sign * x[entry >> 32];
     }
     return insert(n, values, index);
+  }
+
+  static bool insert(std::int64_t n, T* values, std::int32_t* index) {
+    std::int64_t moves = 4 * n + 64;
+    for (std::int64_t i = 1; i < n; ++i) {
+      const T value = values[i];
+      if (!(values[i - 1] < value)) continue;
+      const std::int32_t from = index[i];
+      std::int64_t j = i;
+      for (; j > 0 && values[j - 1] < value; --j) {
+        values[j] = values[j - 1];
+        index[j] = index[j - 1];
+      }
+      values[j] = value;
+      index[j] = from;
+      if ((moves -= i - j) < 0) return false;
+    }
+    return true;
   }
 
   Buffer<std::uint64_t> entries_;

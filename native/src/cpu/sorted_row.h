@@ -89,7 +89,7 @@ class SortedRow {
     top_ = static_cast<T>(x_.sign < T(0) ? -facts.low : facts.high);
     scale_ = cell_scale<T>(buckets, facts.range());
     if (scale_ == T(0)) return false;
-    partition_.plan(n, buckets, bucket(), workers);
+    partition_.plan(n, buckets, 0, bucket(), workers);
     for (std::int64_t b = 0; b < buckets; ++b) {
       if (partition_.size(b) > n / 4) return false;
     }

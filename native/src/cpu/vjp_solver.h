@@ -10,6 +10,7 @@
 #include "diffsort/projection.h"
 #include "exp.h"
 #include "long_vjp.h"
+#include "row.h"
 #include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {

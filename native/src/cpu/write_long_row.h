@@ -78,7 +78,7 @@ class LongRowWriter {
   void prepare_values() {
     parallel_for(static_cast<std::int64_t>(parts_.size()), workers_, [&](std::int64_t p) {
       RowPart<R>& part = parts_[static_cast<std::size_t>(p)];
-      const auto ends_later = [](std::int64_t end, const PooledBlock& b) { return end < b.end; };
+      const auto ends_later = [&](std::int64_t end, const PooledBlock& b) { return end < b.end; };
       const auto leaving = std::upper_bound(blocks_.begin(), blocks_.end(), part.end, ends_later);
       if (leaving == blocks_.end() || leaving->start >= part.end || leaving->start < part.begin) {
         return;
