@@ -192,16 +192,20 @@ void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangen
               const Workers& workers) {
   const RowSpace& space = problem.space;
   const bool one_operand = !cotangents.strength && !cotangents.z != !cotangents.w;
+  const Workers alone(1);
+  const bool by_row = one_operand && is_shared_by_row(space.rows(), space.length, workers);
   const auto solve = [&](std::int64_t begin, std::int64_t end, Scratch<T>& scratch) {
     for (std::int64_t r = begin; r < end; ++r) {
-      if (one_operand) r = solver().vjp(problem, at, cotangents, r, end);
+      if (one_operand) {
+        r = solver().vjp(problem, at, cotangents, r, end, by_row ? workers : alone);
+      }
       if (r == end) return;
       vjp_row(row_problem<T, R>(problem, at, r), cotangents.g.row(space, r),
               cotangents.z.row(space, r), cotangents.w.row(space, r),
               cotangents.strength.row(space, r).data, scratch);
     }
   };
-  for_each_row_range<Scratch<T>>(space.rows(), space.length, workers, solve);
+  for_each_row_range<Scratch<T>>(space.rows(), space.length, by_row ? alone : workers, solve);
 }
 
 }  // namespace

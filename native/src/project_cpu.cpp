@@ -1,4 +1,4 @@
-// The projection on the CPU: rows spread over threads.
+// The projection on the CPU: rows spread over threads, or threads over a long row.
 #include "cpu/solver.h"
 #include "diffsort/parallel.h"
 #include "diffsort/projection.h"
@@ -9,9 +9,12 @@ template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers) {
   const RowSpace& space = problem.space;
   if (space.length == 0) return;
-  for_each_row_range(
-      space.rows(), space.length, workers,
-      [&](std::int64_t begin, std::int64_t end) { solver().project(problem, arrays, begin, end); });
+  const Workers alone(1);
+  const bool by_row = is_shared_by_row(space.rows(), space.length, workers);
+  for_each_row_range(space.rows(), space.length, by_row ? alone : workers,
+                     [&](std::int64_t begin, std::int64_t end) {
+                       solver().project(problem, arrays, begin, end, by_row ? workers : alone);
+                     });
 }
 
 template void project<float>(const Problem&, const Projection<float>&, const Workers&);

@@ -255,7 +255,7 @@ TEST_CASE_TEMPLATE("levels of vector instructions give groups the same bits", T,
           arrays.z = contiguous_rows(batch.values.data(), n);
           arrays.result = contiguous_rows(solved.result.data(), n);
           arrays.block_z = contiguous_rows(solved.block_z.data(), n);
-          solver.project(problem, arrays, 0, batch.rows);
+          solver.project(problem, arrays, 0, batch.rows, Workers(1));
           return solved;
         };
         const auto a = solve_with(portable::kSolver), b = solve_with(avx2::kSolver);

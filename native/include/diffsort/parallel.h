@@ -25,6 +25,13 @@ struct Workers {
   std::function<bool(std::function<void()>)> schedule = {};
 };
 
+// Whether the threads of a call work together on one row after the other, because its rows are fewer
+// than they are and long enough to have work for several.
+inline bool is_shared_by_row(std::int64_t rows, std::int64_t row_length, const Workers& workers) {
+  constexpr std::int64_t kLong = std::int64_t{1} << 16;
+  return row_length > kLong && rows < workers.threads;
+}
+
 // Calls body(i) once for every i in [0, count). Threads take one task after the other, so tasks
 // may differ in cost. All threads are called at once: what they do should take 20 us or more each.
 void parallel_for(std::int64_t count, const Workers& workers,

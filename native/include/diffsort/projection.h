@@ -58,9 +58,10 @@ struct Projection {
 // std::runtime_error if that is not there.
 const char* simd_level();
 
-// Cost: O(n) per row. Peak of scratch and outputs together, for one long row of float32 with one
-// sorted operand: 24 bytes per element (32 where its values crowd), and 16 more for every block of
-// more than one element (l2; 40 in kl and log_kl).
+// Cost: O(n) per row. Scratch for one long row of float32 with one sorted operand: 8 bytes per
+// element (24 where its values crowd), and 16 more for every block of more than one element (l2; 40 in
+// kl and log_kl). Rows are spread over the workers, or the workers over one row after the other where rows
+// are longer than 65536 and fewer than they are.
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers);
 

@@ -30,4 +30,16 @@ struct SortedValues {
   std::int64_t index(std::int64_t i) const { return from[i]; }
 };
 
+// The same, of a part of a row from `begin` on, in memory of its own.
+template <class T>
+struct SortedPart {
+  std::int64_t begin;
+  const T* values;
+  const std::int32_t* from;
+
+  double operator()(std::int64_t i) const { return static_cast<double>(values[i - begin]); }
+  Doubles vector(std::int64_t i) const { return load(values + (i - begin)); }
+  std::int64_t index(std::int64_t i) const { return from[i - begin]; }
+};
+
 }  // namespace diffsort::DIFFSORT_LEVEL

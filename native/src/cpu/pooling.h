@@ -87,7 +87,7 @@ class Neighbours {
 // the first. Products of them stand for the exponentials of distances between blocks.
 template <Regularization R>
 struct ReachingSums : BlockSums<R> {
-  double s_reach = 1.0, w_reach = 1.0;
+  double s_reach, w_reach;
 };
 
 // kl and log_kl: exponentials of neighbouring distances are computed side by side, kWindow at once.
@@ -178,7 +178,7 @@ class ExpNeighbours {
   // Exponentials of numbers that are nearer may round to one.
   static constexpr double kNear = 0x1p-51;
 
-  Sums singleton(std::int64_t i) const { return {BlockSums<R>::singleton(w_(i))}; }
+  Sums singleton(std::int64_t i) const { return {BlockSums<R>::singleton(w_(i)), 1.0, 1.0}; }
 
   // Has exp(-(s_i - s_{i+1})), and of w the same, for i and the next ones. The window moves to the
   // right only.
@@ -229,6 +229,8 @@ class BlockGrowth {
   }
 
   std::int64_t count() const { return count_; }
+  const PooledBlock* begin() const { return blocks_.data(); }
+  const PooledBlock* end() const { return begin() + count_; }
   PooledBlock at(std::int64_t k) const { return blocks_.data()[k]; }
   const BlockSums<R>& sums(std::int64_t k) const { return sums_.data()[k]; }
 

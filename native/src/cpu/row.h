@@ -24,6 +24,16 @@ struct DenseOutput {
   }
 };
 
+// What a derivative of a row reads and writes.
+template <class T>
+struct DenseVjpRow {
+  std::int64_t n;
+  double strength, z_sign, w_sign;
+  const T *g, *result, *w;  // result for kl, w for log_kl
+  const std::int32_t *block_z, *block_w;
+  T *z_out, *w_out;  // one of them is wanted
+};
+
 template <class T>
 void fill(T* out, std::int64_t n, T value) {
   if (out == nullptr) return;

@@ -21,6 +21,7 @@
 #include "scan.h"
 #include "sort_row.h"
 #include "sorted_row.h"
+#include "write_long_row.h"
 #include "write_row.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -34,7 +35,7 @@ class RowSolver {
  public:
   // False: this row is not moderate, and nothing was written.
   bool solve(std::int64_t n, DenseOperand<T> z, DenseOperand<T> w, double strength,
-             const DenseOutput<T>& out) {
+             const DenseOutput<T>& out, const Workers& workers) {
     if (!is_moderate(strength)) return false;
     RowFacts z_facts{}, w_facts{};
     if (z.values != nullptr && !scan_finds_moderate(n, z, &z_facts)) return false;
@@ -47,14 +48,14 @@ class RowSolver {
       return true;
     }
     const Rho rho{n};
-    if (z.values != nullptr) z_.sort(n, z, z_facts, sorter_);
-    if (w.values != nullptr) w_.sort(n, w, w_facts, sorter_);
+    if (z.values != nullptr) z_.sort(n, z, z_facts, sorter_, workers);
+    if (w.values != nullptr) w_.sort(n, w, w_facts, sorter_, workers);
     if (z.values == nullptr) {
-      w.values == nullptr ? pool(n, strength, rho, rho, out)
-                          : pool(n, strength, rho, w_.values(), out);
+      w.values == nullptr ? pool(n, strength, rho, rho, out, workers)
+                          : pool(n, strength, rho, w_.values(), out, workers);
     } else {
-      w.values == nullptr ? pool(n, strength, z_.values(), rho, out)
-                          : pool(n, strength, z_.values(), w_.values(), out);
+      w.values == nullptr ? pool(n, strength, z_.values(), rho, out, workers)
+                          : pool(n, strength, z_.values(), w_.values(), out, workers);
     }
     return true;
   }
@@ -69,15 +70,15 @@ class RowSolver {
   }
 
   template <class Z, class W>
-  void pool(std::int64_t n, double strength, const Z& z, const W& w, const DenseOutput<T>& out) {
-    constexpr bool z_is_rho = std::is_same_v<Z, Rho>, w_is_rho = std::is_same_v<W, Rho>;
+  void pool(std::int64_t n, double strength, const Z& z, const W& w, const DenseOutput<T>& out,
+            const Workers& workers) {
     growth_.run(n, strength, z, w);
-    const DenseOutput<T> placed{z_is_rho ? out.result : z_.place(out.result),
-                                z_is_rho ? out.block_z : z_.place(out.block_z),
-                                w_is_rho ? out.block_w : w_.place(out.block_w), out.sign};
-    RowWriter<T, R, Z, W>(n, strength, z, w, growth_, placed).write();
-    if (!z_is_rho) z_.replay(out.result, out.block_z);
-    if (!w_is_rho) w_.replay(nullptr, out.block_w);
+    if (n <= kLongestSort) {
+      RowWriter<T, R, Z, W>(n, strength, z, w, growth_, out).write();
+      return;
+    }
+    LongRowWriter<T, R, Z, W>(n, strength, z, w, growth_, out, workers)
+        .write(std::is_same_v<Z, Rho> ? nullptr : &z_, std::is_same_v<W, Rho> ? nullptr : &w_);
   }
 
   RowSorter<T> sorter_;

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "diffsort/host_device.h"
+#include "block_ids.h"
 #include "diffsort/projection.h"
 #include "row_solver.h"
 #include "simd.h"
@@ -149,23 +150,6 @@ class ShortVjp {
       row.out[j] = static_cast<T>(block[0] / block[1]);
     }
     return blocks;
-  }
-
-  // Every id is that of a block, none a sentinel or beyond the row.
-  static bool are_plain(const std::int32_t* ids, std::int64_t n) {
-    typedef std::uint32_t Ids __attribute__((vector_size(kVectorBytes)));
-    constexpr std::int64_t kIds = kVectorBytes / 4;
-    const auto size = static_cast<std::uint32_t>(n);
-    Ints beyond{};
-    std::int64_t i = 0;
-    for (; i + kIds <= n; i += kIds) {
-      Ids id;
-      std::memcpy(&id, ids + i, sizeof id);
-      beyond |= id >= size;
-    }
-    bool plain = mask_bits(reinterpret_cast<Longs>(beyond) != 0) == 0;
-    for (; i < n; ++i) plain &= static_cast<std::uint32_t>(ids[i]) < size;
-    return plain;
   }
 
   static Doubles parts(const Pair* table, const std::int32_t* ids, int part) {

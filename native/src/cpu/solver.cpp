@@ -14,6 +14,7 @@
 
 #include "buffer.h"
 #include "diffsort/block_sums.h"
+#include "diffsort/parallel.h"
 #include "diffsort/projection.h"
 #include "diffsort/rows.h"
 #include "diffsort/sort.h"
@@ -66,7 +67,7 @@ struct Scratch {
 
 template <class T, Regularization R>
 void project_row(const Problem& problem, const Projection<T>& arrays, std::int64_t r,
-                 Scratch<T, R>& scratch) {
+                 const Workers& workers, Scratch<T, R>& scratch) {
   const RowSpace& space = problem.space;
   const std::int64_t n = space.length;
   const GeneralRow<T> row{n,
@@ -84,7 +85,7 @@ void project_row(const Problem& problem, const Projection<T>& arrays, std::int64
   const DenseOutput<T> out{scratch.result.write(row.result, n),
                            scratch.block_z.write(row.block_z, n),
                            scratch.block_w.write(row.block_w, n), row.w_sign};
-  if (!scratch.solver.solve(n, z, w, row.strength, out)) return project_general_row(row);
+  if (!scratch.solver.solve(n, z, w, row.strength, out, workers)) return project_general_row(row);
   scratch.result.written(row.result, n);
   scratch.block_z.written(row.block_z, n);
   scratch.block_w.written(row.block_w, n);
@@ -104,16 +105,18 @@ class Kept {
   }
 
  private:
-  static constexpr std::int64_t kKeptLength = std::int64_t{1} << 16;
+  static constexpr std::int64_t kKeptLength = std::int64_t{1} << 18;
   std::int64_t n_;
 };
 
 template <class T, Regularization R>
 void project_rows(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
-                  std::int64_t end) {
+                  std::int64_t end, const Workers& workers) {
   Kept<Scratch<T, R>> kept(problem.space.length);
   Scratch<T, R>& scratch = kept.memory();
-  const auto alone = [&](std::int64_t r) { project_row<T, R>(problem, arrays, r, scratch); };
+  const auto alone = [&](std::int64_t r) {
+    project_row<T, R>(problem, arrays, r, workers, scratch);
+  };
   if (ShortRows<T, R>::serves(problem, arrays, end - begin)) {
     if (!scratch.short_rows) scratch.short_rows = std::make_unique<ShortRows<T, R>>();
     scratch.short_rows->solve(problem, arrays, begin, end, alone);
@@ -124,14 +127,14 @@ void project_rows(const Problem& problem, const Projection<T>& arrays, std::int6
 
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
-             std::int64_t end) {
+             std::int64_t end, const Workers& workers) {
   switch (problem.regularization) {
     case Regularization::l2:
-      return project_rows<T, Regularization::l2>(problem, arrays, begin, end);
+      return project_rows<T, Regularization::l2>(problem, arrays, begin, end, workers);
     case Regularization::kl:
-      return project_rows<T, Regularization::kl>(problem, arrays, begin, end);
+      return project_rows<T, Regularization::kl>(problem, arrays, begin, end, workers);
     case Regularization::log_kl:
-      return project_rows<T, Regularization::log_kl>(problem, arrays, begin, end);
+      return project_rows<T, Regularization::log_kl>(problem, arrays, begin, end, workers);
   }
 }
 
@@ -144,7 +147,8 @@ struct VjpScratch {
 
 template <class T, Regularization R>
 bool try_vjp_row(const Problem& problem, const Linearization<T>& at,
-                 const Cotangents<T>& cotangents, std::int64_t r, VjpScratch<T>& scratch) {
+                 const Cotangents<T>& cotangents, std::int64_t r, const Workers& workers,
+                 VjpScratch<T>& scratch) {
   const RowSpace& space = problem.space;
   const std::int64_t n = space.length;
   const double strength = problem.strength.row(space, r);
@@ -161,7 +165,7 @@ bool try_vjp_row(const Problem& problem, const Linearization<T>& at,
                            scratch.block_w.read(at.block_w.row(space, r), n),
                            scratch.z_out.write(z_out, n),
                            scratch.w_out.write(w_out, n)};
-  if (!scratch.solver.template solve<R>(row)) return false;
+  if (!scratch.solver.template solve<R>(row, workers)) return false;
   scratch.z_out.written(z_out, n);
   scratch.w_out.written(w_out, n);
   return true;
@@ -169,7 +173,8 @@ bool try_vjp_row(const Problem& problem, const Linearization<T>& at,
 
 template <class T, Regularization R>
 std::int64_t vjp_rows(const Problem& problem, const Linearization<T>& at,
-                      const Cotangents<T>& cotangents, std::int64_t begin, std::int64_t end) {
+                      const Cotangents<T>& cotangents, std::int64_t begin, std::int64_t end,
+                      const Workers& workers) {
   Kept<VjpScratch<T>> kept(problem.space.length);
   VjpScratch<T>& scratch = kept.memory();
   const bool is_short = ShortVjp<T, R>::serves(problem, at, cotangents);
@@ -178,7 +183,7 @@ std::int64_t vjp_rows(const Problem& problem, const Linearization<T>& at,
     const unsigned solved = is_short ? ShortVjp<T, R>::solve(problem, at, cotangents, r, count) : 0;
     for (std::int64_t k = 0; k < count; ++k) {
       if (solved >> k & 1u) continue;
-      if (!try_vjp_row<T, R>(problem, at, cotangents, r + k, scratch)) return r + k;
+      if (!try_vjp_row<T, R>(problem, at, cotangents, r + k, workers, scratch)) return r + k;
     }
   }
   return end;
@@ -186,14 +191,15 @@ std::int64_t vjp_rows(const Problem& problem, const Linearization<T>& at,
 
 template <class T>
 std::int64_t vjp(const Problem& problem, const Linearization<T>& at,
-                 const Cotangents<T>& cotangents, std::int64_t begin, std::int64_t end) {
+                 const Cotangents<T>& cotangents, std::int64_t begin, std::int64_t end,
+                 const Workers& workers) {
   switch (problem.regularization) {
     case Regularization::l2:
-      return vjp_rows<T, Regularization::l2>(problem, at, cotangents, begin, end);
+      return vjp_rows<T, Regularization::l2>(problem, at, cotangents, begin, end, workers);
     case Regularization::kl:
-      return vjp_rows<T, Regularization::kl>(problem, at, cotangents, begin, end);
+      return vjp_rows<T, Regularization::kl>(problem, at, cotangents, begin, end, workers);
     case Regularization::log_kl:
-      return vjp_rows<T, Regularization::log_kl>(problem, at, cotangents, begin, end);
+      return vjp_rows<T, Regularization::log_kl>(problem, at, cotangents, begin, end, workers);
   }
   return begin;
 }

@@ -7,16 +7,16 @@
 
 namespace diffsort {
 
-// Rows [begin, end) of a call.
+// Rows [begin, end) of a call, each on all of the workers; only long rows have work for more than one.
 template <class T>
 using ProjectRows = void (*)(const Problem&, const Projection<T>&, std::int64_t begin,
-                             std::int64_t end);
+                             std::int64_t end, const Workers&);
 
 // J^T of rows [begin, end), for the calls that training makes: one cotangent is wanted, of z or of w.
 // Returns the first row that it does not serve, or end. Of that row nothing was written that counts.
 template <class T>
 using VjpRows = std::int64_t (*)(const Problem&, const Linearization<T>&, const Cotangents<T>&,
-                                 std::int64_t begin, std::int64_t end);
+                                 std::int64_t begin, std::int64_t end, const Workers&);
 
 struct Solver {
   const char* level;
@@ -26,22 +26,22 @@ struct Solver {
   VjpRows<double> vjp_double;
 
   void project(const Problem& problem, const Projection<float>& arrays, std::int64_t begin,
-               std::int64_t end) const {
-    project_float(problem, arrays, begin, end);
+               std::int64_t end, const Workers& workers) const {
+    project_float(problem, arrays, begin, end, workers);
   }
   void project(const Problem& problem, const Projection<double>& arrays, std::int64_t begin,
-               std::int64_t end) const {
-    project_double(problem, arrays, begin, end);
+               std::int64_t end, const Workers& workers) const {
+    project_double(problem, arrays, begin, end, workers);
   }
   std::int64_t vjp(const Problem& problem, const Linearization<float>& at,
-                   const Cotangents<float>& cotangents, std::int64_t begin,
-                   std::int64_t end) const {
-    return vjp_float(problem, at, cotangents, begin, end);
+                   const Cotangents<float>& cotangents, std::int64_t begin, std::int64_t end,
+                   const Workers& workers) const {
+    return vjp_float(problem, at, cotangents, begin, end, workers);
   }
   std::int64_t vjp(const Problem& problem, const Linearization<double>& at,
-                   const Cotangents<double>& cotangents, std::int64_t begin,
-                   std::int64_t end) const {
-    return vjp_double(problem, at, cotangents, begin, end);
+                   const Cotangents<double>& cotangents, std::int64_t begin, std::int64_t end,
+                   const Workers& workers) const {
+    return vjp_double(problem, at, cotangents, begin, end, workers);
   }
 };
 

@@ -1,13 +1,20 @@
 // An operand of one row, sorted: at once, or by buckets of values where the row is long.
+//
+// In buckets, a value's index is its place within its bucket, and results go back to where values stood
+// bucket by bucket: what lies in a bucket is read in sorted order and written in the order in which
+// it came, over the sorted values and indices that it replaces, and replayed from there. So the
+// whole needs no memory but these.
 #pragma once
 
 #include <cstdint>
 
+#include "bucket_sort.h"
 #include "buffer.h"
 #include "operand.h"
 #include "partition.h"
 #include "row.h"
 #include "scan.h"
+#include "shares.h"
 #include "sort_row.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -15,10 +22,10 @@ namespace diffsort::DIFFSORT_LEVEL {
 template <class T>
 class SortedRow {
  public:
-  void sort(std::int64_t n, DenseOperand<T> x, const RowFacts& facts, RowSorter<T>& sorter) {
+  void sort(std::int64_t n, DenseOperand<T> x, const RowFacts& facts, RowSorter<T>& sorter,
+            const Workers& workers) {
     x_ = x;
-    n_ = n;
-    partitioned_ = false;
+    in_buckets_ = false;
     const auto size = static_cast<std::size_t>(n);
     T* const values = values_.get(size + kLanes);  // vectors are read beyond the end
     std::int32_t* const from = from_.get(size);
@@ -28,56 +35,76 @@ class SortedRow {
         values[i] = x.sign * x.values[i];
         from[i] = static_cast<std::int32_t>(i);
       }
-    } else if (n <= kLongestSort || !sort_by_buckets(facts, sorter)) {
+    } else if (n <= kLongestSort || !sort_by_buckets(n, facts, workers)) {
       sorter.sort(x.values, n, x.sign, facts.low, facts.high, values, from);
     }
   }
 
   SortedValues<T> values() const { return {values_.data(), from_.data()}; }
 
-  // Where results are to be placed by values().index, and how they get to `out` from there. Without
-  // buckets that is `out` itself.
-  T* place(T* out) { return out != nullptr && partitioned_ ? bucketed_.data() : out; }
-  std::int32_t* place(std::int32_t* out) {
-    return out != nullptr && partitioned_ ? ids_.get(static_cast<std::size_t>(n_)) : out;
-  }
-  void replay(T* out, std::int32_t* ids_out) {
-    if (!partitioned_) return;
-    partition_.for_each(bucket(), [&](std::int64_t i, std::int64_t place) {
-      if (out != nullptr) out[i] = bucketed_.data()[place];
-      if (ids_out != nullptr) ids_out[i] = ids_.data()[place];
+  // Null unless the row was sorted by buckets.
+  const Partition* buckets() const { return in_buckets_ ? &partition_ : nullptr; }
+
+  // Has write(bucket, its sorted part, results, ids) write what becomes of the elements of a bucket, at
+  // their indices, and brings that to where they stood. Null outputs are not wanted.
+  template <class Write>
+  void write_by_buckets(T* out, std::int32_t* ids_out, const Workers& workers, const Write& write) {
+    if (out == nullptr && ids_out == nullptr) return;
+    T* const values = values_.data();
+    std::int32_t* const from = from_.data();
+    struct Scratch {
+      Buffer<T> sorted, results;
+      Buffer<std::int32_t> ids;
+    };
+    share_out<Scratch>(partition_.buckets(), workers, [&](std::int64_t b, Scratch& scratch) {
+      const std::int64_t start = partition_.start(b);
+      const auto size = static_cast<std::size_t>(partition_.size(b));
+      if (size == 0) return;
+      SortedPart<T> part{start, values + start, from + start};
+      T* results = nullptr;
+      if (out != nullptr) {  // the neighbours of what is written here are not to be read
+        T* const sorted = scratch.sorted.get(size + kSumLanes);
+        std::memcpy(sorted, values + start, size * sizeof(T));
+        std::fill_n(sorted + size, kSumLanes, T(0));
+        part.values = sorted;
+        results = scratch.results.get(size);
+      }
+      std::int32_t* const ids = ids_out != nullptr ? scratch.ids.get(size) : nullptr;
+      write(b, part, results, ids);
+      if (out != nullptr) std::memcpy(values + start, results, size * sizeof(T));
+      if (ids_out != nullptr) std::memcpy(from + start, ids, size * sizeof(std::int32_t));
+    });
+    partition_.for_each(bucket(), workers, [&](std::int64_t i, std::int64_t place) {
+      if (out != nullptr) out[i] = values[place];
+      if (ids_out != nullptr) ids_out[i] = from[place];
     });
   }
 
  private:
-  static constexpr std::int64_t kBucketSize = std::int64_t{1} << 13;
+  static constexpr std::int64_t kBucketSize = std::int64_t{1} << 12;
 
   // False: too many values share a bucket.
-  bool sort_by_buckets(const RowFacts& facts, RowSorter<T>& sorter) {
-    const std::int64_t buckets = Partition::buckets_for(n_, kBucketSize);
+  bool sort_by_buckets(std::int64_t n, const RowFacts& facts, const Workers& workers) {
+    const std::int64_t buckets = Partition::buckets_for(n, kBucketSize);
     top_ = static_cast<T>(x_.sign < T(0) ? -facts.low : facts.high);
     scale_ = cell_scale<T>(buckets, facts.range());
     if (scale_ == T(0)) return false;
-    partition_.plan(n_, buckets, bucket());
+    partition_.plan(n, buckets, 0, bucket(), workers);
     for (std::int64_t b = 0; b < buckets; ++b) {
-      if (partition_.size(b) > n_ / 4) return false;
+      if (partition_.size(b) > n / 4) return false;
     }
-    T* const bucketed = bucketed_.get(static_cast<std::size_t>(n_));
-    partition_.for_each(bucket(), [&](std::int64_t i, std::int64_t place) {
-      bucketed[place] = x_.sign * x_.values[i];
+    T* const values = values_.data();
+    partition_.for_each(bucket(), workers, [&](std::int64_t i, std::int64_t place) {
+      values[place] = x_.sign * x_.values[i];
     });
-    for (std::int64_t b = 0; b < buckets; ++b) {
+    const double width = 1.0 / static_cast<double>(scale_);
+    share_out<BucketSorter<T>>(buckets, workers, [&](std::int64_t b, BucketSorter<T>& sorter) {
       const std::int64_t start = partition_.start(b), size = partition_.size(b);
-      if (size == 0) continue;
-      const RowFacts part = scan(bucketed + start, size);
-      sorter.sort(bucketed + start, size, T(1), part.low, part.high, values_.data() + start,
-                  from_.data() + start);
-      for (std::int64_t i = start; i < start + size; ++i) {
-        from_.data()[i] += static_cast<std::int32_t>(start);
-      }
-    }
-    partitioned_ = true;
-    return true;
+      if (size == 0) return;
+      const auto top = static_cast<T>(static_cast<double>(top_) - static_cast<double>(b) * width);
+      sorter.sort(values + start, size, top, width, from_.data() + start);
+    });
+    return in_buckets_ = true;
   }
 
   // Falls where values rise, rounding included.
@@ -88,12 +115,11 @@ class SortedRow {
   }
 
   DenseOperand<T> x_{};
-  std::int64_t n_ = 0;
-  bool partitioned_ = false;
+  bool in_buckets_ = false;
   T top_{}, scale_{};
   Partition partition_;
-  Buffer<T> values_, bucketed_;
-  Buffer<std::int32_t> from_, ids_;
+  Buffer<T> values_;
+  Buffer<std::int32_t> from_;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL

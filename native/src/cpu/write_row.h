@@ -17,16 +17,37 @@
 
 namespace diffsort::DIFFSORT_LEVEL {
 
+// What of a row is written. Blocks may reach over both of its ends: where the part starts within one,
+// and where one that starts in it ends beyond, their values are given.
+template <class T, Regularization R>
+struct RowPart {
+  std::int64_t begin, end;
+  std::int64_t block = 0;  // the first that ends beyond `begin`
+  BlockValues<T, R> first = {}, last = {};
+};
+
 template <class T, Regularization R, class Z, class W>
 class RowWriter {
  public:
   RowWriter(std::int64_t n, double strength, const Z& z, const W& w, const BlockGrowth<R>& blocks,
             const DenseOutput<T>& out)
-      : n_(n), scale_(1.0 / strength), z_(z), w_(w), blocks_(blocks), out_(out) {}
+      : RowWriter(strength, z, w, blocks, out, {0, n}) {
+    in_order_ = n <= kLongestInGroup;
+  }
+  RowWriter(double strength, const Z& z, const W& w, const BlockGrowth<R>& blocks,
+            const DenseOutput<T>& out, const RowPart<T, R>& part)
+      : scale_(1.0 / strength),
+        z_(z),
+        w_(w),
+        blocks_(blocks),
+        out_(out),
+        part_(part),
+        next_(part.block),
+        current_(part.first) {}
 
   void write() {
-    for (std::int64_t begin = 0; begin < n_; begin += kChunk) {
-      const std::int64_t end = begin + kChunk < n_ ? begin + kChunk : n_;
+    for (std::int64_t begin = part_.begin; begin < part_.end; begin += kChunk) {
+      const std::int64_t end = begin + kChunk < part_.end ? begin + kChunk : part_.end;
       lay_out(begin, end);
       if (out_.result != nullptr) place(begin, end, z_, values_, out_.result);
       if (out_.block_z != nullptr) place(begin, end, z_, ids_, out_.block_z);
@@ -44,15 +65,17 @@ class RowWriter {
       const bool pooled = next_ < blocks_.count() && blocks_.at(next_).start <= i;
       std::int64_t stop = pooled                    ? blocks_.at(next_).end
                           : next_ < blocks_.count() ? blocks_.at(next_).start
-                                                    : n_;
+                                                    : part_.end;
       const bool ends_here = stop <= end;
       if (!ends_here) stop = end;
       if (pooled) {
         const PooledBlock block = blocks_.at(next_);
         if (out_.result != nullptr) {
           if (block.start == i) {
-            current_ = BlockValues<T, R>({block.start, block.end, n_ <= kLongestInGroup}, scale_,
-                                         z_, w_, blocks_.sums(next_), out_.sign);
+            current_ = block.end > part_.end
+                           ? part_.last
+                           : BlockValues<T, R>({block.start, block.end, in_order_}, scale_, z_, w_,
+                                               blocks_.sums(next_), out_.sign);
           }
           for (std::int64_t k = i; k < stop; k += kLanes) {
             store(values_ + (k - begin), current_.from(k, z_) + 0.0);  // + 0.0: never -0
@@ -85,13 +108,14 @@ class RowWriter {
     for (std::int64_t i = begin; i < end; ++i) out[x.index(i)] = found[i - begin];
   }
 
-  std::int64_t n_;
   double scale_;
   Z z_;
   W w_;
   const BlockGrowth<R>& blocks_;
   DenseOutput<T> out_;
-  std::int64_t next_ = 0;  // the first block that is not written to its end
+  RowPart<T, R> part_;
+  bool in_order_ = false;
+  std::int64_t next_;  // the first block that is not written to its end
   BlockValues<T, R> current_;
   T values_[kChunk + kLanes];
   std::int32_t ids_[kChunk + kIdLanes];

@@ -1,0 +1,123 @@
+// Stable descending sort, in place, of one bucket of a long row (bucketed_row.h): a few thousand values
+// between bounds that are known.
+//
+// An element is one word of 32 bits: its cell of equal width between the bounds, which falls where
+// values rise, above its place in the bucket. Two passes of a radix sort by least significant digits
+// order the cells, in memory that stays in the cache; insertion puts right what shares a cell. Equal
+// values share a cell and keep their order. Where values crowd into few cells, and where a bucket has
+// more elements than a word can number, sort_row.h sorts it.
+// Cost: O(n). Scratch: 8 bytes per element and a copy of the values.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "buffer.h"
+#include "scan.h"
+#include "sort_row.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+
+template <class T>
+class BucketSorter {
+ public:
+  // x gets the values in order and index the place of each before. `top` is the upper bound and
+  // `width` the distance to the lower one; values beyond, by rounding, are sorted as well.
+  void sort(T* x, std::int64_t n, T top, double width, std::int32_t* index) {
+    T* const copy = copy_.get(static_cast<std::size_t>(n));
+    std::memcpy(copy, x, static_cast<std::size_t>(n) * sizeof(T));
+    if (n <= longest<9>() ? sort_by_cells<9>(copy, n, top, width, x, index)
+                          : n <= longest<8>() && sort_by_cells<8>(copy, n, top, width, x, index)) {
+      return;
+    }
+    const RowFacts facts = scan(copy, n);
+    sorter_.sort(copy, n, T(1), facts.low, facts.high, x, index);
+  }
+
+ private:
+  template <int kDigitBits>
+  static constexpr std::int64_t longest() {
+    return std::int64_t{1} << (32 - 2 * kDigitBits);
+  }
+
+  template <int kDigitBits>
+  bool sort_by_cells(const T* x, std::int64_t n, T top, double width, T* values,
+                     std::int32_t* index) {
+    constexpr std::uint32_t kDigits = 1u << kDigitBits, kMask = kDigits - 1;
+    constexpr int kPlaceBits = 32 - 2 * kDigitBits;
+    constexpr std::uint32_t kPlaces = 1u << kPlaceBits;
+    constexpr T kLastCell = kDigits * kDigits - 1;
+    const T scale = cell_scale<T>(kDigits * kDigits, width);
+    if (scale == T(0)) return false;
+    std::uint32_t* const words = words_.get(static_cast<std::size_t>(2 * n));
+    std::uint32_t* const passed = words + n;
+    for (std::int32_t i = 0; i < static_cast<std::int32_t>(n); ++i) {
+      T cell = (top - x[i]) * scale;
+      cell = cell > T(0) ? cell : T(0);
+      cell = cell < kLastCell ? cell : kLastCell;
+      words[i] = static_cast<std::uint32_t>(static_cast<std::int32_t>(cell)) * kPlaces +
+                 static_cast<std::uint32_t>(i);
+    }
+    std::uint32_t low_digits[kDigits] = {}, high_digits[kDigits] = {};
+    for (std::int64_t i = 0; i < n; ++i) {
+      ++low_digits[words[i] >> kPlaceBits & kMask];
+      ++high_digits[words[i] >> (kPlaceBits + kDigitBits)];
+    }
+    std::uint32_t low_sum = 0, high_sum = 0;
+    for (std::uint32_t d = 0; d < kDigits; ++d) {
+      const std::uint32_t a = low_digits[d], b = high_digits[d];
+      low_digits[d] = low_sum;
+      high_digits[d] = high_sum;
+      low_sum += a;
+      high_sum += b;
+    }
+    for (std::int64_t i = 0; i < n; ++i) {
+      passed[low_digits[words[i] >> kPlaceBits & kMask]++] = words[i];
+    }
+    for (std::int64_t i = 0; i < n; ++i) {
+      words[high_digits[passed[i] >> (kPlaceBits + kDigitBits)]++] = passed[i];
+    }
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::uint32_t place = words[i] & (kPlaces - 1);
+      index[i] = static_cast<std::int32_t>(place);
+      values[i] = x[place];
+    }
+    return insert(n, values, index);
+  }
+
+  // Few elements are not behind a larger one; kStep pairs are looked at side by side.
+  static bool insert(std::int64_t n, T* values, std::int32_t* index) {
+    constexpr std::int64_t kStep = 16;
+    std::int64_t moves = 4 * n + 64;
+    for (std::int64_t i = 1; i < n;) {
+      if (i + kStep <= n) {
+        bool rises = false;
+        for (std::int64_t k = i; k < i + kStep; ++k) rises |= values[k - 1] < values[k];
+        if (!rises) {
+          i += kStep;
+          continue;
+        }
+      }
+      for (const std::int64_t end = std::min(i + kStep, n); i < end; ++i) {
+        const T value = values[i];
+        const std::int32_t from = index[i];
+        std::int64_t j = i;
+        for (; j > 0 && values[j - 1] < value; --j) {
+          values[j] = values[j - 1];
+          index[j] = index[j - 1];
+        }
+        values[j] = value;
+        index[j] = from;
+        if ((moves -= i - j) < 0) return false;
+      }
+    }
+    return true;
+  }
+
+  Buffer<T> copy_;
+  Buffer<std::uint32_t> words_;
+  RowSorter<T> sorter_;
+};
+
+}  // namespace diffsort::DIFFSORT_LEVEL
