@@ -7,7 +7,7 @@
 //
 // C is added up in double. Rounded to float32, a mean is wrong by 2^-24 (2 max |C| + 3 max |y|) at most.
 // Where the two sides are further apart than both errors, the answer is certain; a row in which they
-// are not somewhere (about one in a thousand of random ones, and many that hold integers) is not for
+// are not somewhere (six in a thousand normal ones at most, and many that hold integers) is not for
 // here.
 //
 // Distances that decide by themselves are cut, lest an outlier takes all digits. Ranks (w = rho): a gap
