@@ -106,7 +106,7 @@ class GroupBlocks {
     HalfInts mask;
     std::memcpy(&mask, reinterpret_cast<const std::int32_t*>(&starts_[i]) + half * kLanes,
                 sizeof mask);
-    return __builtin_convertvector(mask, Longs);
+    return widen(mask);
   }
   Ints starts(std::int64_t i) const { return starts_[i]; }
 
@@ -121,7 +121,7 @@ class GroupBlocks {
     HalfInts narrow[kHalves];
     std::memcpy(narrow, &mask, sizeof narrow);
     for (int half = 0; half < kHalves; ++half) {
-      halves[half] = __builtin_convertvector(narrow[half], Longs);
+      halves[half] = widen(narrow[half]);
     }
   }
 
