@@ -7,7 +7,7 @@
 //
 // C is added up in double. Rounded to float32, a mean is wrong by 2^-24 (2 max |C| + 3 max |y|) at most.
 // Where the two sides are further apart than both errors, the answer is certain; a row in which they
-// are not somewhere (about one in a thousand of random ones, and many that hold integers) is not for
+// are not somewhere (six in a thousand normal ones at most, and many that hold integers) is not for
 // here.
 //
 // Distances that decide by themselves are cut, lest an outlier takes all digits. Ranks (w = rho): a gap
@@ -106,7 +106,7 @@ class GroupBlocks {
     HalfInts mask;
     std::memcpy(&mask, reinterpret_cast<const std::int32_t*>(&starts_[i]) + half * kLanes,
                 sizeof mask);
-    return __builtin_convertvector(mask, Longs);
+    return widen(mask);
   }
   Ints starts(std::int64_t i) const { return starts_[i]; }
 
@@ -121,7 +121,7 @@ class GroupBlocks {
     HalfInts narrow[kHalves];
     std::memcpy(narrow, &mask, sizeof narrow);
     for (int half = 0; half < kHalves; ++half) {
-      halves[half] = __builtin_convertvector(narrow[half], Longs);
+      halves[half] = widen(narrow[half]);
     }
   }
 
