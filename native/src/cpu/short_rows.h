@@ -37,10 +37,17 @@ class ShortRows {
   template <class Alone>
   void solve(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
              std::int64_t end, const Alone& alone) {
+    int apart = 0;  // groups that are not tried
     for (std::int64_t r = begin; r < end; r += kGroup) {
       const std::int64_t count = end - r < kGroup ? end - r : kGroup;
-      const unsigned solved = arrays.z ? solve_group<true>(problem, arrays, r, count)
-                                       : solve_group<false>(problem, arrays, r, count);
+      unsigned solved = 0;
+      if (apart > 0) {
+        --apart;
+      } else {
+        solved = arrays.z ? solve_group<true>(problem, arrays, r, count)
+                          : solve_group<false>(problem, arrays, r, count);
+        if (solved == 0) apart = kApart;
+      }
       for (int l = 0; l < count; ++l) {
         if (!(solved >> l & 1u)) alone(r + l);
       }
@@ -48,6 +55,9 @@ class ShortRows {
   }
 
  private:
+  // Where no row of a group was for here, the next ones are seldom: rows of a call are often of a kind.
+  static constexpr int kApart = 7;
+
   // Returns bits of the lanes that are solved.
   template <bool kRank>
   unsigned solve_group(const Problem& problem, const Projection<T>& arrays, std::int64_t r,

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "diffsort/host_device.h"
 #include "block_ids.h"
+#include "diffsort/host_device.h"
 #include "diffsort/projection.h"
 #include "row_solver.h"
 #include "simd.h"

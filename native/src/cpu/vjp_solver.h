@@ -31,8 +31,7 @@ class VjpSolver {
                                        : long_.sorted_log_kl(row, workers);
       }
       bool one_z = false, one_w = false;
-      if (!are_plain(row.block_z, row.n, &one_z) ||
-          !are_plain(row.block_w, row.n, &one_w)) {
+      if (!are_plain(row.block_z, row.n, &one_z) || !are_plain(row.block_w, row.n, &one_w)) {
         return false;
       }
       if (R == Regularization::l2) return one_z && one_w ? sort_one_block(row) : sort_l2(row);

@@ -25,8 +25,7 @@ template <class T, Regularization R, class Z, class W>
 class LongRowWriter {
  public:
   LongRowWriter(std::int64_t n, double strength, const Z& z, const W& w,
-                const BlockGrowth<R>& blocks, const DenseOutput<T>& out,
-                const Workers& workers)
+                const BlockGrowth<R>& blocks, const DenseOutput<T>& out, const Workers& workers)
       : n_(n), strength_(strength), z_(z), w_(w), blocks_(blocks), out_(out), workers_(workers) {}
 
   // The sorted operands; null: rho.
