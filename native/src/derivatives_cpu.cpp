@@ -193,7 +193,7 @@ void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangen
   const RowSpace& space = problem.space;
   const bool one_operand = !cotangents.strength && !cotangents.z != !cotangents.w;
   const Workers alone(1);
-  const bool by_row = one_operand && is_shared_by_row(space.rows(), space.length, workers);
+  const bool by_row = one_operand && shares_its_row(space.rows(), space.length, workers);
   const auto solve = [&](std::int64_t begin, std::int64_t end, Scratch<T>& scratch) {
     for (std::int64_t r = begin; r < end; ++r) {
       if (one_operand) {

@@ -10,7 +10,7 @@ void project(const Problem& problem, const Projection<T>& arrays, const Workers&
   const RowSpace& space = problem.space;
   if (space.length == 0) return;
   const Workers alone(1);
-  const bool by_row = is_shared_by_row(space.rows(), space.length, workers);
+  const bool by_row = shares_its_row(space.rows(), space.length, workers);
   for_each_row_range(space.rows(), space.length, by_row ? alone : workers,
                      [&](std::int64_t begin, std::int64_t end) {
                        solver().project(problem, arrays, begin, end, by_row ? workers : alone);

@@ -25,11 +25,11 @@ struct Workers {
   std::function<bool(std::function<void()>)> schedule = {};
 };
 
-// Whether the threads of a call work together on one row after the other, because its rows are fewer
-// than they are and long enough to have work for several.
-inline bool is_shared_by_row(std::int64_t rows, std::int64_t row_length, const Workers& workers) {
+// Whether the threads of a call share the parts of its only row. Several rows are spread over threads
+// instead: parts of the work on a row, and all of it where the row is one block, are one thread's.
+inline bool shares_its_row(std::int64_t rows, std::int64_t row_length, const Workers& workers) {
   constexpr std::int64_t kLong = std::int64_t{1} << 16;
-  return row_length > kLong && rows < workers.threads;
+  return rows == 1 && row_length > kLong && workers.threads > 1;
 }
 
 // Calls body(i) once for every i in [0, count). Threads take one task after the other, so tasks

@@ -60,8 +60,8 @@ const char* simd_level();
 
 // Cost: O(n) per row. Scratch for one long row of float32 with one sorted operand: 8 bytes per
 // element (24 where its values crowd), and 16 more for every block of more than one element (l2; 40 in
-// kl and log_kl). Rows are spread over the workers, or the workers over one row after the other where rows
-// are longer than 65536 and fewer than they are.
+// kl and log_kl). Rows are spread over the workers; they share the parts of a row that is the only one
+// and longer than 65536.
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers);
 

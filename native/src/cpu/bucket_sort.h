@@ -1,4 +1,4 @@
-// Stable descending sort, in place, of one bucket of a long row (bucketed_row.h): a few thousand values
+// Stable descending sort, in place, of one bucket of a long row (sorted_row.h): a few thousand values
 // between bounds that are known.
 //
 // An element is one word of 32 bits: its cell of equal width between the bounds, which falls where

@@ -2,8 +2,8 @@
 //
 // exp(x) = 2^k exp(r) with k = round(x / ln 2), so that |r| <= ln(2) / 2; ln 2 is taken off in two
 // parts (Cody and Waite). exp(r) is the polynomial with the least maximal error there, evaluated in
-// pairs (Estrin) because a chain of products would wait for itself: of degree 11, error 2^-58, or, where
-// the result is to be a float32, of degree 6, error 2^-29.
+// pairs (Estrin) because a chain of products would wait for itself: of degree 11, error 2^-55, or, where
+// the result is to be a float32, of degree 6, error 2^-28.
 // Error: below 2 units in the last place; exactly 1 at 0. Below -708 the result is 0, which drops
 // denormal numbers. NaN is not looked for.
 #pragma once

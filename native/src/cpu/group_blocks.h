@@ -16,8 +16,8 @@
 // is above and below any position then differ by more than n / (2 strength), and those of z by that.
 // kl ranks: the same with sums of exp(s) over sums of rho for means. Sums run from each i in both
 // directions, of exponentials relative to that of i, which are products of those of neighbours; a
-// quotient is wrong by (3 n + 4) 2^-24 of itself at most. A gap of more than log n always separates.
-// What grows beyond float32 is no minimum.
+// quotient is wrong by (3.1 n + 4) 2^-24 of itself at most, the error of exp in float32 included. A gap of
+// more than log n always separates. What grows beyond float32 is no minimum.
 // Cost: 2.5 n (l2) or 5 n (kl), and about 40, instructions for each position of the group.
 #pragma once
 

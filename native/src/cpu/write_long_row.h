@@ -49,6 +49,7 @@ class LongRowWriter {
       out_.result = nullptr;
       out_.block_z = nullptr;
     }
+    if (out_.result == nullptr && out_.block_z == nullptr && out_.block_w == nullptr) return;
     divide(nullptr, out_.result != nullptr);
     parallel_for(static_cast<std::int64_t>(parts_.size()), workers_,
                  [&](std::int64_t part) { write_part(part, z_, out_); });
