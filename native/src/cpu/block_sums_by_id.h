@@ -1,7 +1,8 @@
 // Sums over the blocks of a row whose elements are in any order: of terms and of weights, side by side.
 //
 // Adding to a number in memory waits for the previous addition to the same number, and a row often
-// has one block with most of its elements; so there are two tables, which take turns.
+// has one block with most of its elements; so there are two tables, which take turns. Short rows have
+// one: short_vjp.h adds them up in order, and a row is to have the same bits in any layout.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,8 @@ class SumsById {
  public:
   typedef double Pair __attribute__((vector_size(16)));  // of terms, of weights
 
+  static constexpr std::int64_t kInOrder = 64;  // rows up to this length
+
   // The sums over each block of pair(i), at the block's id, which is below `size`.
   template <class F>
   void add_up(const std::int32_t* ids, std::int64_t n, std::int64_t size, const F& pair) {
@@ -29,7 +32,7 @@ class SumsById {
   void add_more(const std::int32_t* ids, std::int64_t n, const F& pair) {
     double* const tables = tables_.data();
     std::int64_t i = 0;
-    for (; i + kTables <= n; i += kTables) {
+    for (; n > kInOrder && i + kTables <= n; i += kTables) {
       for (int t = 0; t < kTables; ++t) add(tables, ids[i + t], t, pair(i + t));
     }
     for (; i < n; ++i) add(tables, ids[i], 0, pair(i));

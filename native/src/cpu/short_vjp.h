@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "block_ids.h"
+#include "block_sums_by_id.h"
 #include "diffsort/host_device.h"
 #include "diffsort/projection.h"
 #include "row_solver.h"
@@ -22,7 +23,7 @@ template <class T, Regularization R>
 class ShortVjp {
  public:
   static constexpr std::int64_t kTogether = 4;
-  static constexpr std::int64_t kLongest = 64;
+  static constexpr std::int64_t kLongest = SumsById::kInOrder;
 
   // Whether rows of this call may be for here: cotangents of z for l2 and kl, of w for l2.
   static bool serves(const Problem& problem, const Linearization<T>& at,

@@ -34,14 +34,17 @@ class VjpSolver {
       if (!are_plain(row.block_z, row.n, &one_z) || !are_plain(row.block_w, row.n, &one_w)) {
         return false;
       }
-      if (R == Regularization::l2) return one_z && one_w ? sort_one_block(row) : sort_l2(row);
+      if (R == Regularization::l2) {
+        return one_z && one_w && row.n > SumsById::kInOrder ? sort_one_block(row) : sort_l2(row);
+      }
       return sort_log_kl(row);
     }
     bool one_block = false;
     if (R == Regularization::log_kl || !are_plain(row.block_z, row.n, &one_block)) {
       return false;
     }
-    if (one_block) return R == Regularization::l2 ? one_block_l2(row) : one_block_kl(row);
+    if (one_block && row.n > SumsById::kInOrder)
+      return R == Regularization::l2 ? one_block_l2(row) : one_block_kl(row);
     if (row.n > kLongest) {
       return long_.template ranks<R>(row, R == Regularization::l2 ? scale_l2(row) : scale_kl(row),
                                      workers);
