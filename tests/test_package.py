@@ -289,7 +289,8 @@ def native_violations(path, source):
     """
     found, cuda = [], path.parts[:2] == ("src", "cuda")
     for name in re.findall(r"^\s*#\s*include\s+(\S+)", source, re.MULTILINE):
-        standard = re.fullmatch(r"<([a-z_0-9]+|(stddef|stdint|pthread|sys/mman|xmmintrin)\.h)>", name)
+        of_c = r"(stddef|stdint|pthread|sys/mman|xmmintrin)\.h"
+        standard = re.fullmatch(rf"<([a-z_0-9]+|{of_c})>", name)
         own = re.fullmatch(r'"([\w/]+\.\w+)"', name)  # no ".."
         folders = {"include", path.parts[0], *([path.parent] if path.parts[0] == "src" else [])}
         if cuda and re.fullmatch(r"<(cub/[\w/]+\.cuh|cuda_runtime(_api)?\.h)>", name):
