@@ -9,11 +9,11 @@
 // Cost: O(n). Scratch: 8 bytes per element and a copy of the values.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 #include "buffer.h"
+#include "cells.h"
 #include "scan.h"
 #include "sort_row.h"
 
@@ -64,14 +64,7 @@ class BucketSorter {
       ++low_digits[words[i] >> kPlaceBits & kMask];
       ++high_digits[words[i] >> (kPlaceBits + kDigitBits)];
     }
-    std::uint32_t low_sum = 0, high_sum = 0;
-    for (std::uint32_t d = 0; d < kDigits; ++d) {
-      const std::uint32_t a = low_digits[d], b = high_digits[d];
-      low_digits[d] = low_sum;
-      high_digits[d] = high_sum;
-      low_sum += a;
-      high_sum += b;
-    }
+    counts_to_places(kDigits, low_digits, high_digits);
     for (std::int64_t i = 0; i < n; ++i) {
       passed[low_digits[words[i] >> kPlaceBits & kMask]++] = words[i];
     }
@@ -83,36 +76,7 @@ class BucketSorter {
       index[i] = static_cast<std::int32_t>(place);
       values[i] = x[place];
     }
-    return insert(n, values, index);
-  }
-
-  // Few elements are not behind a larger one; kStep pairs are looked at side by side.
-  static bool insert(std::int64_t n, T* values, std::int32_t* index) {
-    constexpr std::int64_t kStep = 16;
-    std::int64_t moves = 4 * n + 64;
-    for (std::int64_t i = 1; i < n;) {
-      if (i + kStep <= n) {
-        bool rises = false;
-        for (std::int64_t k = i; k < i + kStep; ++k) rises |= values[k - 1] < values[k];
-        if (!rises) {
-          i += kStep;
-          continue;
-        }
-      }
-      for (const std::int64_t end = std::min(i + kStep, n); i < end; ++i) {
-        const T value = values[i];
-        const std::int32_t from = index[i];
-        std::int64_t j = i;
-        for (; j > 0 && values[j - 1] < value; --j) {
-          values[j] = values[j - 1];
-          index[j] = index[j - 1];
-        }
-        values[j] = value;
-        index[j] = from;
-        if ((moves -= i - j) < 0) return false;
-      }
-    }
-    return true;
+    return insert_rises(n, values, index);
   }
 
   Buffer<T> copy_;

@@ -23,6 +23,20 @@ typedef float Floats __attribute__((vector_size(kVectorBytes)));
 typedef std::int32_t Ints __attribute__((vector_size(kVectorBytes)));
 typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
 
+// T side by side, and what comparing them gives.
+template <class T>
+struct Lanes;
+template <>
+struct Lanes<float> {
+  typedef Floats Values;
+  typedef Ints Counts;
+};
+template <>
+struct Lanes<double> {
+  typedef Doubles Values;
+  typedef Longs Counts;
+};
+
 inline Doubles broadcast(double x) {
   return Doubles{} + x;
 }
@@ -66,34 +80,29 @@ inline void store(float* x, Doubles v) {
 }
 
 // x > y ? x : y and x < y ? x : y, which GCC does not see to be one instruction each.
-inline Doubles larger(Doubles x, Doubles y) {
 #if defined(DIFFSORT_LEVEL_IS_AVX2)
+inline Doubles larger(Doubles x, Doubles y) {
   return __builtin_ia32_maxpd256(x, y);
-#else
-  return x > y ? x : y;
-#endif
 }
 inline Doubles smaller(Doubles x, Doubles y) {
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
   return __builtin_ia32_minpd256(x, y);
-#else
-  return x < y ? x : y;
-#endif
 }
 inline Floats larger(Floats x, Floats y) {
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
   return __builtin_ia32_maxps256(x, y);
-#else
-  return x > y ? x : y;
-#endif
 }
 inline Floats smaller(Floats x, Floats y) {
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
   return __builtin_ia32_minps256(x, y);
-#else
-  return x < y ? x : y;
-#endif
 }
+#else
+template <class V>
+V larger(V x, V y) {
+  return x > y ? x : y;
+}
+template <class V>
+V smaller(V x, V y) {
+  return x < y ? x : y;
+}
+#endif
 
 // (at(0), at(1), ...)
 template <class At>

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <tuple>
 #include <type_traits>
 #include <vector>
 

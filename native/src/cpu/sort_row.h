@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "buffer.h"
+#include "cells.h"
 #include "diffsort/sort.h"
 #include "simd.h"
 
@@ -28,29 +29,6 @@ namespace diffsort::DIFFSORT_LEVEL {
 
 // The most elements that go by cells at once; rows with more are partitioned first.
 constexpr std::int64_t kLongestSort = std::int64_t{1} << 16;
-
-// T side by side, and what comparing them gives.
-template <class T>
-struct Lanes;
-template <>
-struct Lanes<float> {
-  typedef Floats Values;
-  typedef Ints Counts;
-};
-template <>
-struct Lanes<double> {
-  typedef Doubles Values;
-  typedef Longs Counts;
-};
-
-// What takes distances within a range to cells 0, ..., cells - 1; 0 where T cannot: the values are
-// one, or too near or too far apart. Two roundings do not reach the next cell, for cells < 2^22.
-template <class T>
-T cell_scale(std::int64_t cells, double range) {
-  const T distance = static_cast<T>(range), scale = static_cast<T>(cells - 1) / distance;
-  constexpr T kMax = std::numeric_limits<T>::max();
-  return distance <= kMax && scale <= kMax ? scale : T(0);
-}
 
 template <class T>
 class RowSorter {
@@ -128,14 +106,7 @@ class RowSorter {
       ++low_digits[cell & kMask];
       ++high_digits[cell >> kDigitBits];
     }
-    std::uint32_t low_sum = 0, high_sum = 0;
-    for (std::uint32_t d = 0; d < kDigits; ++d) {
-      const std::uint32_t a = low_digits[d], b = high_digits[d];
-      low_digits[d] = low_sum;
-      high_digits[d] = high_sum;
-      low_sum += a;
-      high_sum += b;
-    }
+    counts_to_places(kDigits, low_digits, high_digits);
     for (std::int64_t i = 0; i < n; ++i) passed[low_digits[entries[i] & kMask]++] = entries[i];
     for (std::int64_t i = 0; i < n; ++i) {
       const std::uint64_t entry = passed[i];
@@ -143,38 +114,7 @@ class RowSorter {
       index[place] = static_cast<std::int32_t>(entry >> 32);
       values[place] = sign * x[entry >> 32];
     }
-    return insert(n, values, index);
-  }
-
-  static bool insert(std::int64_t n, T* values, std::int32_t* index) {
-    std::int64_t moves = 4 * n + 64;
-    for (std::int64_t i = 1; (i = next_rise(n, i, values)) < n; ++i) {
-      const T value = values[i];
-      const std::int32_t from = index[i];
-      std::int64_t j = i;
-      for (; j > 0 && values[j - 1] < value; --j) {
-        values[j] = values[j - 1];
-        index[j] = index[j - 1];
-      }
-      values[j] = value;
-      index[j] = from;
-      if ((moves -= i - j) < 0) return false;
-    }
-    return true;
-  }
-
-  // The first i from here on whose value is above that of its left neighbour, or n.
-  static std::int64_t next_rise(std::int64_t n, std::int64_t i, const T* values) {
-    using Values = typename Lanes<T>::Values;
-    constexpr std::int64_t kStep = kVectorBytes / sizeof(T);
-    for (; i + kStep <= n; i += kStep) {
-      Values left, right;
-      std::memcpy(&left, values + i - 1, sizeof left);
-      std::memcpy(&right, values + i, sizeof right);
-      if (any_lane(left < right)) break;
-    }
-    while (i < n && !(values[i - 1] < values[i])) ++i;
-    return i;
+    return insert_rises(n, values, index);
   }
 
   Buffer<std::uint64_t> entries_;

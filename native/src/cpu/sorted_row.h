@@ -10,6 +10,7 @@
 
 #include "bucket_sort.h"
 #include "buffer.h"
+#include "cells.h"
 #include "operand.h"
 #include "partition.h"
 #include "row.h"
