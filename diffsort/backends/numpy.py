@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import _diffsort_native as native
 import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +69,8 @@ class _NumPy(Adapter):
     _cpu = Cpu(_Memory(), lambda: _default_threads)
 
     def project(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
-        """The adapter's for the commonest arguments, with fewer calls, which are what small arrays
-        cost."""
+        """The adapter's, but for the commonest arguments without checks and conversions, which are
+        what small arrays cost."""
         values = z if w is None else w if z is None else None
         if (
             values is not None
@@ -81,24 +80,11 @@ class _NumPy(Adapter):
             and values.flags.aligned
             and solver.requested != "fallback"
         ):
-            result: Array = np.empty(values.shape, values.dtype)
-            count = threads.requested or _default_threads
-            native.project(
-                z,
-                w,
-                strength,
-                spec.axis,
-                spec.regularization,
-                spec.z_sign,
-                spec.w_sign,
-                result,
-                None,
-                None,
-                count,
-            )
-            return result
-        found: Array = super().project(spec, z, w, strength)
-        return found
+            result = self._cpu.project(spec, z, w, strength)[0]
+        else:
+            result = super().project(spec, z, w, strength)
+        assert result is not None
+        return result
 
     def kernels(self, spec: Spec, values: Array) -> Cpu | None:
         return None if solver.requested == "fallback" else self._cpu
