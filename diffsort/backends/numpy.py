@@ -80,7 +80,7 @@ class _NumPy(Adapter):
             and values.flags.aligned
             and solver.requested != "fallback"
         ):
-            result = self._cpu.project(spec, z, w, strength)[0]
+            result: Array | None = self._cpu.project(spec, z, w, strength)[0]
         else:
             result = super().project(spec, z, w, strength)
         assert result is not None
