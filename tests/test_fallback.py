@@ -322,8 +322,8 @@ class TestSolver:
     def test_numpy_takes_the_choice(self, monkeypatch):
         x = np.array([3.0, 1.0, 2.0])
         expected = diffsort.soft_rank(x)
-        monkeypatch.setattr("diffsort.backends.numpy.native", None)
-        with pytest.raises(AttributeError):
+        monkeypatch.setattr("diffsort.backends.kernels.Cpu.project", None)
+        with pytest.raises(TypeError):
             diffsort.soft_rank(x)
         with fallback():
             np.testing.assert_array_equal(diffsort.soft_rank(x), expected)
