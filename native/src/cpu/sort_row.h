@@ -37,10 +37,7 @@ class RowSorter {
   void sort(const T* x, std::int64_t n, T sign, double low, double high, T* values,
             std::int32_t* index) {
     if (n <= kCountingLimit) return sort_by_counting(x, n, sign, values, index);
-    const bool sorted = n > kLongestSort ? false
-                        : n < kManyCells ? sort_by_cells<9>(x, n, sign, low, high, values, index)
-                                         : sort_by_cells<10>(x, n, sign, low, high, values, index);
-    if (sorted) return;
+    if (sort_by_cells(x, n, sign, low, high, values, index)) return;
     pairs_.sort({x, 1}, sign < T(0), n);
     for (std::int64_t i = 0; i < n; ++i) {
       values[i] = pairs_.value(i);
@@ -51,6 +48,7 @@ class RowSorter {
  private:
   static constexpr std::int64_t kCountingLimit = sizeof(T) == 4 ? 160 : 96;
   static constexpr std::int64_t kManyCells = 2048;  // from where on 2^20 cells pay, not 2^18
+  static constexpr std::int64_t kLongEntries = 4096;  // the most elements whose index leaves room for 2^20 cells
 
   void sort_by_counting(const T* x, std::int64_t n, T sign, T* values, std::int32_t* index) {
     using Values = typename Lanes<T>::Values;
@@ -86,38 +84,52 @@ class RowSorter {
     }
   }
 
-  // Entries hold a cell in their lower half and the row's index above; a cell has two digits.
-  template <int kDigitBits>
   bool sort_by_cells(const T* x, std::int64_t n, T sign, double low, double high, T* values,
                      std::int32_t* index) {
+    if (n < kManyCells) {
+      return sort_by_cells<9>(x, n, sign, low, high, values, index, entries_);
+    }
+    if (n <= kLongEntries) {
+      return sort_by_cells<10>(x, n, sign, low, high, values, index, entries_);
+    }
+    return n <= kLongestSort &&
+           sort_by_cells<10>(x, n, sign, low, high, values, index, long_entries_);
+  }
+
+  // Entries hold a cell, which has two digits, and the row's index above it.
+  template <int kDigitBits, class Entry>
+  static bool sort_by_cells(const T* x, std::int64_t n, T sign, double low, double high, T* values,
+                            std::int32_t* index, Buffer<Entry>& buffer) {
     constexpr std::uint32_t kDigits = 1u << kDigitBits, kMask = kDigits - 1;
     const T top = static_cast<T>(sign < T(0) ? -low : high);
     const T scale = cell_scale<T>(kDigits * kDigits, high - low);
     if (scale == T(0)) return false;
-    std::uint64_t* const entries = entries_.get(static_cast<std::size_t>(2 * n));
-    std::uint64_t* const passed = entries + n;
+    Entry* const entries = buffer.get(static_cast<std::size_t>(2 * n));
+    Entry* const passed = entries + n;
     for (std::int64_t i = 0; i < n; ++i) {
       const auto cell = static_cast<std::int32_t>((top - sign * x[i]) * scale);
-      entries[i] = static_cast<std::uint64_t>(i) << 32 | static_cast<std::uint64_t>(cell);
+      entries[i] = static_cast<Entry>(i) << 2 * kDigitBits | static_cast<Entry>(cell);
     }
     std::uint32_t low_digits[kDigits] = {}, high_digits[kDigits] = {};
     for (std::int64_t i = 0; i < n; ++i) {
-      const auto cell = static_cast<std::uint32_t>(entries[i]);
-      ++low_digits[cell & kMask];
-      ++high_digits[cell >> kDigitBits];
+      const Entry entry = entries[i];
+      ++low_digits[entry & kMask];
+      ++high_digits[entry >> kDigitBits & kMask];
     }
     counts_to_places(kDigits, low_digits, high_digits);
     for (std::int64_t i = 0; i < n; ++i) passed[low_digits[entries[i] & kMask]++] = entries[i];
     for (std::int64_t i = 0; i < n; ++i) {
-      const std::uint64_t entry = passed[i];
-      const std::uint32_t place = high_digits[static_cast<std::uint32_t>(entry) >> kDigitBits]++;
-      index[place] = static_cast<std::int32_t>(entry >> 32);
-      values[place] = sign * x[entry >> 32];
+      const Entry entry = passed[i];
+      const std::uint32_t place = high_digits[entry >> kDigitBits & kMask]++;
+      const Entry from = entry >> 2 * kDigitBits;
+      index[place] = static_cast<std::int32_t>(from);
+      values[place] = sign * x[from];
     }
     return insert_rises(n, values, index);
   }
 
-  Buffer<std::uint64_t> entries_;
+  Buffer<std::uint32_t> entries_;
+  Buffer<std::uint64_t> long_entries_;
   SortedPairs<T> pairs_;
 };
 
