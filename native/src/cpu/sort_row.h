@@ -48,7 +48,8 @@ class RowSorter {
  private:
   static constexpr std::int64_t kCountingLimit = sizeof(T) == 4 ? 160 : 96;
   static constexpr std::int64_t kManyCells = 2048;  // from where on 2^20 cells pay, not 2^18
-  static constexpr std::int64_t kLongEntries = 4096;  // the most elements whose index leaves room for 2^20 cells
+  static constexpr std::int64_t kLongEntries =
+      4096;  // the most elements whose index leaves room for 2^20 cells
 
   void sort_by_counting(const T* x, std::int64_t n, T sign, T* values, std::int32_t* index) {
     using Values = typename Lanes<T>::Values;

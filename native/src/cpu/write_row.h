@@ -1,9 +1,10 @@
 // From the partition of a sorted row to its results, where the elements stood.
 //
 // Rows have many short blocks, whose lengths no processor can predict. So values and ids are laid
-// out in sorted order first, kChunk positions at a time, in whole vectors that reach beyond the end
-// of a block: what follows overwrites the excess. Then every element is brought to its place, in
-// one loop without a branch.
+// out in sorted order first, kChunk positions at a time: those of elements that nothing pools
+// everywhere, and those of the blocks on top, in whole vectors; what these write beyond the end of a
+// block is put right by one more. Then every element is brought to its place, in one loop without a
+// branch.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +50,12 @@ class RowWriter {
     for (std::int64_t begin = part_.begin; begin < part_.end; begin += kChunk) {
       const std::int64_t end = begin + kChunk < part_.end ? begin + kChunk : part_.end;
       lay_out(begin, end);
-      if (out_.result != nullptr) place(begin, end, z_, values_, out_.result);
-      if (out_.block_z != nullptr) place(begin, end, z_, ids_, out_.block_z);
+      if (out_.result != nullptr && out_.block_z != nullptr) {
+        place_both(begin, end);
+      } else {
+        if (out_.result != nullptr) place(begin, end, z_, values_, out_.result);
+        if (out_.block_z != nullptr) place(begin, end, z_, ids_, out_.block_z);
+      }
       if (out_.block_w != nullptr) place(begin, end, w_, ids_, out_.block_w);
     }
   }
@@ -61,51 +66,58 @@ class RowWriter {
   typedef std::int32_t Ids __attribute__((vector_size(kVectorBytes)));
 
   void lay_out(std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end;) {
-      const bool pooled = next_ < blocks_.count() && blocks_.at(next_).start <= i;
-      std::int64_t stop = pooled                    ? blocks_.at(next_).end
-                          : next_ < blocks_.count() ? blocks_.at(next_).start
-                                                    : part_.end;
-      const bool ends_here = stop <= end;
-      if (!ends_here) stop = end;
-      if (pooled) {
-        const PooledBlock block = blocks_.at(next_);
-        if (out_.result != nullptr) {
-          if (block.start == i) {
-            current_ = block.end > part_.end
-                           ? part_.last
-                           : BlockValues<T, R>({block.start, block.end, in_order_}, scale_, z_, w_,
-                                               blocks_.sums(next_), out_.sign);
-          }
-          for (std::int64_t k = i; k < stop; k += kLanes) {
-            store(values_ + (k - begin), current_.from(k, z_) + 0.0);  // + 0.0: never -0
-          }
-        }
-        const Ids id = Ids{} + block.start;
-        for (std::int64_t k = i; k < stop; k += kIdLanes) {
-          std::memcpy(ids_ + (k - begin), &id, sizeof id);
-        }
-        if (ends_here) ++next_;
-      } else {
-        if (out_.result != nullptr) {
-          for (std::int64_t k = i; k < stop; k += kLanes) {
-            store(values_ + (k - begin), w_.vector(k) * out_.sign + 0.0);
-          }
-        }
-        Ids first{};
-        for (int k = 0; k < kIdLanes; ++k) first[k] = k;
-        for (std::int64_t k = i; k < stop; k += kIdLanes) {
-          const Ids id = first + static_cast<std::int32_t>(k);
-          std::memcpy(ids_ + (k - begin), &id, sizeof id);
-        }
-      }
-      i = stop;
+    if (out_.result != nullptr) {
+      for (std::int64_t k = begin; k < end; k += kLanes) set_own_values(begin, k);
     }
+    for (std::int64_t k = begin; k < end; k += kIdLanes) set_own_ids(begin, k);
+    for (; next_ < blocks_.count() && blocks_.at(next_).start < end; ++next_) {
+      const PooledBlock block = blocks_.at(next_);
+      const std::int64_t first = block.start > begin ? block.start : begin;
+      const std::int64_t stop = block.end < end ? block.end : end;
+      if (out_.result != nullptr) {
+        if (block.start >= begin) current_ = values_of(block);
+        for (std::int64_t k = first; k < stop; k += kLanes) {
+          store(values_ + (k - begin), current_.from(k, z_) + 0.0);  // + 0.0: never -0
+        }
+        set_own_values(begin, stop);
+      }
+      const Ids id = Ids{} + block.start;
+      for (std::int64_t k = first; k < stop; k += kIdLanes) {
+        std::memcpy(ids_ + (k - begin), &id, sizeof id);
+      }
+      set_own_ids(begin, stop);
+      if (block.end > end) break;  // it goes on in the next chunk
+    }
+  }
+
+  // What elements from k on have if nothing pools them.
+  void set_own_values(std::int64_t begin, std::int64_t k) {
+    store(values_ + (k - begin), w_.vector(k) * out_.sign + 0.0);
+  }
+  void set_own_ids(std::int64_t begin, std::int64_t k) {
+    Ids id{};
+    for (int lane = 0; lane < kIdLanes; ++lane) id[lane] = lane;
+    id += static_cast<std::int32_t>(k);
+    std::memcpy(ids_ + (k - begin), &id, sizeof id);
+  }
+
+  BlockValues<T, R> values_of(const PooledBlock& block) const {
+    if (block.end > part_.end) return part_.last;
+    return {{block.start, block.end, in_order_}, scale_, z_, w_, blocks_.sums(next_), out_.sign};
   }
 
   template <class X, class V>
   static void place(std::int64_t begin, std::int64_t end, const X& x, const V* found, V* out) {
     for (std::int64_t i = begin; i < end; ++i) out[x.index(i)] = found[i - begin];
+  }
+  void place_both(std::int64_t begin, std::int64_t end) {
+    T* const result = out_.result;
+    std::int32_t* const ids = out_.block_z;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t place = z_.index(i);
+      result[place] = values_[i - begin];
+      ids[place] = ids_[i - begin];
+    }
   }
 
   double scale_;
