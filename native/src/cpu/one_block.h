@@ -37,8 +37,9 @@ void write_one_block(DenseOperand<T> z, const RowFacts& facts, std::int64_t n, d
   const double middle = 0.5 * (size + 1.0);
   if (R == Regularization::l2) {
     const double mean = facts.sum / size;
+    const double centre = middle * out.sign, slope = scale * out.sign;
     map(z.values, n, out.result,
-        [&](Doubles x) { return (middle + ((x - facts.first) - mean) * scale) * out.sign; });
+        [&](Doubles x) { return centre + ((x - facts.first) - mean) * slope; });
   } else {
     // Around the middle, where the exponents lie within log(2) / 2. A first pass leaves them in out.
     const double centre = 0.5 * (facts.low + facts.high);

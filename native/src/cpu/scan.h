@@ -18,34 +18,39 @@ struct RowFacts {
 
 template <class T>
 RowFacts scan(const T* x, std::int64_t n) {
+  using Values = typename Lanes<T>::Values;
+  constexpr int kStep = kVectorBytes / sizeof(T), kVectors = kSumLanes / kStep;
   const double first = static_cast<double>(x[0]);
-  Doubles sums[kSums] = {}, lows[kSums], highs[kSums];
-  for (int k = 0; k < kSums; ++k) lows[k] = highs[k] = broadcast(first);
-  std::int64_t i = 0;
-  for (; i + kSumLanes <= n; i += kSumLanes) {
-    for (int k = 0; k < kSums; ++k) {
-      const Doubles v = load(x + i + k * kLanes);
-      lows[k] = v < lows[k] ? v : lows[k];
-      highs[k] = v > highs[k] ? v : highs[k];
-      sums[k] += v - first;
-    }
-  }
-  double rest[kSumLanes] = {};
   RowFacts facts{first, first, first, 0.0, true};
-  for (int k = 0; i < n; ++i, ++k) {
-    const double v = static_cast<double>(x[i]);
-    rest[k] = v - first;
+  const auto see = [&](T value) {
+    const auto v = static_cast<double>(value);
     facts.low = v < facts.low ? v : facts.low;
     facts.high = v > facts.high ? v : facts.high;
+  };
+  Values lows[kVectors], highs[kVectors];
+  for (int k = 0; k < kVectors; ++k) lows[k] = highs[k] = Values{} + x[0];
+  Doubles sums[kSums] = {};
+  std::int64_t i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes) {
+    for (int k = 0; k < kVectors; ++k) {
+      Values v;
+      std::memcpy(&v, x + i + k * kStep, sizeof v);
+      lows[k] = smaller(v, lows[k]);
+      highs[k] = larger(v, highs[k]);
+    }
+    for (int k = 0; k < kSums; ++k) sums[k] += load(x + i + k * kLanes) - first;
   }
-  for (int k = 0; k < kSums; ++k) {
-    sums[k] += load(rest + k * kLanes);
-    lows[0] = lows[k] < lows[0] ? lows[k] : lows[0];
-    highs[0] = highs[k] > highs[0] ? highs[k] : highs[0];
+  double rest[kSumLanes] = {};
+  for (int k = 0; i < n; ++i, ++k) {
+    rest[k] = static_cast<double>(x[i]) - first;
+    see(x[i]);
   }
-  for (int k = 0; k < kLanes; ++k) {
-    facts.low = lows[0][k] < facts.low ? lows[0][k] : facts.low;
-    facts.high = highs[0][k] > facts.high ? highs[0][k] : facts.high;
+  for (int k = 0; k < kSums; ++k) sums[k] += load(rest + k * kLanes);
+  for (int k = 0; k < kVectors; ++k) {
+    for (int lane = 0; lane < kStep; ++lane) {
+      see(lows[k][lane]);
+      see(highs[k][lane]);
+    }
   }
   facts.sum = add_up(sums);
   // Not finite if any element is not, nor if the sum overflows.
