@@ -113,7 +113,8 @@ void check_against_general(const Vector& values, double strength) {
 TEST_CASE_TEMPLATE("every way of sorting a row leads to the same projection", T, float, double) {
   std::mt19937_64 random(31);
   // Around the lengths where the way changes, for both types.
-  for (const std::int64_t n : {1, 2, 7, 16, 95, 96, 97, 159, 160, 161, 500, 2047, 2048, 3000}) {
+  for (const std::int64_t n :
+       {1, 2, 7, 16, 95, 96, 97, 159, 160, 161, 500, 2047, 2048, 3000, 4096, 4097}) {
     for (const auto& family : long_families(n, random)) {
       for (const double strength : {0x1p-13, 0x1p-6, 1.0}) {
         check_against_general<T>(family, strength);
