@@ -1,8 +1,14 @@
 // Sums over the blocks of a row whose elements are in any order: of terms and of weights, side by side.
 //
-// Adding to a number in memory waits for the previous addition to the same number, and a row often
-// has one block with most of its elements; so there are two tables, which take turns. Short rows have
-// one: short_vjp.h adds them up in order, and a row is to have the same bits in any layout.
+// Adding to a number in memory waits for the previous addition to the same number, which matters where
+// elements of a block meet often. A look at a few ids decides:
+//
+//     most are in one block       its elements go to a few spare entries in turn
+//     neighbours share a block    two tables take turns
+//     else, and in short rows     one table, in order
+//
+// (short_vjp.h adds up in order, and a short row is to have the same bits in any layout.) What is
+// spare is then added to the first table, which is all that is read.
 #pragma once
 
 #include <cstdint>
@@ -22,28 +28,27 @@ class SumsById {
   // The sums over each block of pair(i), at the block's id, which is below `size`.
   template <class F>
   void add_up(const std::int32_t* ids, std::int64_t n, std::int64_t size, const F& pair) {
-    const auto entries = static_cast<std::size_t>(size * kTables * 2);
-    std::memset(tables_.get(entries), 0, entries * sizeof(double));
+    size_ = size;
+    sums_.get(static_cast<std::size_t>(2 * (2 * size + kTurns)));
+    clear(0, size);
     add_more(ids, n, pair);
   }
 
   // The same on top of what is there.
   template <class F>
   void add_more(const std::int32_t* ids, std::int64_t n, const F& pair) {
-    double* const tables = tables_.data();
-    std::int64_t i = 0;
-    for (; n > kInOrder && i + kTables <= n; i += kTables) {
-      for (int t = 0; t < kTables; ++t) add(tables, ids[i + t], t, pair(i + t));
+    const Look look = n > kInOrder ? look_at(ids, n) : Look{};
+    if (look.most_are_one) {
+      add_to_one(ids, n, look.one, pair);
+    } else if (look.neighbours_meet) {
+      add_by_turns(ids, n, pair);
+    } else {
+      double* const sums = sums_.data();
+      for (std::int64_t i = 0; i < n; ++i) add(sums, ids[i], pair(i));
     }
-    for (; i < n; ++i) add(tables, ids[i], 0, pair(i));
   }
 
-  Pair operator[](std::int64_t id) const {
-    const double* const entry = tables_.data() + id * kTables * 2;
-    Pair sum = at(entry);
-    for (int t = 1; t < kTables; ++t) sum += at(entry + 2 * t);
-    return sum;
-  }
+  Pair operator[](std::int64_t id) const { return at(sums_.data(), id); }
 
   // Those of kLanes elements.
   void gather(const std::int32_t* ids, Doubles* terms, Doubles* weights) const {
@@ -55,20 +60,69 @@ class SumsById {
   }
 
  private:
-  static constexpr int kTables = 2;
+  static constexpr std::int64_t kTurns = 4;
 
-  static Pair at(const double* entry) {
+  struct Look {
+    bool most_are_one = false, neighbours_meet = false;
+    std::int64_t one = 0;
+  };
+
+  static Look look_at(const std::int32_t* ids, std::int64_t n) {
+    constexpr std::int64_t kLooks = 16, kMost = 12;
+    Look look;
+    int lead = 0,
+        in_one = 0;  // who leads a vote leads the others if anyone does (Boyer, Moore 1981)
+    for (std::int64_t k = 0; k < kLooks; ++k) {
+      const std::int64_t i = k * (n - 1) / kLooks;
+      if (lead == 0) look.one = ids[i];
+      lead += ids[i] == look.one ? 1 : -1;
+      look.neighbours_meet |= ids[i] == ids[i + 1];
+    }
+    for (std::int64_t k = 0; k < kLooks; ++k) in_one += ids[k * (n - 1) / kLooks] == look.one;
+    look.most_are_one = in_one >= kMost;
+    return look;
+  }
+
+  template <class F>
+  void add_to_one(const std::int32_t* ids, std::int64_t n, std::int64_t one, const F& pair) {
+    clear(size_, kTurns);
+    double* const sums = sums_.data();
+    const std::int64_t size = size_;
+    for (std::int64_t i = 0; i < n; ++i) {
+      add(sums, ids[i] == one ? size + i % kTurns : ids[i], pair(i));
+    }
+    for (std::int64_t k = 0; k < kTurns; ++k) add(sums, one, at(sums, size + k));
+  }
+
+  template <class F>
+  void add_by_turns(const std::int32_t* ids, std::int64_t n, const F& pair) {
+    clear(size_, size_);
+    double *const sums = sums_.data(), *const others = sums + 2 * size_;
+    const std::int64_t size = size_;
+    std::int64_t i = 0;
+    for (; i + 2 <= n; i += 2) {
+      add(sums, ids[i], pair(i));
+      add(others, ids[i + 1], pair(i + 1));
+    }
+    if (i < n) add(sums, ids[i], pair(i));
+    for (std::int64_t id = 0; id < size; ++id) add(sums, id, at(others, id));
+  }
+
+  static Pair at(const double* sums, std::int64_t id) {
     Pair pair;
-    std::memcpy(&pair, entry, sizeof pair);
+    std::memcpy(&pair, sums + 2 * id, sizeof pair);
     return pair;
   }
-  static void add(double* tables, std::int64_t id, int table, Pair pair) {
-    double* const entry = tables + (id * kTables + table) * 2;
-    pair += at(entry);
-    std::memcpy(entry, &pair, sizeof pair);
+  static void add(double* sums, std::int64_t id, Pair pair) {
+    pair += at(sums, id);
+    std::memcpy(sums + 2 * id, &pair, sizeof pair);
+  }
+  void clear(std::int64_t first, std::int64_t count) {
+    std::memset(sums_.data() + 2 * first, 0, static_cast<std::size_t>(count) * sizeof(Pair));
   }
 
-  Buffer<double> tables_;
+  Buffer<double> sums_;
+  std::int64_t size_ = 0;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL

@@ -34,10 +34,9 @@ class VjpSolver {
       if (!are_plain(row.block_z, row.n, &one_z) || !are_plain(row.block_w, row.n, &one_w)) {
         return false;
       }
-      if (R == Regularization::l2) {
-        return one_z && one_w && row.n > SumsById::kInOrder ? sort_one_block(row) : sort_l2(row);
-      }
-      return sort_log_kl(row);
+      const bool one_block = one_z && one_w && row.n > SumsById::kInOrder;
+      if (R == Regularization::l2) return one_block ? sort_one_block_l2(row) : sort_l2(row);
+      return one_block ? sort_one_block_log_kl(row) : sort_log_kl(row);
     }
     bool one_block = false;
     if (R == Regularization::log_kl || !are_plain(row.block_z, row.n, &one_block)) {
@@ -65,12 +64,12 @@ class VjpSolver {
     return row.z_sign / row.strength;  // the result has w's sign, twice
   }
 
-  static double mean(const T* g, std::int64_t n) {
-    const double sum = sum_of(
-        0, n, [&](std::int64_t i) { return load(g + i); },
-        [&](std::int64_t i) { return static_cast<double>(g[i]); });
-    return sum / static_cast<double>(n);
+  static double total(const T* x, std::int64_t n) {
+    return sum_of(
+        0, n, [&](std::int64_t i) { return load(x + i); },
+        [&](std::int64_t i) { return static_cast<double>(x[i]); });
   }
+  static double mean(const T* g, std::int64_t n) { return total(g, n) / static_cast<double>(n); }
 
   // (g_i - mean_B(g)) / strength
   bool ranks_l2(const DenseVjpRow<T>& row) {
@@ -129,9 +128,7 @@ class VjpSolver {
   bool one_block_kl(const DenseVjpRow<T>& row) {
     const double scale = scale_kl(row);
     const T *const g = row.g, *const r = row.result;
-    const double weight = sum_of(
-        0, row.n, [&](std::int64_t i) { return load(r + i); },
-        [&](std::int64_t i) { return static_cast<double>(r[i]); });
+    const double weight = total(r, row.n);
     if (weight == 0.0) return false;
     const double mean =
         sum_of(
@@ -170,19 +167,15 @@ class VjpSolver {
     return starts;
   }
 
-  static bool sort_one_block(const DenseVjpRow<T>& row) {
+  static bool sort_one_block_l2(const DenseVjpRow<T>& row) {
     fill(row.w_out, row.n, static_cast<T>(mean(row.g, row.n)));
     return true;
   }
 
-  // softmax_B(w)_j sum_B(g), with exponentials relative to the largest w, which lie in w_out meanwhile.
+  // softmax_B(w)_j sum_B(g)
   bool sort_log_kl(const DenseVjpRow<T>& row) {
-    const RowFacts facts = scan(row.w, row.n);
-    if (!facts.finite || facts.range() > kNearTop) return false;
-    const double top = row.w_sign < 0.0 ? facts.low : facts.high;
+    if (!write_shares(row)) return false;
     T* const shares = row.w_out;
-    map(row.w, row.n, shares,
-        [&](Doubles w) { return exp_nonpositive<T>((w - top) * row.w_sign); });
     sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
       return SumsById::Pair{static_cast<double>(row.g[i]), 0.0};
     });
@@ -199,6 +192,24 @@ class VjpSolver {
       const SumsById::Pair sum = sums_[row.block_w[j]];
       row.w_out[j] = static_cast<T>(static_cast<double>(shares[j]) / sum[1] * sum[0]);
     }
+    return true;
+  }
+
+  static bool sort_one_block_log_kl(const DenseVjpRow<T>& row) {
+    if (!write_shares(row)) return false;
+    T* const shares = row.w_out;
+    const double sum = total(row.g, row.n), shared = total(shares, row.n);
+    map(shares, row.n, row.w_out, [&](Doubles share) { return share / shared * sum; });
+    return true;
+  }
+
+  // exp(w) relative to that of the largest w; false where they lie too far apart for T.
+  static bool write_shares(const DenseVjpRow<T>& row) {
+    const RowFacts facts = scan(row.w, row.n);
+    if (!facts.finite || facts.range() > kNearTop) return false;
+    const double top = row.w_sign < 0.0 ? facts.low : facts.high;
+    map(row.w, row.n, row.w_out,
+        [&](Doubles w) { return exp_nonpositive<T>((w - top) * row.w_sign); });
     return true;
   }
 
