@@ -11,6 +11,7 @@
 // spare is then added to the first table, which is all that is read.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -68,18 +69,18 @@ class SumsById {
   };
 
   static Look look_at(const std::int32_t* ids, std::int64_t n) {
-    constexpr std::int64_t kLooks = 16, kMost = 12;
+    constexpr int kLooks = 16, kMost = 12;
+    std::int32_t seen[kLooks];
     Look look;
-    int lead = 0,
-        in_one = 0;  // who leads a vote leads the others if anyone does (Boyer, Moore 1981)
-    for (std::int64_t k = 0; k < kLooks; ++k) {
+    int lead = 0;  // who leads a vote leads the others if anyone does (Boyer, Moore 1981)
+    for (int k = 0; k < kLooks; ++k) {
       const std::int64_t i = k * (n - 1) / kLooks;
+      seen[k] = ids[i];
+      look.neighbours_meet |= ids[i] == ids[i + 1];
       if (lead == 0) look.one = ids[i];
       lead += ids[i] == look.one ? 1 : -1;
-      look.neighbours_meet |= ids[i] == ids[i + 1];
     }
-    for (std::int64_t k = 0; k < kLooks; ++k) in_one += ids[k * (n - 1) / kLooks] == look.one;
-    look.most_are_one = in_one >= kMost;
+    look.most_are_one = std::count(seen, seen + kLooks, look.one) >= kMost;
     return look;
   }
 

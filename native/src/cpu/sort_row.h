@@ -48,9 +48,8 @@ class RowSorter {
 
  private:
   static constexpr std::int64_t kCountingLimit = sizeof(T) == 4 ? 160 : 96;
-  static constexpr std::int64_t kManyCells = 2048;  // from where on 2^20 cells pay, not 2^18
-  static constexpr std::int64_t kLongEntries =
-      4096;  // the most elements whose index leaves room for 2^20 cells
+  static constexpr std::int64_t kManyCells = 2048;     // from where on 2^20 cells pay, not 2^18
+  static constexpr std::int64_t kShortEntries = 4096;  // as many indices leave room for 2^20 cells
 
   void sort_by_counting(const T* x, std::int64_t n, T sign, T* values, std::int32_t* index) {
     using Values = typename Lanes<T>::Values;
@@ -91,7 +90,7 @@ class RowSorter {
     if (n < kManyCells) {
       return sort_by_cells<9>(x, n, sign, low, high, values, index, entries_);
     }
-    if (n <= kLongEntries) {
+    if (n <= kShortEntries) {
       return sort_by_cells<10>(x, n, sign, low, high, values, index, entries_);
     }
     return n <= kLongestSort &&
