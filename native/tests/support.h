@@ -39,6 +39,11 @@ inline std::vector<Vector> families(std::int64_t n, std::mt19937_64& random) {
   return rows;
 }
 
+// The larger of two errors, or NaN if one is.
+inline double worse(double a, double b) {
+  return std::isnan(a) || a >= b ? a : b;
+}
+
 inline Vector rho(std::int64_t n) {
   Vector values(static_cast<std::size_t>(n));
   for (std::int64_t i = 0; i < n; ++i) values[static_cast<std::size_t>(i)] = double(n - i);
