@@ -4,7 +4,7 @@
 // elements of a block meet often. A look at a few ids decides:
 //
 //     most are in one block       its elements go to a few spare entries in turn
-//     neighbours share a block    two tables take turns
+//     neighbours share a block    two tables take turns, or, if blocks lie in order, parts of the row
 //     else, and in short rows     one table, in order
 //
 // (short_vjp.h adds up in order, and a short row is to have the same bits in any layout.) What is
@@ -42,7 +42,7 @@ class SumsById {
     if (look.most_are_one) {
       add_to_one(ids, n, look.one, pair);
     } else if (look.neighbours_meet) {
-      add_by_turns(ids, n, pair);
+      look.monotone ? add_parts_by_turns(ids, n, pair) : add_by_turns(ids, n, pair);
     } else {
       double* const sums = sums_.data();
       for (std::int64_t i = 0; i < n; ++i) add(sums, ids[i], pair(i));
@@ -64,7 +64,7 @@ class SumsById {
   static constexpr std::int64_t kTurns = 4;
 
   struct Look {
-    bool most_are_one = false, neighbours_meet = false;
+    bool most_are_one = false, neighbours_meet = false, monotone = false;
     std::int64_t one = 0;
   };
 
@@ -72,14 +72,18 @@ class SumsById {
     constexpr int kLooks = 16, kMost = 12;
     std::int32_t seen[kLooks];
     Look look;
+    bool rise = false, fall = false;
     int lead = 0;  // who leads a vote leads the others if anyone does (Boyer, Moore 1981)
     for (int k = 0; k < kLooks; ++k) {
       const std::int64_t i = k * (n - 1) / kLooks;
       seen[k] = ids[i];
       look.neighbours_meet |= ids[i] == ids[i + 1];
+      rise |= k > 0 && seen[k] > seen[k - 1];
+      fall |= k > 0 && seen[k] < seen[k - 1];
       if (lead == 0) look.one = ids[i];
       lead += ids[i] == look.one ? 1 : -1;
     }
+    look.monotone = !(rise && fall);
     look.most_are_one = std::count(seen, seen + kLooks, look.one) >= kMost;
     return look;
   }
@@ -107,6 +111,18 @@ class SumsById {
     }
     if (i < n) add(sums, ids[i], pair(i));
     for (std::int64_t id = 0; id < size; ++id) add(sums, id, at(others, id));
+  }
+
+  template <class F>
+  void add_parts_by_turns(const std::int32_t* ids, std::int64_t n, const F& pair) {
+    constexpr std::int64_t kParts = 4;
+    double* const sums = sums_.data();
+    const std::int64_t size = n / kParts;
+    for (std::int64_t i = 0; i < size; ++i) {
+#pragma GCC unroll 4
+      for (std::int64_t k = 0; k < kParts; ++k) add(sums, ids[k * size + i], pair(k * size + i));
+    }
+    for (std::int64_t i = kParts * size; i < n; ++i) add(sums, ids[i], pair(i));
   }
 
   static Pair at(const double* sums, std::int64_t id) {

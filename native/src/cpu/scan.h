@@ -22,11 +22,7 @@ RowFacts scan(const T* x, std::int64_t n) {
   constexpr int kStep = kVectorBytes / sizeof(T), kVectors = kSumLanes / kStep;
   const double first = static_cast<double>(x[0]);
   RowFacts facts{first, first, first, 0.0, true};
-  const auto see = [&](T value) {
-    const auto v = static_cast<double>(value);
-    facts.low = v < facts.low ? v : facts.low;
-    facts.high = v > facts.high ? v : facts.high;
-  };
+  T low = x[0], high = x[0];
   Values lows[kVectors], highs[kVectors];
   for (int k = 0; k < kVectors; ++k) lows[k] = highs[k] = Values{} + x[0];
   Doubles sums[kSums] = {};
@@ -43,15 +39,20 @@ RowFacts scan(const T* x, std::int64_t n) {
   double rest[kSumLanes] = {};
   for (int k = 0; i < n; ++i, ++k) {
     rest[k] = static_cast<double>(x[i]) - first;
-    see(x[i]);
+    low = x[i] < low ? x[i] : low;
+    high = x[i] > high ? x[i] : high;
   }
   for (int k = 0; k < kSums; ++k) sums[k] += load(rest + k * kLanes);
-  for (int k = 0; k < kVectors; ++k) {
-    for (int lane = 0; lane < kStep; ++lane) {
-      see(lows[k][lane]);
-      see(highs[k][lane]);
-    }
+  for (int k = 1; k < kVectors; ++k) {
+    lows[0] = smaller(lows[k], lows[0]);
+    highs[0] = larger(highs[k], highs[0]);
   }
+  for (int lane = 0; lane < kStep; ++lane) {
+    low = lows[0][lane] < low ? lows[0][lane] : low;
+    high = highs[0][lane] > high ? highs[0][lane] : high;
+  }
+  facts.low = static_cast<double>(low);
+  facts.high = static_cast<double>(high);
   facts.sum = add_up(sums);
   // Not finite if any element is not, nor if the sum overflows.
   facts.finite = facts.sum - facts.sum == 0.0;
