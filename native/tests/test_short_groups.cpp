@@ -227,11 +227,15 @@ TEST_CASE_TEMPLATE("nearly all random rows are solved in their group", T, float,
     const double spacing = 1.0 / static_cast<double>(n);
     using L2 = portable::ShortRows<T, Regularization::l2>;
     using Kl = portable::ShortRows<T, Regularization::kl>;
+    using LogKl = portable::ShortRows<T, Regularization::log_kl>;
     CAPTURE(n);
     CHECK(rows_alone(L2(), Regularization::l2, Operator::rank, 0.01 * spacing) < rows / 50);
     CHECK(rows_alone(L2(), Regularization::l2, Operator::sort, 4.0 / spacing) < rows / 50);
     CHECK(rows_alone(L2(), Regularization::l2, Operator::sort, 0.1 / spacing) < rows / 50);
     CHECK(rows_alone(Kl(), Regularization::kl, Operator::rank, 1e-2) < rows / 50);
+    CHECK(rows_alone(LogKl(), Regularization::log_kl, Operator::sort, 4.0 / spacing) < rows / 50);
+    CHECK(rows_alone(LogKl(), Regularization::log_kl, Operator::sort, 0.25 / spacing) < rows / 50);
+    CHECK(rows_alone(LogKl(), Regularization::log_kl, Operator::sort, 0.005 / spacing) < rows / 50);
     if (n < 8) continue;  // else random rows often are one block
     CHECK(rows_alone(L2(), Regularization::l2, Operator::rank, spacing) < rows / 50);
     CHECK(rows_alone(Kl(), Regularization::kl, Operator::rank, 0.5) < rows / 50);
@@ -245,14 +249,16 @@ TEST_CASE_TEMPLATE("levels of vector instructions give groups the same bits", T,
   for (const Family<T>& family : all_families<T>()) {
     for (const std::int64_t n : {2, 7, 16, 20, 32}) {
       const auto batch = batch_of(family, 13, n, random);
-      for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {
+      for (const Regularization regularization : kRegularizations) {
+        const bool is_rank = regularization != Regularization::log_kl;
         const auto solve_with = [&](const Solver& solver) {
-          const auto problem = problem_of(batch, regularization, 1.0, Operator::rank);
+          const auto problem =
+              problem_of(batch, regularization, 1.0, is_rank ? Operator::rank : Operator::sort);
           Solved<T> solved{std::vector<T>(batch.values.size()),
                            std::vector<std::int32_t>(batch.values.size()),
                            {}};
           Projection<T> arrays;
-          arrays.z = contiguous_rows(batch.values.data(), n);
+          (is_rank ? arrays.z : arrays.w) = contiguous_rows(batch.values.data(), n);
           arrays.result = contiguous_rows(solved.result.data(), n);
           arrays.block_z = contiguous_rows(solved.block_z.data(), n);
           solver.project(problem, arrays, 0, batch.rows, Workers(1));

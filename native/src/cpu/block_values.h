@@ -8,12 +8,12 @@
 // short_rows.h solves side by side, where a row alone is to have the same bits, else in 16 parts.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "diffsort/block_sums.h"
 #include "diffsort/projection.h"
 #include "exp.h"
+#include "log.h"
 #include "operand.h"
 #include "simd.h"
 
@@ -82,7 +82,7 @@ class BlockValues {
       if (R == Regularization::kl) {
         sign_ *= sums.w / sums.s;
       } else {
-        shift_ = w(block.a) + (std::log(sums.w) - std::log(sums.s));
+        shift_ = w(block.a) + log_of(sums.w / sums.s);  // each is between 1 and the block's size
       }
     }
   }

@@ -18,6 +18,9 @@
 // directions, of exponentials relative to that of i, which are products of those of neighbours; a
 // quotient is wrong by (3.1 n + 4) 2^-24 of itself at most, the error of exp in float32 included. A gap of
 // more than log n always separates. What grows beyond float32 is no minimum.
+// log_kl sorted values: sums of exp(w) over those of exp(z), which with z = rho / strength depend on the
+// number of elements alone; the inverse of what is compared above, and so the other way round. Rows
+// of w so wide that the sums might grow beyond float32 are not for here.
 // Cost: 2.5 n (l2) or 5 n (kl), and about 40, instructions for each position of the group.
 #pragma once
 
@@ -76,7 +79,9 @@ class GroupBlocks {
   void find_kl(std::int64_t n, const Column* const* values, const Doubles* strength,
                Longs* certain) {
     over_means_of_rho(n);
-    for (int half = 0; half < kHalves; ++half) find_ratios(n, half, *values[half], strength[half]);
+    for (int half = 0; half < kHalves; ++half) {
+      find_ratios(n, half, *values[half], strength[half], kFarApart);
+    }
     const float error = static_cast<float>(n + 4) * 0x1p-21f;
     Ints sure = Ints{} - 1;
     starts_[0] = Ints{} - 1;
@@ -100,6 +105,48 @@ class GroupBlocks {
       sure &= absolute(falls) > error * high;
     }
     split(sure, certain);
+  }
+
+  // For find_log_kl: powers are exp(-k / strength), totals their sums up to k, of every row.
+  void set_totals_of_rho(std::int64_t n, const Columns& powers, const Columns& totals) {
+    for (int half = 0; half < kHalves; ++half) {
+      for (std::int64_t k = 0; k < n; ++k) {
+        store_half(over_right_[k], half, 1.0 / totals[half][k]);
+        if (k == 0) continue;
+        const Doubles over_left = over_total_before(powers[half][k], totals[half][k - 1]);
+        store_half(over_left_[k], half, over_left);
+      }
+    }
+  }
+
+  // Of sorted values in log_kl.
+  void find_log_kl(std::int64_t n, const Column* const* values, const Doubles* range,
+                   Longs* certain) {
+    for (int half = 0; half < kHalves; ++half) {
+      find_ratios(n, half, *values[half], broadcast(1.0), kFarthest);
+    }
+    const float error = static_cast<float>(n + 4) * 0x1p-21f;
+    Ints sure = Ints{} - 1;
+    starts_[0] = Ints{} - 1;
+    for (std::int64_t i = 1; i < n; ++i) {
+      Floats part = Floats{} + 1.0f, sum = part, low = part;
+      for (std::int64_t k = i + 1; k < n; ++k) {
+        part *= down_[k];
+        sum += part;
+        low = smaller(sum * over_right_[k - i], low);
+      }
+      Floats left = up_[i], left_sum = left, high = left * over_left_[1];
+      for (std::int64_t j = i - 2; j >= 0; --j) {
+        left *= up_[j + 1];
+        left_sum += left;
+        high = larger(left_sum * over_left_[i - j], high);
+      }
+      const Floats falls = low - high;
+      starts_[i] = falls > 0.0f;
+      sure &= absolute(falls) > error * low;
+    }
+    split(sure, certain);
+    for (int half = 0; half < kHalves; ++half) certain[half] &= range[half] <= kFarthest;
   }
 
   Longs starts(int half, std::int64_t i) const {
@@ -150,11 +197,11 @@ class GroupBlocks {
     }
   }
 
-  // exp(s_i - s_{i-1}) and its inverse.
-  void find_ratios(std::int64_t n, int half, const Column& values, Doubles strength) {
+  // exp(s_i - s_{i-1}) and its inverse, of gaps up to `most`.
+  void find_ratios(std::int64_t n, int half, const Column& values, Doubles strength, double most) {
     const Doubles scale = 1.0 / strength;
     for (std::int64_t i = 1; i < n; ++i) {
-      const Doubles gap = smaller((values[i - 1] - values[i]) * scale, broadcast(kFarApart));
+      const Doubles gap = smaller((values[i - 1] - values[i]) * scale, broadcast(most));
       const Doubles ratio = exp_nonpositive<float>(-gap);
       store_half(down_[i], half, ratio);
       store_half(up_[i], half, 1.0 / ratio);
@@ -170,17 +217,26 @@ class GroupBlocks {
     }
   }
 
+  // 1 / (exp(1 / strength) + ... + exp(k / strength)). Below 1e-30 sums of exp(w) cannot bring it near
+  // those of the other side, which are about 1 then; in float32 it might be denormal, which is slow.
+  static Doubles over_total_before(Doubles power, Doubles total) {
+    return power < 1e-30 ? Doubles{} : power / total;
+  }
+
   static void store_half(Floats& to, int half, Doubles x) {
     store(reinterpret_cast<float*>(&to) + half * kLanes, x);
   }
 
   static constexpr double kFarApart = 10.0;  // log n <= log 32 < 3.5
+  static constexpr double kFarthest = 60.0;  // sums of 32 exp(60) are far from float32's limit
 
   Floats over_[kLongestInGroup];  // 1 / (k + 1)
   Floats sums_[kLongestInGroup + 1], lowest_[kLongestInGroup + 1];
   Ints starts_[kLongestInGroup];
   std::int64_t n_ = 0;  // of over_rho_
   Floats over_rho_[2 * kLongestInGroup];
+  // Over exp(z_i), 1 / (exp(z_i) + ... + exp(z_{i+k})) and 1 / (exp(z_{i-1}) + ... + exp(z_{i-k}))
+  Floats over_right_[kLongestInGroup], over_left_[kLongestInGroup];
   Floats down_[kLongestInGroup], up_[kLongestInGroup];
 };
 

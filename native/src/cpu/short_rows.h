@@ -8,8 +8,8 @@
 // short rows cost when they are solved one after the other. A row that is not moderate (see
 // row_solver.h), or ranks in one block, or whose blocks are not certain, is left to the way of single
 // rows. Both ways give the same bits.
-// Chosen: rows of up to 32 elements, three or more of them; ranks of l2 and kl, sorted values of l2. With
-// 64 elements it would be hardly faster than single rows, with 40, which take the network for 64, not.
+// Chosen: rows of up to 32 elements, three or more of them; ranks of l2 and kl, sorted values of l2 and
+// log_kl. With 64 elements it would be hardly faster than single rows, with 40, which take the network for 64, not.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include "diffsort/projection.h"
 #include "group_blocks.h"
 #include "group_sort.h"
+#include "log.h"
 #include "one_block.h"
 #include "row_solver.h"
 
@@ -29,8 +30,7 @@ class ShortRows {
     const std::int64_t n = problem.space.length;
     const bool is_rank = arrays.z && !arrays.w, is_sort = arrays.w && !arrays.z;
     return n > 1 && n <= kLongestInGroup && rows > 2 &&
-           ((R == Regularization::l2 && (is_rank || is_sort)) ||
-            (R == Regularization::kl && is_rank));
+           ((R != Regularization::log_kl && is_rank) || (R != Regularization::kl && is_sort));
   }
 
   // Solves rows [begin, end), and calls alone(row) for those that it does not.
@@ -87,16 +87,25 @@ class ShortRows {
     Longs certain[kHalves];
     if constexpr (R == Regularization::l2) {
       blocks_.template find_l2<kRank>(n, values, strength, range, certain);
-    } else {
+    } else if constexpr (R == Regularization::kl) {
       blocks_.find_kl(n, values, strength, certain);
+    } else {
+      if (n != summed_ || any_lane(strength[0] != summed_at_[0]) ||
+          any_lane(strength[1] != summed_at_[1])) {
+        add_up_exp_of_rho(n, strength);
+        blocks_.set_totals_of_rho(n, powers_, totals_);
+      }
+      blocks_.find_log_kl(n, values, range, certain);
     }
     find_ids(n);
     for (int half = 0; half < kHalves; ++half) {
       solved[half] &= certain[half];
       if constexpr (R == Regularization::l2) {
         find_values_l2<kRank>(n, half, strength[half], problem.w_sign);
-      } else {
+      } else if constexpr (R == Regularization::kl) {
         find_ranks_kl(n, half, strength[half], problem.w_sign);
+      } else {
+        find_values_log_kl(n, half, strength[half], problem.w_sign);
       }
     }
     const unsigned lanes = bits(solved);
@@ -172,6 +181,47 @@ class ShortRows {
     }
   }
 
+  // powers_: exp of what the element k places behind the first of a block has less; totals_: their sums.
+  void add_up_exp_of_rho(std::int64_t n, const Doubles* strength) {
+    summed_ = n;
+    for (int half = 0; half < kHalves; ++half) {
+      summed_at_[half] = strength[half];
+      const Doubles scale = 1.0 / strength[half];
+      Doubles sum{};
+      for (std::int64_t k = 0; k < n; ++k) {
+        powers_[half][k] = exp_nonpositive<T>(-static_cast<double>(k) * scale);
+        totals_[half][k] = sum += powers_[half][k];
+      }
+    }
+  }
+
+  void find_values_log_kl(std::int64_t n, int half, Doubles strength, double sign) {
+    const Column& x = sort_.values(half);
+    BlockPart part{};
+    for (std::int64_t i = 0; i < n; ++i) {
+      const Longs starts = blocks_.starts(half, i);
+      part.first = starts ? x[i] : part.first;
+      part.sum = (starts ? Doubles{} : part.sum) + exp_nonpositive<T>(x[i] - part.first);
+      part.behind = starts ? Doubles{} : part.behind + 1.0;
+      parts_[i] = part;
+    }
+    const Doubles scale = 1.0 / strength;
+    Doubles shift{};
+    Longs ends = Longs{} - 1;
+    for (std::int64_t i = n - 1; i >= 0; --i) {
+      part = parts_[i];
+      shift = ends ? part.first : shift;
+      const Longs pools = ends & (part.behind > 0.0);
+      if (any_lane(pools)) {
+        const Doubles total =
+            gather([&](int k) { return totals_[half][static_cast<int>(part.behind[k])][k]; });
+        shift = pools ? part.first + log_positive(part.sum / total) : shift;
+      }
+      ends = blocks_.starts(half, i);
+      store(results_[i] + half * kLanes, (shift - part.behind * scale) * sign + 0.0);  // never -0
+    }
+  }
+
   template <bool kRank>
   void write(const RowSpace& space, const Projection<T>& arrays, std::int64_t r, std::int64_t count,
              unsigned lanes) const {
@@ -221,6 +271,9 @@ class ShortRows {
   T results_[kLongestInGroup][kGroup];
   BlockPart parts_[kLongestInGroup];
   Column exponentials_;
+  Columns powers_, totals_;
+  std::int64_t summed_ = 0;  // the length and the strengths of these two
+  Doubles summed_at_[kHalves];
   std::int32_t ids_[kLongestInGroup][kGroup];
 };
 

@@ -15,7 +15,9 @@
 #include "diffsort/host_device.h"
 #include "diffsort/projection.h"
 #include "row_solver.h"
+#include "scan.h"
 #include "simd.h"
+#include "softmax_weights.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
@@ -25,7 +27,7 @@ class ShortVjp {
   static constexpr std::int64_t kTogether = 4;
   static constexpr std::int64_t kLongest = SumsById::kInOrder;
 
-  // Whether rows of this call may be for here: cotangents of z for l2 and kl, of w for l2.
+  // Whether rows of this call may be for here: cotangents of z for l2 and kl, of w for l2 and log_kl.
   static bool serves(const Problem& problem, const Linearization<T>& at,
                      const Cotangents<T>& cotangents) {
     const auto dense = [](const auto& rows) { return rows && rows.strides.along == 1; };
@@ -34,7 +36,8 @@ class ShortVjp {
       return dense(cotangents.z) &&
              (R == Regularization::l2 || (R == Regularization::kl && dense(at.result)));
     }
-    return R == Regularization::l2 && dense(cotangents.w) && dense(at.block_w);
+    return dense(cotangents.w) && dense(at.block_w) &&
+           (R == Regularization::l2 || (R == Regularization::log_kl && dense(at.w)));
   }
 
   // Rows r, ..., r + count - 1, at most kTogether. Bit k of what is returned: row r + k is solved; of
@@ -60,7 +63,14 @@ class ShortVjp {
       } else {
         rows[k].w_ids = at.block_w.row(space, row).data;
         rows[k].out = cotangents.w.row(space, row).data;
-        solved |= static_cast<unsigned>(plain && are_plain(rows[k].w_ids, space.length)) << k;
+        bool serves = plain && are_plain(rows[k].w_ids, space.length);
+        if (R == Regularization::log_kl) {
+          const T* const w = at.w.row(space, row).data;
+          const RowFacts facts = scan(w, space.length);
+          serves &= share_a_top(facts);
+          write_softmax_weights(w, space.length, problem.w_sign, facts, rows[k].out);
+        }
+        solved |= static_cast<unsigned>(serves) << k;
       }
     }
     if (solved == 0) return 0;
@@ -97,6 +107,15 @@ class ShortVjp {
   static void add_up(std::int64_t n, const ShortRow* rows, Tables& tables) {
     for (std::int64_t b = 0; b < n; ++b) {
       for (std::int64_t k = 0; k < kTogether; ++k) tables[k][b] = Pair{};
+    }
+    if (R == Regularization::log_kl) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        for (std::int64_t k = 0; k < kTogether; ++k) {
+          tables[k][rows[k].ids[i]] += Pair{static_cast<double>(rows[k].g[i]), 0.0};
+          tables[k][rows[k].w_ids[i]] += Pair{0.0, static_cast<double>(rows[k].out[i])};
+        }
+      }
+      return;
     }
     for (std::int64_t i = 0; i < n; ++i) {
       for (std::int64_t k = 0; k < kTogether; ++k) {
@@ -135,22 +154,27 @@ class ShortVjp {
     return (g - sum / weight) * scale;
   }
 
-  // mean_B(g); ids of w that start no block are not for here.
+  // l2: mean_B(g); log_kl: softmax_B(w)_j sum_B(g). Ids of w that start no block are not for here.
   static bool sort(std::int64_t n, const ShortRow& row, const Pair* table) {
     Longs empty{};
     std::int64_t j = 0;
     for (; j + kLanes <= n; j += kLanes) {
-      const Doubles size = parts(table, row.w_ids + j, 1);
-      empty |= size == 0.0;
-      store(row.out + j, parts(table, row.w_ids + j, 0) / size);
+      const Doubles sum = parts(table, row.w_ids + j, 0), weight = parts(table, row.w_ids + j, 1);
+      empty |= weight == 0.0;
+      store(row.out + j, sorted_cotangent(load(row.out + j), sum, weight));
     }
     bool blocks = mask_bits(empty) == 0;
     for (; j < n; ++j) {
       const Pair block = table[row.w_ids[j]];
       blocks &= block[1] != 0.0;
-      row.out[j] = static_cast<T>(block[0] / block[1]);
+      row.out[j] = static_cast<T>(sorted_cotangent(broadcast(static_cast<double>(row.out[j])),
+                                                   broadcast(block[0]), broadcast(block[1]))[0]);
     }
     return blocks;
+  }
+
+  static Doubles sorted_cotangent(Doubles share, Doubles sum, Doubles weight) {
+    return R == Regularization::log_kl ? share / weight * sum : sum / weight;
   }
 
   static Doubles parts(const Pair* table, const std::int32_t* ids, int part) {

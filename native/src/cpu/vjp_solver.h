@@ -13,18 +13,21 @@
 #include "row.h"
 #include "scan.h"
 #include "simd.h"
+#include "softmax_weights.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
 template <class T>
 class VjpSolver {
  public:
-  // False: this row is not for here, and nothing was written.
+  // False: this row is not for here; what was written does not count.
   template <Regularization R>
   bool solve(const DenseVjpRow<T>& row, const Workers& workers) {
     if (row.z_out == nullptr) {
       if (R == Regularization::kl || (R == Regularization::log_kl && row.w == nullptr))
         return false;
+      RowFacts facts{};
+      if (R == Regularization::log_kl && !(facts = scan(row.w, row.n)).finite) return false;
       if (row.n > kLongest) {
         if (!are_plain(row.block_w, row.n)) return false;
         return R == Regularization::l2 ? long_.sorted_l2(row, workers)
@@ -36,7 +39,8 @@ class VjpSolver {
       }
       const bool one_block = one_z && one_w && row.n > SumsById::kInOrder;
       if (R == Regularization::l2) return one_block ? sort_one_block_l2(row) : sort_l2(row);
-      return one_block ? sort_one_block_log_kl(row) : sort_log_kl(row);
+      if (!share_a_top(facts)) return long_.sorted_log_kl(row, workers);
+      return one_block ? sort_one_block_log_kl(row, facts) : sort_log_kl(row, facts);
     }
     bool one_block = false;
     if (R == Regularization::log_kl || !are_plain(row.block_z, row.n, &one_block)) {
@@ -52,9 +56,6 @@ class VjpSolver {
   }
 
  private:
-  // exp(w - top) rounds w - top: as many digits are lost as its exponent has. In float32 nothing
-  // nearer underflows.
-  static constexpr double kNearTop = 64.0;
   static constexpr std::int64_t kLongest = std::int64_t{1} << 17;  // longer rows go by buckets
 
   static double scale_l2(const DenseVjpRow<T>& row) {
@@ -173,8 +174,8 @@ class VjpSolver {
   }
 
   // softmax_B(w)_j sum_B(g)
-  bool sort_log_kl(const DenseVjpRow<T>& row) {
-    if (!write_shares(row)) return false;
+  bool sort_log_kl(const DenseVjpRow<T>& row, const RowFacts& facts) {
+    write_softmax_weights(row.w, row.n, row.w_sign, facts, row.w_out);
     T* const shares = row.w_out;
     sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
       return SumsById::Pair{static_cast<double>(row.g[i]), 0.0};
@@ -195,21 +196,11 @@ class VjpSolver {
     return true;
   }
 
-  static bool sort_one_block_log_kl(const DenseVjpRow<T>& row) {
-    if (!write_shares(row)) return false;
+  static bool sort_one_block_log_kl(const DenseVjpRow<T>& row, const RowFacts& facts) {
+    write_softmax_weights(row.w, row.n, row.w_sign, facts, row.w_out);
     T* const shares = row.w_out;
     const double sum = total(row.g, row.n), shared = total(shares, row.n);
     map(shares, row.n, row.w_out, [&](Doubles share) { return share / shared * sum; });
-    return true;
-  }
-
-  // exp(w) relative to that of the largest w; false where they lie too far apart for T.
-  static bool write_shares(const DenseVjpRow<T>& row) {
-    const RowFacts facts = scan(row.w, row.n);
-    if (!facts.finite || facts.range() > kNearTop) return false;
-    const double top = row.w_sign < 0.0 ? facts.low : facts.high;
-    map(row.w, row.n, row.w_out,
-        [&](Doubles w) { return exp_nonpositive<T>((w - top) * row.w_sign); });
     return true;
   }
 
