@@ -256,6 +256,40 @@ TEST_CASE_TEMPLATE("kl ranks in one block are found on both sides of the bound",
   }
 }
 
+TEST_CASE_TEMPLATE("sorted values of kl are one block where the general way finds one", T, float,
+                   double) {
+  std::mt19937_64 random(39);
+  std::normal_distribution<double> normal;
+  std::int64_t one_block = 0, others = 0;
+  for (const std::int64_t n : {2, 33, 34, 128, 129, 300, 1000, 70001}) {
+    const auto size = static_cast<std::size_t>(n);
+    std::vector<Vector> rows(5, Vector(size));
+    for (std::size_t i = 0; i < size; ++i) {
+      rows[0][i] = normal(random);
+      rows[1][i] = static_cast<double>(i);
+      rows[2][i] = i == size / 2 ? -5.0 : 0.0;  // a smaller last share alone
+      rows[3][i] = i == size / 2 ? 5.0 : 0.0;   // a larger first one
+      rows[4][i] = i < size / 3 ? normal(random) : 9.0 + 1e-3 * normal(random);
+    }
+    for (const auto& row : rows) {
+      const auto x = as<T>(row);
+      const double range = static_cast<double>(*std::max_element(x.begin(), x.end())) -
+                           static_cast<double>(*std::min_element(x.begin(), x.end()));
+      for (const double z_range : {1e-3, 0.1, 0.5, 0.9, 0.999, 1.001, 1.2, 4.0}) {
+        const double strength = static_cast<double>(n - 1) / (z_range * range);
+        const auto problem = problem_of(1, n, Regularization::log_kl, strength);
+        const auto found = solve<T>(problem, {}, x), expected = solve_generally<T>(problem, {}, x);
+        CHECK(found.block_z == expected.block_z);
+        CHECK(found.block_w == expected.block_w);
+        check_close(found.result, expected.result, 1.0 + std::abs(row[0]) + range);
+        ++(expected.block_z.back() == 0 ? one_block : others);
+      }
+    }
+  }
+  CHECK(one_block > 100);
+  CHECK(others > 100);
+}
+
 TEST_CASE_TEMPLATE("derivatives of long rows are sums over their blocks", T, float, double) {
   std::mt19937_64 random(34);
   std::normal_distribution<double> normal;

@@ -170,6 +170,20 @@ TEST_CASE("kl compares blocks rightly where their exponentials underflow") {
   }
 }
 
+TEST_CASE("kl pools weights that are smaller than their exponentials") {
+  // Two elements pool iff the quotient of their weights exceeds exp(gap).
+  for (const double gap : {600.0, 640.0, 660.0, 700.0, 720.0, 800.0, 940.0}) {
+    for (const double log_quotient : {gap - 20.0, gap + 20.0, 2.0 * gap}) {
+      const Vector w{1e90, std::exp(std::log(1e90) - log_quotient)};
+      if (w[1] == 0.0) continue;
+      const auto solved = solve<double>(problem_of(1, 2, Regularization::kl, 1.0), {gap, 0.0}, w);
+      CAPTURE(gap);
+      CAPTURE(log_quotient);
+      CHECK(solved.block_z[1] == (log_quotient > gap ? 0 : 1));
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("extreme scales neither overflow nor lose their rows", T, float, double) {
   constexpr T huge = std::numeric_limits<T>::max();
   for (const Regularization regularization : kRegularizations) {

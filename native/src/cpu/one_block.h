@@ -1,19 +1,30 @@
-// Ranks of rows that are one block, without a sort: the order within a block does not matter.
+// Rows that are one block, found without pooling.
 //
+// Ranks, without a sort even: the order within a block does not matter.
 // l2: one block if (high - low) / strength <= n / 2, for the mean of the k largest exceeds the mean of
 // all by at most (high - low) (n - k) / n, and that of rho by exactly (n - k) / 2.
 // kl: one block if (high - low) / strength <= log 2. The exp(s) then lie in [m, 2m], so the k largest
 // have at most the share 2k / (n + k) of their sum; one block is where that is never above the share
 // k (2n - k + 1) / (n (n + 1)) of the k largest of rho, which is n <= k (n + 1 - k), true for all k.
 // Cost: one write after the scan (l2), one read and one write (kl).
+//
+// Sorted values of log_kl, after the sort: one block if the k first elements never have a larger share
+// of the sum of exp(z) than of that of exp(w). For k = 1 and k = n - 1 that says that exp(z) has neither
+// the larger first share nor the smaller last one, so that its range is not larger, which is told at
+// once, or by one sum. (exp(w) majorizes exp(z): Marshall, Olkin, Arnold 2011.)
+// Cost: two exponentials per element (rows that are refused: none or one).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
+#include "diffsort/block_sums.h"
 #include "diffsort/projection.h"
 #include "exp.h"
+#include "operand.h"
 #include "row.h"
 #include "scan.h"
+#include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
@@ -27,6 +38,45 @@ V range_of_one_block(std::int64_t n, V strength) {
 template <Regularization R>
 bool rank_is_one_block(const RowFacts& z, std::int64_t n, double strength) {
   return R != Regularization::log_kl && z.range() <= range_of_one_block<R>(n, strength);
+}
+
+// Where it is certain. `sums` gets those of the block.
+template <class T>
+bool sort_is_one_block(std::int64_t n, double strength, const SortedValues<T>& w,
+                       BlockSums<Regularization::log_kl>* sums) {
+  const double step = 1.0 / strength, first = w(0);
+  const double z_range = static_cast<double>(n - 1) * step, w_range = first - w(n - 1);
+  if (z_range > w_range) return false;
+  const auto z_part = [&](std::int64_t i) {
+    return exp_nonpositive<T>((static_cast<double>(-i) - iota()) * step);
+  };
+  const auto w_part = [&](std::int64_t i) { return exp_nonpositive<T>(w.vector(i) - first); };
+  // Of exponentials, and of adding up.
+  const double error =
+      (sizeof(T) == sizeof(float) ? 0x1p-26 : 0x1p-50) + static_cast<double>(n) * 0x1p-51;
+  const double z_sum = std::expm1(-static_cast<double>(n) * step) / std::expm1(-step);
+  const double w_sum = padded_sum_of(0, n, w_part), at_most = w_sum / z_sum * (1.0 + error);
+  if (at_most > 1.0 || std::exp(w_range - z_range) * at_most < 1.0) return false;
+  double z_share = 0.0, w_share = 0.0;
+  constexpr std::int64_t kChunk = 128;
+  for (std::int64_t begin = 0; begin < n; begin += kChunk) {
+    double z_parts[kChunk], w_parts[kChunk];
+    const std::int64_t size = n - begin < kChunk ? n - begin : kChunk;
+    for (std::int64_t k = 0; k < size; k += kLanes) {
+      store(z_parts + k, z_part(begin + k) * at_most);
+      store(w_parts + k, w_part(begin + k));
+    }
+    bool more = false;
+    const std::int64_t last = begin + size == n ? size - 1 : size;  // all of both is not compared
+    for (std::int64_t k = 0; k < last; ++k) {
+      z_share += z_parts[k];
+      w_share += w_parts[k];
+      more |= z_share > w_share;
+    }
+    if (more) return false;
+  }
+  *sums = {z_sum, w_sum};
+  return true;
 }
 
 template <Regularization R, class T>

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "buffer.h"
 #include "diffsort/block_sums.h"
@@ -103,7 +104,10 @@ class ExpNeighbours {
   unsigned candidates(std::int64_t i) {
     if (kLogWeights) return mask_bits(z_.gaps(i) / strength_ - w_.gaps(i) <= kNear);
     look_at(i, kLanes);
-    return mask_bits(w_.vector(i + 1) <= w_.vector(i) * load(s_ratios_ + (i - window_)));
+    const Doubles ratios = load(s_ratios_ + (i - window_));
+    Longs mask = w_.vector(i + 1) <= w_.vector(i) * ratios;
+    if (!kWeightsAreRho) mask |= ratios < Sums::kUnderflow;
+    return mask_bits(mask);
   }
   bool violates(std::int64_t i) {
     if (kLogWeights) {
@@ -111,7 +115,12 @@ class ExpNeighbours {
       return ds - dw <= 0.0 || (ds - dw <= kNear && std::exp(-dw) <= std::exp(-ds));
     }
     look_at(i, 1);
-    return w_(i + 1) <= w_(i) * s_ratios_[i - window_];
+    const double ratio = s_ratios_[i - window_];
+    if (!kWeightsAreRho && ratio < Sums::kUnderflow) {
+      const Shift far((z_(i) - z_(i + 1)) / strength_, 0.0, ratio, 1.0);
+      return Sums::violates(singleton(i), 1, singleton(i + 1), 1, far);
+    }
+    return w_(i + 1) <= w_(i) * ratio;
   }
 
   Sums pair(std::int64_t i) {
@@ -174,6 +183,8 @@ class ExpNeighbours {
 
  private:
   static constexpr bool kLogWeights = R == Regularization::log_kl;
+  // Between 1 and n. Others may be so small that they pool with what lies far above them.
+  static constexpr bool kWeightsAreRho = std::is_same_v<W, Rho>;
   static constexpr std::int64_t kWindow = 64;
   // Exponentials of numbers that are nearer may round to one.
   static constexpr double kNear = 0x1p-51;
@@ -226,6 +237,13 @@ class BlockGrowth {
     sums_.get(most);
     count_ = 0;
     for (std::int64_t i = 0; (i = next_violation(n, i, neighbours)) < n;) i = grow(i, neighbours);
+  }
+
+  // All n elements are one block, with these sums.
+  void take_all(std::int64_t n, const BlockSums<R>& sums) {
+    blocks_.get(1)[0] = {0, static_cast<std::int32_t>(n)};
+    static_cast<BlockSums<R>&>(sums_.get(1)[0]) = sums;
+    count_ = 1;
   }
 
   std::int64_t count() const { return count_; }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "block_values.h"
 #include "buffer.h"
@@ -72,13 +73,25 @@ class RowSolver {
   template <class Z, class W>
   void pool(std::int64_t n, double strength, const Z& z, const W& w, const DenseOutput<T>& out,
             const Workers& workers) {
-    growth_.run(n, strength, z, w);
+    if (!find_one_block(n, strength, z, w)) growth_.run(n, strength, z, w);
     if (n <= kLongestSort) {
       RowWriter<T, R, Z, W>(n, strength, z, w, growth_, out).write();
       return;
     }
     LongRowWriter<T, R, Z, W>(n, strength, z, w, growth_, out, workers)
         .write(std::is_same_v<Z, Rho> ? nullptr : &z_, std::is_same_v<W, Rho> ? nullptr : &w_);
+  }
+
+  template <class Z, class W>
+  bool find_one_block(std::int64_t n, double strength, const Z&, const W& w) {
+    if constexpr (R == Regularization::log_kl && std::is_same_v<Z, Rho> &&
+                  !std::is_same_v<W, Rho>) {
+      BlockSums<R> sums;
+      if (!sort_is_one_block(n, strength, w, &sums)) return false;
+      growth_.take_all(n, sums);
+      return true;
+    }
+    return false;
   }
 
   RowSorter<T> sorter_;
