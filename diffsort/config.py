@@ -19,8 +19,9 @@ def set_num_threads(threads: SupportsIndex | None) -> None:
     """Use at most `threads` threads in each call, for every backend; None restores the default.
 
     The default is the framework's own setting where it has one (`torch.get_num_threads()`), then
-    the environment variable OMP_NUM_THREADS, then the number of cores this process may run on. JAX
-    arrays are worked on by XLA's own threads, by default all of them.
+    the environment variable OMP_NUM_THREADS, then the number of cores this process may run on, the
+    last two as they are when diffsort is imported. JAX arrays are worked on by XLA's own threads,
+    by default all of them.
     Results do not depend on the number of threads, bit for bit.
 
     Parameters
@@ -64,7 +65,7 @@ def get_num_threads() -> int:
     int
         What was set, or the default for NumPy.
     """
-    return _threads.requested or _threads.default()
+    return _threads.requested or _threads.default
 
 
 def set_solver(solver: Literal["auto", "native", "fallback"]) -> None:

@@ -264,16 +264,31 @@ print(count() - before)
     assert _run(code).split() == ["2"]
 
 
+@COUNTS_THREADS
 @pytest.mark.parametrize(
     ("setting", "threads"), [("3", 3), ("2,4", 2), (" 5 ", 5), ("0", None), ("many", None)]
 )
-def test_openmp_variable_says_how_many_threads_a_call_uses(monkeypatch, setting, threads):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    cores = diffsort.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", setting)
-    assert diffsort.get_num_threads() == (threads or cores)
-    diffsort.set_num_threads(7)
-    assert diffsort.get_num_threads() == 7
+def test_openmp_variable_says_how_many_threads_a_call_uses(setting, threads):
+    """As it is when diffsort is imported; what a call may use and what is told are the same."""
+    code = f"""
+import os, pathlib, numpy, diffsort
+values = numpy.random.default_rng(0).normal(size=(64, 20_000))
+call = lambda: diffsort.soft_rank(values, regularization_strength=1e-4)
+count = lambda: len(list(pathlib.Path("{TASKS}").iterdir()))
+os.environ["OMP_NUM_THREADS"] = "6"  # too late
+diffsort.set_num_threads(1)
+call()
+before = count()
+diffsort.set_num_threads(None)
+call()
+print(diffsort.get_num_threads(), 1 + count() - before)
+diffsort.set_num_threads(7)
+call()
+print(diffsort.get_num_threads(), 1 + count() - before)
+"""
+    cores = len(os.sched_getaffinity(0))
+    found = _run(code, OMP_NUM_THREADS=setting).splitlines()
+    assert found == [f"{threads or cores} {threads or cores}", "7 7"]
 
 
 def test_the_interpreter_ends_after_a_call():
@@ -287,9 +302,14 @@ print("called")
         assert _run(code) == "called\n"
 
 
-def _run(code):
+def _run(code, **environment):
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

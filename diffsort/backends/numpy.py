@@ -19,7 +19,6 @@ NAME = "numpy"
 
 Array = npt.NDArray[Any]
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_default_threads = threads.default()
 
 
 def asarray(function: str, argument: str, values: Any, like: Array | None = None) -> Array:
@@ -66,7 +65,7 @@ class _Memory:
 class _NumPy(Adapter):
     name, xp, array_type, readable = NAME, np, np.ndarray, True
 
-    _cpu = Cpu(_Memory(), lambda: _default_threads)
+    _cpu = Cpu(_Memory(), lambda: threads.default)
 
     def project(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
         """The adapter's, but for the commonest arguments without checks and conversions, which are

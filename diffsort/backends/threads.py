@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-# Set by diffsort.set_num_threads; 0 means: the framework's own setting, or `default()`.
+# Set by diffsort.set_num_threads; 0 means: the framework's own setting, or `default`.
 requested = 0
 
 
-def default() -> int:
+def _default() -> int:
     """OMP_NUM_THREADS where it is set, else the cores that this process may run on."""
     setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if setting.isdigit() and int(setting) > 0:
@@ -16,3 +16,8 @@ def default() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+# Found once, when diffsort is imported: OpenMP reads its variables once as well, and to look again
+# in every call would take as long as a small call does.
+default = _default()
