@@ -6,14 +6,14 @@ methods as the functions of the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
 from diffsort.backends import check_framework
 from diffsort.backends.kernels import Cpu, Cuda, Point
-from diffsort.core.projection import Projection
+from diffsort.core.projection import Projection, present
 from diffsort.core.spec import (
     KL,
     LOG_KL,
@@ -80,7 +80,7 @@ class Adapter:
     def vjp(
         self, spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
     ) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
-        point = _Point(self, spec, z, w, strength)
+        point = _Point(self, spec, z, w, strength, wrt)
         point.keep_for(wrt)
         return point.result, lambda cotangent: point.vjp(cotangent, wrt)
 
@@ -92,7 +92,7 @@ class Adapter:
         strength: Any,
         tangents: dict[str, Any],
     ) -> tuple[Array, Array]:
-        point = _Point(self, spec, z, w, strength)
+        point = _Point(self, spec, z, w, strength, tangents)
         return point.result, point.jvp(tangents)
 
     # Arguments.
@@ -163,12 +163,16 @@ class Adapter:
 
 
 class _Point:
-    """A projection together with what its linear maps need."""
-
-    computed: Array  # the result in the type that is solved in
+    """A projection together with what its linear maps by some of the inputs need."""
 
     def __init__(
-        self, adapter: Adapter, spec: Spec, z: Array | None, w: Array | None, strength: Any
+        self,
+        adapter: Adapter,
+        spec: Spec,
+        z: Array | None,
+        w: Array | None,
+        strength: Any,
+        inputs: Collection[str],
     ) -> None:
         self.adapter, self.spec = adapter, spec
         self.inputs = {
@@ -176,29 +180,33 @@ class _Point:
         }
         z, w, values, dtype = adapter.operands(spec, z, w)
         strength = adapter.strength(spec, strength, values)
-        self.dtype = dtype
+        self.dtype, self.solved = dtype, values.dtype
         self.kernels = adapter.kernels(spec, values)
         if self.kernels is None:
             self.fallback = _Fallback(adapter, spec, z, w, strength, values)
-            self.computed = self.fallback.result
+            self.result = self.fallback.result.astype(dtype)  # which keeps its own
         else:
-            found = self.kernels.project(spec, z, w, strength, True, True, True)
-            self.computed = found[0]
-            self.at = Point(z, w, *found, strength)
-        # A copy: the caller may write to the result before asking for derivatives.
-        self.result = self.computed.astype(dtype)
+            result, block_z, block_w = self.kernels.project(
+                spec, z, w, strength, True, True, "w" in inputs
+            )
+            assert result is not None
+            assert block_z is not None
+            self.result = result.astype(dtype, copy=False)
+            read = result if spec.regularization == KL else None
+            self.at = Point(z, w, read, block_z, block_w, strength)
 
     def keep_for(self, wrt: tuple[str, ...]) -> None:
-        """Copies what the derivatives read of the inputs, and drops the rest: the caller may write
-        to the inputs, which must not change a derivative that is taken later."""
+        """Copies what the derivatives read of the inputs and the result, and drops the rest: the
+        caller may write to them, which must not change a derivative that is taken later."""
         if self.kernels is None:  # whose operands are copies
             return
         reads_z = "strength" in wrt or ("w" in wrt and self.spec.regularization == KL)
         reads_w = "w" in wrt and self.spec.regularization == LOG_KL
-        z, w, strength = self.at.z, self.at.w, self.at.strength
+        z, w, result, strength = self.at.z, self.at.w, self.at.result, self.at.strength
         self.at = self.at._replace(
             z=z.copy() if reads_z and z is not None else None,
             w=w.copy() if reads_w and w is not None else None,
+            result=result.copy() if result is self.result and result is not None else result,
             strength=strength if isinstance(strength, float) else strength.copy(),
         )
 
@@ -225,7 +233,8 @@ class _Point:
             found = self.fallback.jvp(given)
         else:
             directions = map(given.get, self.inputs)
-            found = self.kernels.jvp(self.spec, self.at, self.computed, *directions)
+            like = present(self.at.z, self.at.w)
+            found = self.kernels.jvp(self.spec, self.at, like, *directions)
         return found.astype(self.dtype, copy=False)
 
     def _direction(self, values: Any, argument: str, shape: tuple[int, ...]) -> Array:
@@ -234,7 +243,7 @@ class _Point:
         array = adapter.asarray(self.spec.function, argument, values)
         check_direction(self.spec.function, argument, array.shape, shape)
         adapter.result_dtype(self.spec, argument, array)
-        return adapter.as_type(array, self.computed.dtype)
+        return adapter.as_type(array, self.solved)
 
     def _as_input(self, name: str, cotangent: Array) -> Array:
         """Summed to the input's shape, which the call broadcast, and in its dtype."""
