@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import avx2_sort
 import calls
 import figures
 import hard_sorts
@@ -24,6 +25,7 @@ import measure
 import memory
 import numpy as np
 import packages
+import reasons
 import report
 import sweeps
 import tables
@@ -35,8 +37,17 @@ from measure import OPERATORS, REGULARIZATIONS, Case
 import diffsort
 
 LONG = 5_000_000  # elements; from here on not every combination, unless --full
-FRAMEWORK_SHAPES = ((1, 1_000), (128, 1_000), (4096, 32), (1, 1_000_000))
-OTHER_SHAPES = ((1, 100), (32, 100))
+FRAMEWORK_SHAPES = (
+    (1, 1_000),
+    (1, 100_000),
+    (1, 1_000_000),
+    (128, 1_000),
+    (4096, 32),
+    (64, 10_000),
+)
+OTHER_SHAPES = ((1, 100), (32, 100), (128, 1_000))
+OTHERS_CASE = Case("soft_rank", "l2", "M", "f")
+LONGEST_CALL = 3.0  # seconds; packages that take longer are left out of a shape
 
 
 class Effort(NamedTuple):
@@ -90,33 +101,37 @@ def torch_cases(shape, threads, full):
         for case in one
         if case.passes == "fb" or full
     ]
+    wide = [c._replace(dtype="float64") for c in one if c.passes == "fb"]
     every = [c._replace(threads=threads) for c in one if c.passes == "fb" and threads > 1]
-    cases = one + rivals + [c for c in every if c[:2] == ("soft_rank", "l2") or full]
+    cases = one + rivals + [c for c in wide if c.regularization == "l2" or full]
+    cases += [c for c in every if c[:2] == ("soft_rank", "l2") or full]
     size = shape[0] * shape[1]
     cases = [c for c in cases if through_torch.joins(c) and through_torch.is_affordable(c, size)]
     if size >= LONG and not full:
         cases = [c for c in cases if c[:2] == ("soft_rank", "l2") and c.regime in "SM"]
+        cases = [c for c in cases if c.dtype == "float32"]
     return cases
 
 
-def with_torch_sort(timers):
-    return {("torch.sort", "float32", 1): ("float32", hard_sorts.torch_sort(1, False)), **timers}
-
-
 def through_pytorch(shape, threads, effort):
+    """Times of torch_cases and of torch.sort in their types and numbers of threads."""
+    cases = torch_cases(shape, threads, effort.full)
     timers = {
-        case: ("float32", through_torch.timer(case))
-        for case in torch_cases(shape, threads, effort.full)
+        ("torch.sort", c.dtype, c.threads): (c.dtype, hard_sorts.torch_sort(c.threads, False))
+        for c in cases
     }
+    timers |= {case: (case.dtype, through_torch.timer(case)) for case in cases}
     in_a_row = measure.calls_per_round(shape[0] * shape[1])
-    return measure.rounds(with_torch_sort(timers), shape, in_a_row, effort.seconds, effort.least)
+    return measure.rounds(timers, shape, in_a_row, effort.seconds, effort.least)
 
 
 def framework_cases():
-    """One regime, of both operators, for the tables of NumPy and JAX."""
-    for operator, regularization in itertools.product(OPERATORS, REGULARIZATIONS):
-        for passes in ("f", "fb"):
-            yield Case(operator, regularization, "M", passes)
+    """For the tables of NumPy and JAX: l2 in every regime, kl in one."""
+    for operator, (regularization, regimes) in itertools.product(
+        OPERATORS, (("l2", "SMH"), ("kl", "M"))
+    ):
+        for regime, passes in itertools.product(regimes, ("f", "fb")):
+            yield Case(operator, regularization, regime, passes)
 
 
 def through_numpy(shape, effort):
@@ -154,16 +169,33 @@ def through_xla(shape, effort):
     return plain_rounds(timers, shape, effort)
 
 
-def other_packages(shape, effort):
-    """Those that take hundreds of times as long as a sort, on short arrays only."""
-    case = Case("soft_rank", "l2", "M", "f")
-    timers = {"jnp.sort": through_jax.sorts()["jnp.sort"], case: through_jax.timer(case)}
-    timers |= through_jax.others()
-    problems = {name: through_jax.problem(timer, shape) for name, timer in timers.items()}
-    works = {name: timer for name, timer in timers.items() if problems[name] is None}
-    contenders = {name: ("float32", timer) for name, timer in works.items()}
-    times = measure.rounds(contenders, shape, calls=1, seconds=2.0)
-    return {name: times.get(name, problems[name]) for name in timers}
+def other_packages():
+    """Those that take hundreds of times as long as a sort, at the shapes that they are not too slow
+    for. shape -> times by contender or, where there are none, the reason."""
+    found, seconds = {}, {}  # seconds: per element, at the shape before
+    for shape in OTHER_SHAPES:
+        progress("other packages", shape)
+        size = shape[0] * shape[1]
+        timers = {"jnp.sort": through_jax.sorts()["jnp.sort"]}
+        timers[OTHERS_CASE] = through_jax.timer(OTHERS_CASE)
+        timers |= through_jax.others()
+        problems = {
+            name: too_slow(seconds.get(name, 0.0) * size) or through_jax.problem(timer, shape)
+            for name, timer in timers.items()
+        }
+        works = {
+            name: ("float32", timer) for name, timer in timers.items() if problems[name] is None
+        }
+        times = measure.rounds(works, shape, calls=1, seconds=2.0)
+        seconds |= {name: np.median(t) / size for name, t in times.items()}
+        found[shape] = {name: times.get(name, problems[name]) for name in timers}
+    return found
+
+
+def too_slow(seconds):
+    """Why a package is left out, where one call takes that long by what an element took before, at
+    a shorter shape. That is no more than it takes: the cost of an element does not fall with n."""
+    return f"left out: a call takes {seconds:.0f} s or more" if seconds > LONGEST_CALL else None
 
 
 def plain_rounds(timers, shape, effort):
@@ -234,13 +266,13 @@ def frameworks(found, options, threads):
     found.torch = measured("torch", through_pytorch, options.shapes, threads, effort)
     yield "## Through PyTorch\n\n" + THROUGH_TORCH
     yield from tables.through_torch(found.torch, through_torch.available()[1:])
+    yield "### Types and threads\n\n" + tables.types_and_threads(found.torch, threads)
     shapes = [s for s in FRAMEWORK_SHAPES if s in options.shapes]
     numpy = measured("numpy", through_numpy, shapes, effort)
     yield "## Through NumPy\n\n" + tables.by_name(numpy, "np.sort")
     jax = measured("jax", through_xla, shapes, effort)
     yield "## Through JAX, jitted\n\n" + tables.by_name(jax, "jnp.sort")
-    others = measured("other packages", other_packages, OTHER_SHAPES, effort)
-    yield "## Other packages, jitted, forward\n\n" + tables.by_name(others, "jnp.sort")
+    yield "## Other packages, jitted, forward\n\n" + tables.by_name(other_packages(), "jnp.sort")
 
 
 def runtime_figures(found, options, threads):
@@ -261,17 +293,26 @@ def memory_growth(found, options, threads):
     progress("memory")
     found.memory = memory.figures(options.quick)
     yield "## Memory\n\n" + memory.TEXT + "\n" + memory.table(found.memory)
+    if not options.quick:
+        progress("memory, growth")
+        yield figures.memory(memory.growth(), f"{Path(options.output).stem}-memory.png")
+
+
+PACKAGES = ("numpy", "torch", "torchsort", "jax", "jaxlib")
 
 
 def page(found, parts):
     judged = targets.lines(found)
     return "\n".join(
         (
-            report.heading("Speed and memory on the CPU", f"1, and {found.threads} where said"),
+            report.heading(
+                "Speed and memory on the CPU", f"1, and {found.threads} where said", PACKAGES
+            ),
             packages.summary(),
             measure.REGIMES + hard_sorts.avx512_note() + "\n",
             "## Goals\n\n" + targets.summary(judged),
             targets.table(judged),
+            reasons.page(judged, avx2_sort.has_avx512()),
             *parts,
         )
     )

@@ -1,12 +1,14 @@
 """The figures of cpu.py. Each function writes a PNG beside the tables and returns the Markdown."""
 
+import itertools
+
 import hard_sorts
 import matplotlib
 import numpy as np
 import report
 import sweeps as published
 import targets
-from measure import Case
+from measure import OPERATORS, REGULARIZATIONS, Case
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of the backend
@@ -15,7 +17,13 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 REGIME_COLORS = {"S": "#2a9d8f", "M": "#1f6fb4", "H": "#264653"}
 SORT_COLORS = {"torch.sort": "#8a8a8a", "np.argsort": "#e9a03b", "np.sort": "#d1495b"}
 SORT_COLORS[hard_sorts.AVX2] = "#8d2f3c"
+OPERATOR_COLORS = {"soft_rank": "#1f6fb4", "soft_sort": "#e07b39"}
 LIBRARY_COLORS = {"diffsort": "#1f6fb4", "torchsort": "#e07b39", "fast-soft-sort": "#7a9e3f"}
+
+MEMORY = """\
+Growth of memory with the length of one row, through torch; dotted: the goal. In short rows the
+pages that code is read from, and other fixed costs, are some bytes per element.
+"""
 
 plt.rcParams.update(
     {
@@ -62,30 +70,52 @@ def ratios(found, name):
 
 
 def growth(found, name):
-    """Cost per element against the length of one row."""
-    lengths = [n for rows, n in found if rows == 1]
-    figure, axis = plt.subplots(figsize=(7.5, 4.2))
+    """Cost per element against the length of one row: a panel for each operator."""
+    operators = tuple(itertools.product(REGULARIZATIONS, OPERATORS))
+    figure, axes = plt.subplots(2, 2, figsize=(9, 7.5), sharex=True, sharey=True)
+    for axis, (regularization, operator) in zip(axes.flat, operators, strict=True):
+        for sort, color in SORT_COLORS.items():
+            _growth_line(axis, found, (sort, "float32", 1), sort, color=color, linestyle="--")
+        for regime, color in REGIME_COLORS.items():
+            case = Case(operator, regularization, regime, "fb")
+            _growth_line(axis, found, case, f"{regime}, forward + backward", color=color)
+        axis.set_title(f"{operator} {regularization}")
+    axes[0, 0].set(xscale="log", yscale="log")
+    for axis in axes[1]:
+        axis.set_xlabel("length of the row")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("ns per element")
+    axes[0, 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(figure, name, "Growth with the length of one row, float32, one thread.\n")
 
-    def line(contender, label, **style):
-        points = [
-            (n, np.median(found[1, n][contender]) / n * 1e9)
-            for n in lengths
-            if contender in found[1, n]
-        ]
-        if points:
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=label, **style)
 
-    for sort, color in SORT_COLORS.items():
-        line((sort, "float32", 1), sort, color=color, linestyle="--")
-    for regime, color in REGIME_COLORS.items():
-        line(Case("soft_rank", "l2", regime, "fb"), f"soft_rank l2, {regime}", color=color)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlabel("length of the row")
-    axis.set_ylabel("ns per element")
-    axis.set_title("One row, float32, one thread; soft_rank with backward")
+def _growth_line(axis, found, contender, label, **style):
+    points = [
+        (n, np.median(times[contender]) / n * 1e9)
+        for (rows, n), times in found.items()
+        if rows == 1 and contender in times
+    ]
+    if points:
+        axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=label, **style)
+
+
+def memory(found, name):
+    """Bytes per element against the length of one row."""
+    figure, axis = plt.subplots(figsize=(6.5, 3.6))
+    for (operator, regularization), growth in found.items():
+        axis.plot(
+            *zip(*growth.items(), strict=True),
+            marker="o",
+            markersize=4,
+            label=f"{operator} {regularization}",
+            color=OPERATOR_COLORS[operator],
+            linestyle="--" if regularization == "kl" else "-",
+        )
+    axis.axhline(targets.BYTES, color="#8a8a8a", linewidth=1, linestyle=":")
+    axis.set(xscale="log", xlabel="length of the row", ylabel="bytes per element", ylim=(0, None))
+    axis.set_title("Forward + backward of one row, float32, regime M")
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _save(figure, name, "Growth with the length of one row.\n")
+    return _save(figure, name, MEMORY)
 
 
 def sweeps(swept, caption, name):

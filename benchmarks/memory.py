@@ -2,13 +2,13 @@
 
     python benchmarks/memory.py          the whole table; cpu.py takes a part of it into its own
 
-Every figure comes from a fresh process, so that no earlier pass leaves memory behind. There:
-import, create the input, run the operator on a tiny input (which pays for lazy imports and
+Every figure comes from a fresh process (one_pass.py), so that no earlier pass leaves memory behind.
+There: import, create the input, run the operator on a tiny input (which pays for lazy imports and
 threads), collect garbage, reset the kernel's peak counter (writing 5 to /proc/self/clear_refs), and
 read the resident size: the baseline. Then one forward and backward pass with everything kept alive:
-the result, what autograd saved, the cotangent (created inside), the gradient. The figure is the
-peak resident size (VmHWM) less the baseline, over the number of elements: it counts all of these
-and the scratch of the solver. The input itself (4 bytes) is not in it. Linux only.
+the result, what autograd or diffsort.vjp saved, the cotangent (created inside), the gradient. The
+figure is the peak resident size (VmHWM) less the baseline, over the number of elements: it counts
+all of these and the scratch of the solver. The input itself (4 bytes) is not in it. Linux only.
 
 glibc keeps some freed memory for later, so what a user sees depends on the order of allocations.
 Hence two figures: with the allocator as it is (the one to quote), and "live": with freed arrays
@@ -22,126 +22,160 @@ import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import report
 from measure import OPERATORS, REGULARIZATIONS
 
+ONE_PASS = Path(__file__).with_name("one_pass.py")
 SHAPE = (1, 4_000_000)
 BATCH = (1_000, 4_000)
+INPUTS = {"normal": "N(0, 1)", "Cauchy": "Cauchy", "outlier": "N(0, 1), one 1e30 in each row"}
 RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
+LENGTHS = (10_000, 100_000, 1_000_000, 4_000_000)
+# Before a figure of growth: touches the code of long rows, and is too long for scratch to be kept.
+WARM = 300_000
+
 TEXT = """\
-Bytes per float32 element that forward and backward through torch add at their peak, one thread, in
-a fresh process: result, saved arrays, cotangent, gradient and scratch, without the input. "live":
-with freed memory returned at once.
-"""
-
-CHILD = """
-import gc, importlib, re, sys
-from pathlib import Path
-
-folder, library, operator, regularization, regime, threads, rows, n = sys.argv[1:]
-rows, n = int(rows), int(n)
-sys.path.insert(0, folder)
-import torch
-import measure
-torch.set_num_threads(int(threads))
-if library == "diffsort":
-    import diffsort
-    diffsort.set_num_threads(int(threads))
-fun = getattr(importlib.import_module(library), operator)
-
-def step(x, strength):
-    y = fun(x, regularization=regularization, regularization_strength=strength)
-    g = torch.ones_like(y)
-    y.backward(g)
-    return y, g
-
-def status(key):
-    return int(re.search(key + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-
-torch.manual_seed(0)
-x = torch.randn(rows, n)
-ranges = (x.amax(-1) - x.amin(-1)).numpy()
-strength = float(measure.strengths(operator, regularization, regime, ranges, n))
-x.requires_grad_()
-for _ in range(3):
-    step(torch.randn(1, 64).requires_grad_(), 0.1)
-gc.collect()
-Path("/proc/self/clear_refs").write_text("5")
-baseline = status("VmRSS")
-kept = step(x, strength)
-print((status("VmHWM") - baseline) / (rows * n))
+Bytes per float32 element that forward and backward add at their peak, one thread, in a fresh
+process: result, saved arrays, cotangent, gradient and scratch, without the input. "live": with
+freed memory returned at once. Inputs are N(0, 1) ("normal"), Cauchy, where few large values crowd
+the others together, or N(0, 1) with one value of 1e30 in each row ("outlier"). Through NumPy
+`diffsort.vjp` copies what the derivative reads of the result (soft_rank kl) or the input (soft_sort
+kl), since the caller may overwrite them: 4 bytes per element that torch, which notices, saves.
 """
 
 
-class Figure(NamedTuple):
+class Case(NamedTuple):
     shape: tuple[int, int]
     operator: str
     regularization: str
     regime: str
-    library: str
+    through: str = "torch"  # diffsort through torch or NumPy, or another library through torch
+    inputs: str = "normal"
+
+
+class Figure(NamedTuple):
+    case: Case
     bytes: float
-    live: float
+    live: float | None  # None where it was not measured
 
 
-def measure_child(environment, *arguments):
+def measure_child(case, environment, threads=1, warm=()):
     """Bytes per element in one fresh process."""
+    shape = "x".join(map(str, case.shape))
+    words = (case.through, *case[1:4], case.inputs, shape, "--threads", threads, "--warm", *warm)
     result = subprocess.run(
-        [sys.executable, "-c", CHILD, os.path.dirname(os.path.abspath(__file__)), *arguments],
+        [sys.executable, ONE_PASS, *map(str, words)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     if result.returncode:
-        raise SystemExit(f"{arguments}: {result.stderr}")
+        raise SystemExit(f"{case}: {result.stderr}")
     return float(result.stdout)
 
 
-def figure(shape, operator, regularization, regime, library, threads=1, repeats=1):
-    case = (library, operator, regularization, regime, threads, *shape)
+def figure(case, with_live=True, threads=1, repeats=1):
+    environments = ({}, RETURNING) if with_live else ({},)
     found = [
-        statistics.median(measure_child(environment, *map(str, case)) for _ in range(repeats))
-        for environment in ({}, RETURNING)
+        statistics.median(measure_child(case, each, threads) for _ in range(repeats))
+        for each in environments
     ]
-    return Figure(shape, operator, regularization, regime, library, *found)
+    return Figure(case, found[0], found[1] if with_live else None)
+
+
+def others():
+    return ["torchsort"] if report.version("torchsort") else []
 
 
 def figures(quick):
-    """A part of the table: every operator in one long row, l2 in a batch, torchsort beside both."""
-    libraries = ["diffsort", "torchsort"] if report.version("torchsort") else ["diffsort"]
-    cases = [(SHAPE, o, r, "M") for o, r in itertools.product(OPERATORS, REGULARIZATIONS)]
-    cases += [(SHAPE, o, "l2", "H") for o in OPERATORS] * (not quick)
-    cases += [(BATCH, o, "l2", "M") for o in OPERATORS] * (not quick)
-    return [
-        figure(*case, library)
-        for library in libraries
-        for case in cases
-        if library == "diffsort" or case[2] == "l2"
-    ]
+    """A part of the table: every operator in one long row, and torchsort beside those of l2."""
+    found = []
+    for operator, regularization in itertools.product(OPERATORS, REGULARIZATIONS):
+        case = Case(SHAPE, operator, regularization, "M")
+        cases = [case._replace(through=through) for through in ("torch", "NumPy")]
+        for kind in ("Cauchy", "outlier")[: 0 if quick else 2]:
+            cases += [case._replace(inputs=kind), case._replace(inputs=kind, through="NumPy")]
+        if regularization == "l2":
+            rivals = [case._replace(through=name) for name in others()]
+            for each in [case, *rivals] * (not quick):
+                rivals += [each._replace(regime="H"), each._replace(shape=BATCH)]
+            cases += rivals
+        found += [figure(each, each.inputs == "normal") for each in cases]
+    return sorted(found, key=lambda f: (f.case.through == "torchsort", f.case.shape != SHAPE))
+
+
+def growth():
+    """(operator, regularization) -> {length of one row: bytes per element}, in regime M through
+    torch, with freed memory returned at once."""
+    return {
+        names: {
+            n: measure_child(Case((1, n), *names, "M"), RETURNING, warm=[WARM]) for n in LENGTHS
+        }
+        for names in itertools.product(OPERATORS, REGULARIZATIONS)
+    }
 
 
 def table(found):
-    rows = [[str(f.shape), *f[1:5], f"{f.bytes:.1f}", f"{f.live:.1f}"] for f in found]
-    header = ("shape", "operator", "reg.", "regime", "library", "bytes per element", "live")
+    header = ("shape", "through", "operator", "reg.", "regime", "input", "bytes", "live")
+    rows = [
+        [
+            str(case.shape),
+            case.through,
+            *case[1:4],
+            case.inputs,
+            f"{figure:.1f}",
+            "–" if live is None else f"{live:.1f}",
+        ]
+        for case, figure, live in found
+    ]
     return report.table(header, rows)
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+
+def columns():
+    """What the whole table has beside each other, and the name of it."""
+    found = [(through, kind) for through in ("torch", "NumPy") for kind in INPUTS]
+    return found + [(name, "normal") for name in others()]
+
+
+def whole(shape, is_live, options):
+    """Every operator and regime, inputs and libraries beside each other."""
+    kinds = [c for c in columns() if c[1] == "normal" or (shape == SHAPE and not is_live)]
+    rows = []
+    for each in itertools.product(OPERATORS, REGULARIZATIONS, "SMH"):
+        found = [
+            statistics.median(
+                measure_child(
+                    Case(shape, *each, *kind), RETURNING if is_live else {}, options.threads
+                )
+                for _ in range(options.repeats)
+            )
+            for kind in kinds
+        ]
+        rows.append([*each, *(f"{figure:.1f}" for figure in found)])
+        print(shape, *rows[-1], flush=True)
+    return report.table(("operator", "reg.", "regime", *map(", ".join, kinds)), rows)
 
 
 def main():
     parser = argparse.ArgumentParser(description="Memory growth over forward and backward.")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--output", default=report.name("memory"), help="in benchmarks/results")
     options = parser.parse_args()
-    libraries = ["diffsort", "torchsort"] if report.version("torchsort") else ["diffsort"]
-    found = []
-    for case in itertools.product((SHAPE, BATCH), OPERATORS, REGULARIZATIONS, "MH", libraries):
-        found.append(figure(*case, options.threads, options.repeats))
-        print(*found[-1], flush=True)
-    heading = report.heading("Memory growth over forward and backward", options.threads)
-    report.write(options.output, f"{heading}\n{TEXT}\n{table(found)}")
+    parts = [report.heading("Memory growth over forward and backward", options.threads), TEXT]
+    for shape, is_live in ((SHAPE, False), (SHAPE, True), (BATCH, False)):
+        parts.append(f"## {shape}{', live' if is_live else ''}\n")
+        parts.append(whole(shape, is_live, options))
+        report.write(options.output, "\n".join(parts), quiet=True)
+    print(f"wrote benchmarks/results/{options.output}")
 
 
 if __name__ == "__main__":

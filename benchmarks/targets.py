@@ -49,20 +49,36 @@ class Line(NamedTuple):
     must: float | None
     stretch: float | None = None
     at_least: bool = False  # the goal is a lower bound
+    why: str = ""  # in reasons.py, if it is not met
 
     def cells(self):
-        return [
-            self.what,
-            self.where,
-            report.short(self.reached),
-            *(cell for goal in (self.must, self.stretch) for cell in self._judged(goal)),
-        ]
+        judged = zip(self.goals(), map(VERDICT.get, self.met()), strict=True)
+        return [self.what, self.where, report.short(self.reached), *itertools.chain(*judged)]
 
-    def _judged(self, goal):
-        if goal is None:
-            return "–", "–"
-        met = self.reached >= goal if self.at_least else self.reached <= goal
-        return f"{'≥' if self.at_least else '≤'} {goal:g}", "yes" if met else "**no**"
+    def goals(self):
+        """must and stretch, in words."""
+        sign = "≥" if self.at_least else "≤"
+        return ["–" if g is None else f"{sign} {g:g}" for g in (self.must, self.stretch)]
+
+    def met(self):
+        """The same, judged; None where there is no goal."""
+        return [None if g is None else self._meets(g) for g in (self.must, self.stretch)]
+
+    def _meets(self, goal):
+        return bool(self.reached >= goal if self.at_least else self.reached <= goal)
+
+
+VERDICT = {None: "–", True: "yes", False: "**no**"}
+
+
+def of_sorting(shape, regime):
+    """The reason of a row that is sorted, or that is one block."""
+    rows, n = shape
+    if n <= 160:
+        return "short rows"
+    if regime == "S":
+        return "one block"
+    return "long rows" if rows == 1 and n > 65536 else "rows of a thousand"
 
 
 def median_ratio(times, case, base):
@@ -71,7 +87,7 @@ def median_ratio(times, case, base):
 
 
 def worst(found, ratio, is_meant=lambda shape: True, pick=max):
-    """(which shape it is, ratio of its times) of the solver alone, or None if nothing was measured.
+    """(shape, which it is in words, ratio) of the solver alone, or None if nothing was measured.
 
     `is_meant` says which shapes count, and `pick` which ratio is the worst."""
     ratios = [
@@ -82,7 +98,7 @@ def worst(found, ratio, is_meant=lambda shape: True, pick=max):
     if not ratios:
         return None
     reached, shape = pick(ratios)
-    return f"worst of {len(ratios)}: {shape}", reached
+    return shape, f"worst of {len(ratios)}: {shape}", reached
 
 
 def ranks(found):
@@ -95,7 +111,8 @@ def ranks(found):
             stretch = STRETCH[shape][i] if shape in STRETCH else None
             if reached is not None:
                 what = f"soft_rank l2 {regime} / torch.sort"
-                yield Line(what, str(shape), reached, must, stretch)
+                why = of_sorting(shape, regime)
+                yield Line(what, str(shape), reached, must, stretch, why=why)
 
 
 def over_shapes(found):
@@ -105,13 +122,15 @@ def over_shapes(found):
         l2 = Case(operator, "l2", regime, "fb")
         name = f"{operator} l2 {regime}"
         if operator == "soft_sort":
-            goals.append((f"{name} / torch.sort", l2, ("torch.sort", "float32", 1), SORT))
-        goals.append((f"{operator} kl {regime} / {name}", l2._replace(regularization="kl"), l2, KL))
-        goals.append((f"{name}: float64 / float32", l2._replace(dtype="float64"), l2, FLOAT64))
-    for what, case, base, goal in goals:
+            goals.append((f"{name} / torch.sort", l2, ("torch.sort", "float32", 1), SORT, None))
+        kl, wide = l2._replace(regularization="kl"), l2._replace(dtype="float64")
+        goals.append((f"{operator} kl {regime} / {name}", kl, l2, KL, "kl"))
+        goals.append((f"{name}: float64 / float32", wide, l2, FLOAT64, "float64"))
+    for what, case, base, goal, why in goals:
         reached = worst(found, partial(median_ratio, case=case, base=base))
         if reached is not None:
-            yield Line(what, *reached, goal)
+            shape, *where = reached
+            yield Line(what, *where, goal, why=why or of_sorting(shape, "M"))
 
 
 def is_batch_shape(shape):
@@ -136,7 +155,8 @@ def threads(found):
         if reached is not None and found.threads > 1:
             what = "batches" if is_batch else "one row of a million or more"
             what += f", soft_rank l2 {regime}: 1 / {found.threads} threads"
-            yield Line(what, *reached, THREADS if is_batch else None, at_least=True)
+            goal = THREADS if is_batch else None
+            yield Line(what, *reached[1:], goal, at_least=True, why="threads")
 
 
 def strong_numpy(found):
@@ -151,7 +171,7 @@ def strong_numpy(found):
         reached = worst(found, ratio)
         if reached is not None:
             what = f"forward, soft_rank l2 {regime} / {hard_sorts.AVX2}"
-            yield Line(what, *reached, None, 1.0)
+            yield Line(what, *reached[1:], None, 1.0, why="np.sort")
 
 
 def torchsort(found):
@@ -162,25 +182,28 @@ def torchsort(found):
             reached = median_ratio(times, ours._replace(library="torchsort"), ours)
             if reached is not None:
                 what = f"through torch, soft_rank l2 {regime}: torchsort / diffsort"
-                yield Line(what, str(shape), reached, goal, at_least=True)
+                yield Line(what, str(shape), reached, goal, at_least=True, why="torchsort")
 
 
 def small_calls(found):
     case = "torch, with backward: soft_rank l2"
     reached = median_ratio(found.calls, case, calls.IDENTITY)
     if reached is not None:
-        yield Line("soft_rank l2 / identity autograd.Function", str(calls.SHAPE), reached, IDENTITY)
+        what = "soft_rank l2 / identity autograd.Function"
+        yield Line(what, str(calls.SHAPE), reached, IDENTITY, why="small calls")
     for name, goal in CALL.items():
         if name in found.calls:
             reached = np.median(found.calls[name]) * 1e6
-            yield Line(f"µs a call, {name}", str(calls.SHAPE), reached, None, goal)
+            what = f"µs a call, {name}"
+            yield Line(what, str(calls.SHAPE), reached, None, goal, why="small calls")
 
 
 def memory_growth(found):
-    for figure in found.memory:
-        if figure.library == "diffsort":
-            what = f"bytes per element, {figure.operator} {figure.regularization} {figure.regime}"
-            yield Line(what, str(figure.shape), figure.bytes, BYTES)
+    for case, reached, _ in found.memory:
+        if case.through in ("torch", "NumPy"):
+            what = f"bytes per element, {case.through}: {case.operator} {case.regularization}"
+            what += f" {case.regime}, {case.inputs}"
+            yield Line(what, str(case.shape), reached, BYTES, why="memory")
 
 
 GROUPS = (ranks, over_shapes, threads, strong_numpy, torchsort, small_calls, memory_growth)
@@ -191,11 +214,11 @@ def lines(found):
 
 
 def summary(all_lines):
-    def count(column):
-        judged = [line.cells()[column] for line in all_lines if line.cells()[column] != "–"]
-        return f"{judged.count('yes')} of {len(judged)}"
+    def count(which):
+        judged = [met for met in (line.met()[which] for line in all_lines) if met is not None]
+        return f"{sum(judged)} of {len(judged)}"
 
-    return f"Met: {count(4)} musts, {count(6)} stretch goals.\n"
+    return f"Met: {count(0)} musts, {count(1)} stretch goals.\n"
 
 
 HEADER = ("goal", "shape", "reached", "must", "met", "stretch", "met")
