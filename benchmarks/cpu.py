@@ -1,6 +1,6 @@
 """Speed and memory on the CPU, beside every framework's own sort and the other packages.
 
-    python benchmarks/cpu.py            every table and figure, about a quarter of an hour
+    python benchmarks/cpu.py            every table and figure, about ten minutes
     python benchmarks/cpu.py --quick    short shapes and few rounds, about three minutes
     python benchmarks/cpu.py --full     every combination, on long rows too: about an hour
 

@@ -25,7 +25,7 @@ Rows of at most 160 elements. torch.sort takes 20 to 40 ns per element of batche
 it takes 60 to 80 of longer rows, and few elements share what a row costs in any case. Rows of 33
 to 160 are sorted by counting and pooled one by one, where a short block costs a mispredicted
 branch. Rows of at most 32 go side by side without a branch, but look at all pairs of positions to
-pool, in 8 lanes with AVX2.
+pool, in 8 lanes with AVX2; ranks in one block go one by one.
 """,
     "rows of a thousand": """\
 Rows that fit into the caches and are sorted. Two thirds of an element's cost are the forward
