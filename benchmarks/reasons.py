@@ -11,8 +11,8 @@ REASONS = {
 One long row that is sorted. A row of more than 65536 elements does not fit into the caches near a
 core. It is partitioned into buckets that do, a second pass over the row brings the results back,
 and from 131072 elements on the derivative does the same with buckets of block ids. These passes
-wait for caches and memory: an element costs 1.5 to 2.5 times what it does in a row of 10,000,
-while that of torch.sort costs 1.2 to 1.7 times as much.
+wait for caches and memory: an element costs 1.5 to 3 times what it does in a row of 10,000,
+while that of torch.sort costs 1.2 to 1.8 times as much.
 """,
     "one block": """\
 Rank rows in one block. There is nothing to compute but a product and a sum for each element, so
