@@ -36,9 +36,8 @@ in both.
 """,
     "kl": """\
 kl beside l2. In one block l2 is a product and a sum per element, kl an exponential, a sum of
-these and a second pass that scales. Sorted values of kl take exponentials and a logarithm per
-block where those of l2 take means, and short rows of them go one by one: only ranks, and sorted
-values of l2, are worked on side by side.
+these and a second pass that scales. Sorted values of kl take two or three exponentials per element,
+and a logarithm per block, where those of l2 take means.
 """,
     "float64": """\
 float64 beside float32. Where memory decides, in one block and in long rows, an element has twice
@@ -71,9 +70,8 @@ engine's own code leaves nothing of ours in the processor's caches. Goals in µs
 machine: the table of small calls has torch.sort and np.argsort of the same input beside them.
 """,
     "memory": """\
-Memory. Where values crowd (heavy tails, one outlier), buckets of equal width do not divide a row,
-and the sort by the bits of the values needs more scratch than they do. Through NumPy the
-derivative of kl keeps a copy of an array that the caller may overwrite, 4 bytes per element.
+Memory. Where values crowd, so that no buckets divide a row, the sort by the bits of the values
+needs more scratch than they do. Through NumPy the derivative of kl keeps a copy of an array that the caller may overwrite, 4 bytes per element.
 """,
 }
 STRETCH = """\

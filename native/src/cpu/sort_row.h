@@ -12,7 +12,7 @@
 // order the cells; what shares a cell is then put right by insertion. Equal values share a cell and
 // keep their order.
 //
-// Where values crowd into few cells (heavy tails, one outlier), insertion stops after a few moves
+// Where values crowd into few cells (heavy tails, an outlier), insertion stops after a few moves
 // per element, and the row is sorted by the bits of its values instead (diffsort/sort.h). So is a
 // long one that buckets do not divide: its cells would crowd as well.
 // Cost: O(n). Scratch: 8 bytes per element for cells (16 from 4097 elements on), 16 (float32) or 32

@@ -6,11 +6,13 @@
 // whole needs no memory but these.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "bucket_sort.h"
+#include "buckets.h"
 #include "buffer.h"
-#include "cells.h"
 #include "operand.h"
 #include "partition.h"
 #include "row.h"
@@ -75,49 +77,67 @@ class SortedRow {
       if (out != nullptr) std::memcpy(values + start, results, size * sizeof(T));
       if (ids_out != nullptr) std::memcpy(from + start, ids, size * sizeof(std::int32_t));
     });
-    partition_.for_each(bucket(), workers, [&](std::int64_t i, std::int64_t place) {
-      if (out != nullptr) out[i] = values[place];
-      if (ids_out != nullptr) ids_out[i] = from[place];
+    with_buckets([&](const auto& bucket) {
+      partition_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
+        if (out != nullptr) out[i] = values[place];
+        if (ids_out != nullptr) ids_out[i] = from[place];
+      });
     });
   }
 
  private:
   static constexpr std::int64_t kBucketSize = std::int64_t{1} << 12;
 
-  // False: too many values share a bucket.
+  // False: too many values share a bucket, of equal width and of equal bits.
   bool sort_by_buckets(std::int64_t n, const RowFacts& facts, const Workers& workers) {
     const std::int64_t buckets = Partition::buckets_for(n, kBucketSize);
-    top_ = static_cast<T>(x_.sign < T(0) ? -facts.low : facts.high);
-    scale_ = cell_scale<T>(buckets, facts.range());
-    if (scale_ == T(0)) return false;
-    partition_.plan(n, buckets, 0, bucket(), workers);
+    const T high = static_cast<T>(x_.sign < T(0) ? -facts.low : facts.high);
+    const T low = static_cast<T>(x_.sign < T(0) ? -facts.high : facts.low);
+    by_width_ = BucketsByWidth<T>(x_, buckets, high, facts.range());
+    in_buckets_ = by_width_.divide() && plan(n, buckets, by_width_, workers);
+    if (!in_buckets_) {
+      by_width_ = {};
+      by_bits_ = BucketsByBits<T>(x_, Partition::kMostBuckets, high, low);
+      in_buckets_ = plan(n, Partition::kMostBuckets, by_bits_, workers);
+    }
+    if (in_buckets_) with_buckets([&](const auto& bucket) { sort_each(bucket, workers); });
+    return in_buckets_;
+  }
+
+  template <class Bucket>
+  bool plan(std::int64_t n, std::int64_t buckets, const Bucket& bucket, const Workers& workers) {
+    partition_.plan(n, buckets, 0, bucket, workers);
     for (std::int64_t b = 0; b < buckets; ++b) {
       if (partition_.size(b) > n / 4) return false;
     }
-    T* const values = values_.data();
-    partition_.for_each(bucket(), workers, [&](std::int64_t i, std::int64_t place) {
-      values[place] = x_.sign * x_.values[i];
-    });
-    const double width = 1.0 / static_cast<double>(scale_);
-    share_out<BucketSorter<T>>(buckets, workers, [&](std::int64_t b, BucketSorter<T>& sorter) {
-      const std::int64_t start = partition_.start(b), size = partition_.size(b);
-      if (size == 0) return;
-      const auto top = static_cast<T>(static_cast<double>(top_) - static_cast<double>(b) * width);
-      sorter.sort(values + start, size, top, width, from_.data() + start);
-    });
-    return in_buckets_ = true;
+    return true;
   }
 
-  // Falls where values rise, rounding included.
-  auto bucket() const {
-    return [x = x_, top = top_, scale = scale_](std::int64_t i) {
-      return static_cast<std::int32_t>((top - x.sign * x.values[i]) * scale);
-    };
+  template <class Bucket>
+  void sort_each(const Bucket& bucket, const Workers& workers) {
+    T* const values = values_.data();
+    partition_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
+      values[place] = x_.sign * x_.values[i];
+    });
+    share_out<BucketSorter<T>>(
+        partition_.buckets(), workers, [&](std::int64_t b, BucketSorter<T>& sorter) {
+          const std::int64_t start = partition_.start(b), size = partition_.size(b);
+          if (size == 0) return;
+          const T top = bucket.top(b);
+          sorter.sort(values + start, size, top, bucket.width(b), from_.data() + start);
+        });
+  }
+
+  // Calls body with the function that has the buckets of elements.
+  template <class Body>
+  void with_buckets(const Body& body) const {
+    by_width_.divide() ? body(by_width_) : body(by_bits_);
   }
 
   DenseOperand<T> x_{};
   bool in_buckets_ = false;
-  T top_{}, scale_{};
+  BucketsByWidth<T> by_width_;
+  BucketsByBits<T> by_bits_;
   Partition partition_;
   Buffer<T> values_;
   Buffer<std::int32_t> from_;

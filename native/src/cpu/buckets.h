@@ -1,0 +1,81 @@
+// The buckets of values that a long row is divided into, in descending order.
+//
+//     by width    bucket(x) = floor((high - x) * (buckets - 1) / (high - low))
+//     by bits     the same of the order-preserving integers that floats are (diffsort/sort.h)
+//
+// By width, normal and uniform values spread evenly, and values with heavy tails, or with one outlier,
+// crowd into a few buckets. By bits, each factor of two has its share of the buckets.
+// Cost: 3 instructions for a vector of elements, or about 10.
+#pragma once
+
+#include <cstdint>
+
+#include "cells.h"
+#include "diffsort/sort.h"
+#include "row.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+
+template <class T>
+class BucketsByWidth {
+ public:
+  BucketsByWidth() = default;
+  BucketsByWidth(DenseOperand<T> x, std::int64_t buckets, T high, double range)
+      : x_(x), high_(high), scale_(cell_scale<T>(buckets, range)) {}
+
+  // False: the range is nothing that T can divide.
+  bool divide() const { return scale_ != T(0); }
+
+  // Of element i. Falls where values rise, rounding included.
+  std::int32_t operator()(std::int64_t i) const {
+    return static_cast<std::int32_t>((high_ - x_.sign * x_.values[i]) * scale_);
+  }
+
+  // The values of a bucket lie between top and top - width, but for rounding.
+  T top(std::int64_t bucket) const {
+    return static_cast<T>(static_cast<double>(high_) - static_cast<double>(bucket) * width(bucket));
+  }
+  double width(std::int64_t) const { return 1.0 / static_cast<double>(scale_); }
+
+ private:
+  DenseOperand<T> x_{};
+  T high_{}, scale_{};
+};
+
+template <class T>
+class BucketsByBits {
+ public:
+  BucketsByBits() = default;
+  BucketsByBits(DenseOperand<T> x, std::int64_t buckets, T high, T low)
+      : x_(x), first_(to_descending_key(high)) {
+    Bits span = to_descending_key(low) - first_;
+    for (; span >> shift_ > kMost; ++shift_) {
+    }
+    span >>= shift_;
+    factor_ = (static_cast<std::uint64_t>(buckets) << 32) / (std::uint64_t{span} + 1);
+  }
+
+  std::int32_t operator()(std::int64_t i) const {
+    const Bits above = (to_descending_key(x_.sign * x_.values[i]) - first_) >> shift_;
+    return static_cast<std::int32_t>(std::uint64_t{above} * factor_ >> 32);
+  }
+
+  T top(std::int64_t bucket) const {
+    const auto above = ((static_cast<std::uint64_t>(bucket) << 32) + factor_ - 1) / factor_;
+    return from_descending_key<T>(first_ + (static_cast<Bits>(above) << shift_));
+  }
+  double width(std::int64_t bucket) const {
+    return static_cast<double>(top(bucket)) - static_cast<double>(top(bucket + 1));
+  }
+
+ private:
+  using Bits = typename SortKey<T>::Bits;
+  static constexpr Bits kMost = 0xffffffff;
+
+  DenseOperand<T> x_{};
+  Bits first_{};
+  int shift_ = 0;
+  std::uint64_t factor_ = 1;
+};
+
+}  // namespace diffsort::DIFFSORT_LEVEL
