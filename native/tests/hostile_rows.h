@@ -5,15 +5,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "diffsort/projection.h"
+#include "hostile_derivatives.h"
+#include "plain_row.h"
 
 namespace diffsort::testing {
 
@@ -155,24 +156,6 @@ class Layout {
   Rows<T> rows_;
 };
 
-// One row, in the terms of projection.h: signs are applied, and an absent operand is rho.
-struct PlainRow {
-  Regularization regularization;
-  double strength;
-  std::vector<double> z, w;
-
-  bool has_value() const {
-    const auto is_nan = [](double x) { return std::isnan(x); };
-    const auto is_inf = [](double x) { return std::isinf(x); };
-    if (!(strength >= 0.0) || std::isinf(strength)) return false;
-    if (std::any_of(z.begin(), z.end(), is_nan) || std::any_of(w.begin(), w.end(), is_nan))
-      return false;
-    if (strength > 0.0 && std::any_of(w.begin(), w.end(), is_inf)) return false;
-    return regularization != Regularization::kl ||
-           std::none_of(w.begin(), w.end(), [](double x) { return x < 0.0; });
-  }
-};
-
 // The projection in long double: blocks pool from the left, by sums relative to their first element.
 class LongDoubleSolution {
  public:
@@ -242,27 +225,15 @@ class LongDoubleSolution {
   std::vector<long double> result_;
 };
 
-inline std::vector<std::size_t> stable_descending(const std::vector<double>& x) {
-  std::vector<std::size_t> order(x.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return x[a] > x[b]; });
-  return order;
-}
-
-inline std::string digits(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.17g", value);
-  return text;
-}
-
 // What is wrong with a solved row; empty: nothing.
 template <class T>
 class RowCheck {
  public:
   RowCheck(const PlainRow& row, const std::vector<T>& result,
            const std::vector<std::int32_t>& block_z, const std::vector<std::int32_t>& block_w)
-      : row_(row), result_(result), block_z_(block_z), block_w_(block_w) {}
+      : row_(row), result_(result), block_z_(block_z), block_w_(block_w), largest_w_(0.0) {
+    for (const double w : row.w) largest_w_ = std::max(largest_w_, std::abs(w));
+  }
 
   std::string complaint() const {
     if (!row_.has_value()) return is_nan_row() ? "" : "a row without a value is not marked as one";
@@ -288,12 +259,6 @@ class RowCheck {
            std::all_of(block_w_.begin(), block_w_.end(), is_mark);
   }
 
-  double largest_w() const {
-    double largest = 0.0;
-    for (const double w : row_.w) largest = std::max(largest, std::abs(w));
-    return largest;
-  }
-
   // Whether sums of w are finite, and what weights of zero mean for infinite z is no question.
   bool is_representable() const {
     const auto is_zero = [](double x) { return x == 0.0; };
@@ -301,7 +266,7 @@ class RowCheck {
     const bool ambiguous = row_.regularization == Regularization::kl &&
                            std::any_of(row_.w.begin(), row_.w.end(), is_zero) &&
                            std::any_of(row_.z.begin(), row_.z.end(), is_inf);
-    return !ambiguous && largest_w() * static_cast<double>(row_.w.size() + 1) < 1e306;
+    return !ambiguous && largest_w_ * static_cast<double>(row_.w.size() + 1) < 1e306;
   }
 
   // l2, log_kl: the result is rounded, and so are sums in double of numbers of the size of w, or of
@@ -314,13 +279,13 @@ class RowCheck {
     const double smallest = 4.0 * static_cast<double>(std::numeric_limits<T>::denorm_min());
     switch (row_.regularization) {
       case Regularization::l2:
-        return largest_w() * rounding + smallest +
+        return largest_w_ * rounding + smallest +
                (row_.strength > 0.0 ? kSmallest / row_.strength : 0.0);
       case Regularization::kl:
-        return static_cast<double>(std::abs(expected)) * rounding + n * largest_w() * 1e-300 +
+        return static_cast<double>(std::abs(expected)) * rounding + n * largest_w_ * 1e-300 +
                smallest;
       default:
-        return (largest_w() + 800.0) * rounding + smallest;
+        return (largest_w_ + 800.0) * rounding + smallest;
     }
   }
 
@@ -350,6 +315,7 @@ class RowCheck {
   const PlainRow& row_;
   const std::vector<T>& result_;
   const std::vector<std::int32_t>&block_z_, &block_w_;
+  double largest_w_;  // in magnitude
 };
 
 // A call: rows of hostile values in hostile layouts.
@@ -470,51 +436,134 @@ class HostileCall {
     return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b));
   }
 
+  // Row r on its own.
+  Problem row_problem(std::int64_t r) const {
+    Problem problem = problem_;
+    problem.space.batch_dims = 0;
+    problem.strength = {};
+    problem.strength.value = strengths_[static_cast<std::size_t>(r)];
+    return problem;
+  }
+
   bool is_the_same_alone(std::int64_t r, const std::vector<T>& result,
                          const std::vector<std::int32_t>& block_z) const {
     const auto n = static_cast<std::size_t>(space_.length);
     const std::vector<T> z = z_.copy(r), w = w_.copy(r);
     std::vector<T> alone(n);
     std::vector<std::int32_t> blocks(n);
-    Problem problem = problem_;
-    problem.space.batch_dims = 0;
-    problem.strength = {};
-    problem.strength.value = strengths_[static_cast<std::size_t>(r)];
     Projection<T> arrays;
     if (has_z_) arrays.z.data = z.data(), arrays.z.strides.along = 1;
     if (has_w_) arrays.w.data = w.data(), arrays.w.strides.along = 1;
     arrays.result.data = alone.data(), arrays.result.strides.along = 1;
     arrays.block_z.data = blocks.data(), arrays.block_z.strides.along = 1;
-    if (n > 0) project(problem, arrays, 1);
+    if (n > 0) project(row_problem(r), arrays, 1);
     return blocks == block_z && std::equal(alone.begin(), alone.end(), result.begin(), same_bits);
   }
 
   // Derivatives of the blocks that were found, and of what no forward pass has left.
   std::string derivatives_complaint(const Projection<T>& arrays) {
-    const Layout<T> g(space_, true, T(1), choices_), dz(space_, true, T(2), choices_),
-        dw(space_, true, T(-1), choices_);
-    const Layout<T> gz(space_, false, T(-7), choices_), gw(space_, false, T(-7), choices_),
-        out(space_, false, T(-7), choices_);
-    std::vector<double> g_strength(strengths_.size());
-    std::mt19937_64 random(choices_.bits(4));
-    const bool corrupt = choices_.below(4) == 0 && space_.length > 0;
-    for (std::int64_t r = 0; r < space_.rows() && corrupt; ++r) {
-      block_z_.row(
-          r)[static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(space_.length))] =
-          static_cast<std::int32_t>(random());
-      block_w_.row(
-          r)[static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(space_.length))] =
-          static_cast<std::int32_t>(random());
+    const Layout<T> g(space_, true, T(1), choices_);
+    for (std::int64_t r = 0; r < space_.rows(); ++r) {
+      const bool hostile = choices_.below(4) == 0;
+      write(g.row(r), hostile ? hostile_row<T>(space_.length, false, choices_) : normal_row(), 1.0);
     }
-    Linearization<T> at{arrays.z,
-                        arrays.w,
-                        as_input(arrays.result),
-                        {arrays.block_z.data, arrays.block_z.strides},
-                        {arrays.block_w.data, arrays.block_w.strides}};
-    Cotangents<T> cotangents{as_input(g.rows()), gz.rows(), gw.rows(), {}};
-    cotangents.strength.data = g_strength.data();
-    cotangents.strength.strides.batch[0] = 1;
+    std::vector<bool> forged(strengths_.size());
+    for (std::size_t r = 0; r < forged.size() && space_.length > 0; ++r) {
+      forged[r] = choices_.below(4) == 0;
+      if (forged[r]) forge(static_cast<std::int64_t>(r));
+    }
+    const Linearization<T> at{arrays.z,
+                              arrays.w,
+                              as_input(arrays.result),
+                              {arrays.block_z.data, arrays.block_z.strides},
+                              {arrays.block_w.data, arrays.block_w.strides}};
+    // What training asks for, one at a time, and everything at once, which goes by the general way.
+    for (const Wanted wanted :
+         {Wanted{true, false, false}, {false, true, false}, {true, true, true}}) {
+      const std::string complaint = vjp_complaint(at, g, wanted);
+      if (!complaint.empty()) return complaint;
+    }
+    return jvp_complaint(at, forged);
+  }
+
+  std::vector<T> normal_row() {
+    std::mt19937_64 random(choices_.bits(4));
+    std::normal_distribution<double> normal;
+    std::vector<T> row(static_cast<std::size_t>(space_.length));
+    for (T& value : row) value = static_cast<T>(normal(random));
+    return row;
+  }
+
+  struct Wanted {
+    bool z, w, strength;
+  };
+
+  std::string vjp_complaint(const Linearization<T>& at, const Layout<T>& g, Wanted wanted) {
+    const Layout<T> gz(space_, false, T(-7), choices_), gw(space_, false, T(-7), choices_);
+    std::vector<double> g_strength(strengths_.size());
+    Cotangents<T> cotangents;
+    cotangents.g = as_input(g.rows());
+    if (wanted.z) cotangents.z = gz.rows();
+    if (wanted.w) cotangents.w = gw.rows();
+    if (wanted.strength) {
+      cotangents.strength.data = g_strength.data();
+      cotangents.strength.strides.batch[0] = 1;
+    }
     project_vjp(problem_, at, cotangents, 2);
+    if (!gz.gaps_are_kept() || !gw.gaps_are_kept()) return "derivatives written beside an array";
+    for (std::int64_t r = 0; r < space_.rows(); ++r) {
+      const PlainRow row = plain(r);
+      std::vector<T> result = result_.copy(r);
+      for (T& value : result) value *= static_cast<T>(problem_.w_sign);
+      const std::vector<T> g_row = g.copy(r), z_row = gz.copy(r), w_row = gw.copy(r);
+      const auto block_z = block_z_.copy(r), block_w = block_w_.copy(r);
+      const CotangentReference<T> reference(row, result, block_z, block_w, g_row);
+      std::string complaint;
+      if (wanted.z) {
+        const bool refused = wanted.w && !reference.has_w();
+        complaint = reference.complaint_of_z(z_row, problem_.z_sign * problem_.w_sign, refused);
+      }
+      if (wanted.w && complaint.empty()) complaint = reference.complaint_of_w(w_row);
+      if (complaint.empty() && !wanted.strength &&
+          !is_the_same_derivative_alone(r, g_row, wanted.z ? z_row : w_row, wanted)) {
+        complaint = "it depends on the row's neighbours, its layout or on threads";
+      }
+      if (!complaint.empty()) {
+        return describe(row) + "derivative by " + (wanted.z ? "z" : "") + (wanted.w ? "w" : "") +
+               (wanted.strength ? " and the strength: " : ": ") + complaint;
+      }
+    }
+    return "";
+  }
+
+  bool is_the_same_derivative_alone(std::int64_t r, const std::vector<T>& g,
+                                    const std::vector<T>& expected, Wanted wanted) const {
+    const std::vector<T> z = z_.copy(r), w = w_.copy(r), result = result_.copy(r);
+    const auto block_z = block_z_.copy(r), block_w = block_w_.copy(r);
+    const auto dense = [](const auto& values) {
+      Rows<const std::decay_t<decltype(values[0])>> rows;
+      rows.data = values.data();
+      rows.strides.along = 1;
+      return rows;
+    };
+    if (g.empty()) return true;
+    std::vector<T> alone(g.size());
+    Linearization<T> at{{}, {}, dense(result), dense(block_z), dense(block_w)};
+    if (has_z_) at.z = dense(z);
+    if (has_w_) at.w = dense(w);
+    Cotangents<T> cotangents;
+    cotangents.g = dense(g);
+    Rows<T>& out = wanted.z ? cotangents.z : cotangents.w;
+    out.data = alone.data();
+    out.strides.along = 1;
+    project_vjp(row_problem(r), at, cotangents, 1);
+    return std::equal(alone.begin(), alone.end(), expected.begin(),
+                      [](T a, T b) { return a == b || same_bits(a, b); });
+  }
+
+  std::string jvp_complaint(const Linearization<T>& at, const std::vector<bool>& forged) {
+    const Layout<T> dz(space_, true, T(2), choices_), dw(space_, true, T(-1), choices_);
+    const Layout<T> out(space_, false, T(-7), choices_);
     Tangents<T> tangents;
     tangents.z = as_input(dz.rows());
     tangents.w = as_input(dw.rows());
@@ -522,17 +571,35 @@ class HostileCall {
     tangents.has_strength = true;
     tangents.out = out.rows();
     project_jvp(problem_, at, tangents, 2);
-    if (!gz.gaps_are_kept() || !gw.gaps_are_kept() || !out.gaps_are_kept())
-      return "derivatives written beside an array";
-    for (std::int64_t r = 0; r < space_.rows() && !corrupt; ++r) {
+    if (!out.gaps_are_kept()) return "derivatives written beside an array";
+    for (std::int64_t r = 0; r < space_.rows(); ++r) {
       const PlainRow row = plain(r);
-      for (std::int64_t i = 0; i < space_.length && !row.has_value(); ++i) {
-        if (!std::isnan(gz.row(r)[i]) || !std::isnan(gw.row(r)[i]) || !std::isnan(out.row(r)[i])) {
+      if (row.has_value() || forged[static_cast<std::size_t>(r)]) continue;
+      for (std::int64_t i = 0; i < space_.length; ++i) {
+        if (!std::isnan(out.row(r)[i]))
           return describe(row) + "derivatives of a row without a value are not NaN";
-        }
       }
     }
     return "";
+  }
+
+  // Some ids of row r become others: beyond the row, sentinels, or those of other elements.
+  void forge(std::int64_t r) {
+    std::mt19937_64 random(choices_.bits(4));
+    const auto n = static_cast<std::uint64_t>(space_.length);
+    for (auto count = choices_.below(4); count >= 0; --count) {
+      const auto other = static_cast<std::int32_t>(random() % n);
+      const std::int32_t ids[] = {static_cast<std::int32_t>(random()),
+                                  static_cast<std::int32_t>(n),
+                                  std::numeric_limits<std::int32_t>::max(),
+                                  std::numeric_limits<std::int32_t>::min(),
+                                  kNanRow,
+                                  infinite_block(other),
+                                  other,
+                                  other};
+      const Layout<std::int32_t>& layout = choices_.flip() ? block_z_ : block_w_;
+      layout.row(r)[static_cast<std::int64_t>(random() % n)] = ids[choices_.below(8)];
+    }
   }
 
   Choices& choices_;
