@@ -157,7 +157,8 @@ class CotangentReference {
         break;
     }
     // Means, and products of kl, are no finer than the smallest double.
-    const Real smallest = (Real(g_.size()) + 4.0L) * kSmallestDouble / strength;
+    const Real factor = is(Regularization::kl) ? 1.0L + weight(i) : 1.0L;
+    const Real smallest = (Real(g_.size()) + 4.0L) * kSmallestDouble * factor / strength;
     return {value / strength, std::max({size, size / strength, std::abs(g), inner_size(sums)}),
             size / strength * rounding() + smallest + kSmallest};
   }
