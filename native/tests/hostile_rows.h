@@ -45,7 +45,7 @@ std::vector<T> hostile_row(std::int64_t n, bool nonnegative, Choices& choices) {
   using Limits = std::numeric_limits<T>;
   std::mt19937_64 random(choices.bits(4));
   std::normal_distribution<double> normal;
-  const auto family = choices.below(15);
+  const auto family = choices.below(16);
   const double scale = choices.below(4) == 0 ? std::pow(10.0, double(choices.below(61) - 30)) : 1.0;
   const double offset = choices.below(4) == 0 ? 1000.0 : 0.0, constant = normal(random);
   std::vector<T> row(static_cast<std::size_t>(n));
@@ -97,6 +97,10 @@ std::vector<T> hostile_row(std::int64_t n, bool nonnegative, Choices& choices) {
       case 13:
         value = static_cast<T>(die < 8 ? scale : 0.0);
         break;
+      case 14:
+        value =
+            static_cast<T>(std::pow(10.0, (die < 8 ? 0.3 : -0.95) * Limits::max_exponent10 + x));
+        break;  // huge and tiny ones
       default: {
         const std::uint64_t bits = random();
         std::memcpy(&value, &bits, sizeof value);
@@ -248,7 +252,9 @@ class RowCheck {
       if (block_w_[tau[i]] != start) return "ids of w and z differ";
       previous = start;
     }
-    return is_representable() ? values(sigma, tau) : "";
+    if (!is_representable()) return "";
+    const std::string complaint = values(sigma, tau);
+    return complaint.empty() ? order_of_blocks(sigma, tau) : complaint;
   }
 
  private:
@@ -310,6 +316,54 @@ class RowCheck {
     if (row_.regularization != Regularization::log_kl && std::abs(sum - sum_of_w) > allowed)
       return "the sum is not that of w";
     return "";
+  }
+
+  // Exponentials: what a block without weight should have got may be too little to be seen in values.
+  // So neighbouring blocks are compared themselves, v(left) > v(right), as logarithms.
+  std::string order_of_blocks(const std::vector<std::size_t>& sigma,
+                              const std::vector<std::size_t>& tau) const {
+    if (row_.regularization == Regularization::l2 || !(row_.strength > 0.0)) return "";
+    const double rounding = (static_cast<double>(sigma.size()) + 100.0) * 0x1p-50;
+    LogOfBlock left{};
+    for (std::size_t a = 0, b = 0; a < sigma.size(); a = b) {
+      for (b = a + 1; b < sigma.size() && block_z_[sigma[b]] == block_z_[sigma[a]];) ++b;
+      const LogOfBlock right = log_of_block(sigma, tau, a, b);
+      const long double step =
+          (static_cast<long double>(row_.z[sigma[left.start]]) - row_.z[sigma[a]]) / row_.strength;
+      const long double apart = step + (left.s - left.w) - (right.s - right.w);
+      const long double size = std::abs(step) + std::abs(left.w) + std::abs(right.w) + 1.0L;
+      // As in double: what is infinitely far apart does not pool.
+      if (step > static_cast<long double>(std::numeric_limits<double>::max())) {
+        left = right;
+        continue;
+      }
+      const bool weightless = std::isinf(right.w) && right.w < 0.0L;
+      if (a > 0 && (weightless || apart < -rounding * size)) {
+        return "the blocks at " + std::to_string(left.start) + " and " + std::to_string(a) +
+               " violate the order by " + digits(static_cast<double>(-apart));
+      }
+      left = right;
+    }
+    return "";
+  }
+
+  // Logarithms of the sums of a block, that of s relative to its first element.
+  struct LogOfBlock {
+    std::size_t start;
+    long double s, w;
+  };
+  LogOfBlock log_of_block(const std::vector<std::size_t>& sigma,
+                          const std::vector<std::size_t>& tau, std::size_t a, std::size_t b) const {
+    const double z = row_.z[sigma[a]], w = row_.w[tau[a]];
+    const bool linear_w = row_.regularization == Regularization::kl;
+    long double s_sum = 0.0L, w_sum = 0.0L;
+    for (std::size_t i = a; i < b; ++i) {
+      const double z_i = row_.z[sigma[i]], w_i = row_.w[tau[i]];
+      s_sum += z_i == z ? 1.0L : std::exp((static_cast<long double>(z_i) - z) / row_.strength);
+      w_sum +=
+          linear_w ? static_cast<long double>(w_i) : std::exp(static_cast<long double>(w_i) - w);
+    }
+    return {a, std::log(s_sum), std::log(w_sum) + (linear_w ? 0.0L : static_cast<long double>(w))};
   }
 
   const PlainRow& row_;
@@ -399,9 +453,10 @@ class HostileCall {
       low = std::min(low, static_cast<long double>(z));
       high = std::max(high, static_cast<long double>(z));
     }
-    const double factors[] = {2.0, 2.0, 1.9, 2.1, 1.0, 0.5, 0.02, 1e-3};
+    // The last ones: steps of rows of even steps whose exponentials are hardly doubles, or not at all.
+    const double factors[] = {2.0, 2.0, 1.9, 2.1, 1.0, 0.5, 0.02, 1e-3, 1.0 / 700.0, 1.0 / 750.0};
     const auto n = static_cast<long double>(std::max<std::int64_t>(1, space_.length));
-    return static_cast<double>((high - low) / n) * factors[choices.below(8)];
+    return static_cast<double>((high - low) / n) * factors[choices.below(10)];
   }
 
   static void write(Row<T> to, const std::vector<T>& values, double sign) {

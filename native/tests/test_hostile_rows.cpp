@@ -156,6 +156,15 @@ void check_long_rows(std::int64_t n, unsigned seed) {
 
 }  // namespace
 
+TEST_CASE("blocks of kl that should have pooled are noticed, however little their values tell") {
+  const PlainRow row{Regularization::kl, 1.0, {800.0, 0.0}, {1e90, 1e-320}};
+  const std::vector<double> apart{1e90, 1e-320},
+      pooled{1e90, 1e90 * std::exp(-400.0) * std::exp(-400.0)};
+  const std::vector<std::int32_t> ids_apart{0, 1}, ids_pooled{0, 0};
+  CHECK(!RowCheck<double>(row, apart, ids_apart, ids_apart).complaint().empty());
+  CHECK(RowCheck<double>(row, pooled, ids_pooled, ids_pooled).complaint().empty());
+}
+
 TEST_CASE("hostile rows are solved right or marked, and disturb no others") {
   check_hostile_calls(1500, 1, 1000);
   check_hostile_calls(60, 2, 5000);

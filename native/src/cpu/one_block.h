@@ -92,7 +92,7 @@ void write_one_block(DenseOperand<T> z, const RowFacts& facts, std::int64_t n, d
         [&](Doubles x) { return centre + ((x - facts.first) - mean) * slope; });
   } else {
     // Around the middle, where the exponents lie within log(2) / 2. A first pass leaves them in out.
-    const double centre = 0.5 * (facts.low + facts.high);
+    const double centre = 0.5 * facts.low + 0.5 * facts.high;  // their sum may overflow
     const auto part = [&](Doubles x) { return exp_near_0<T>((x - centre) * scale); };
     map(z.values, n, out.result, part);
     const double sum = sum_of(
