@@ -184,6 +184,14 @@ TEST_CASE("kl pools weights that are smaller than their exponentials") {
   }
 }
 
+TEST_CASE("kl ranks of equal values are one block, however large the values") {
+  for (const double x : {1e300, 1.7e308, -1.7e308}) {
+    const auto solved = solve<double>(problem_of(1, 3, Regularization::kl, 1.0), {x, x, x}, {});
+    CHECK(solved.result == Vector(3, 2.0));
+    CHECK(solved.block_z == std::vector<std::int32_t>(3, 0));
+  }
+}
+
 TEST_CASE_TEMPLATE("extreme scales neither overflow nor lose their rows", T, float, double) {
   constexpr T huge = std::numeric_limits<T>::max();
   for (const Regularization regularization : kRegularizations) {
