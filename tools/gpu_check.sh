@@ -5,15 +5,19 @@
 #
 #     tools/gpu_check.sh
 #
-# Needs nvcc, and an environment of Python with torch, nanobind, scikit-build-core, cmake, ninja and
-# pytest; JAX and CuPy join where they are installed. Parts: PARTS="build tests sanitizer benchmark".
-# Exits with 1 if a part failed; the later ones still run.
+# Needs the CUDA toolkit, and an environment of Python with torch, array-api-compat, nanobind,
+# scikit-build-core, cmake, ninja and pytest; JAX and CuPy join where they are installed.
+# Packages that the machine lacks come as wheels in the folder wheels/ of the checkout, or in the one
+# that $WHEELS names, made beforehand where there is a network. They go into a folder of their own,
+# and leave the environment as it is. Parts: PARTS="build tests sanitizer benchmark".
+# Exits with 2 if something is missing, before anything runs, and with 1 if a part failed; the later
+# ones still run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 parts=${PARTS:-build tests sanitizer benchmark}
 results=${OUT:-benchmarks/results}
-mkdir -p "$results"
+wheels=${WHEELS:-wheels}
 log=$results/gpu_check.md
 DIFFSORT_COMMIT=${DIFFSORT_COMMIT:-$(git describe --always --dirty 2>/dev/null || echo unknown)}
 export DIFFSORT_COMMIT PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -21,11 +25,75 @@ export DIFFSORT_COMMIT PIP_DISABLE_PIP_VERSION_CHECK=1
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 failed=0
 
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# wanted NAME: is it among the parts?
+wanted() {
+  case " $parts " in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+install_wheels() {
+  local found=("$wheels"/*.whl)
+  [ -e "${found[0]}" ] || return 0
+  python3 -m pip install -q --no-index --no-deps --target "$scratch/site" "${found[@]}" || return 1
+  export PYTHONPATH=$scratch/site${PYTHONPATH:+:$PYTHONPATH}
+}
+
+# Prints the packages that python3 cannot import, by the names that package indices know.
+missing_packages() {
+  local modules="torch array_api_compat"
+  if wanted build; then modules="$modules nanobind scikit_build_core"; fi
+  if wanted tests; then modules="$modules pytest"; fi
+  # shellcheck disable=SC2086
+  python3 - $modules <<'PYTHON'
+import importlib.util
+import sys
+
+missing = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]
+print(*(name.replace("_", "-") for name in missing))
+PYTHON
+}
+
+missing_commands() {
+  local needed="nvidia-smi" missing="" name
+  if wanted build; then needed="$needed nvcc cmake ninja"; fi
+  if wanted sanitizer; then needed="$needed compute-sanitizer"; fi
+  for name in $needed; do
+    command -v "$name" >/dev/null || missing="$missing $name"
+  done
+  echo "${missing# }"
+}
+
+# Says what is missing and what to do; fails if anything is.
+check_needs() {
+  local packages commands version
+  packages=$(missing_packages) || return 1
+  commands=$(missing_commands)
+  if [ -n "$packages" ]; then
+    version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    cat >&2 <<MESSAGE
+gpu_check.sh: $(command -v python3) cannot import: $packages
+  Nothing is fetched here. On a machine with a network, run in the checkout
+    python3 -m pip download --only-binary=:all: --python-version $version -d wheels $packages
+  and take the folder along, as wheels/ of the checkout or wherever WHEELS says.
+MESSAGE
+  fi
+  if [ -n "$commands" ]; then
+    cat >&2 <<MESSAGE
+gpu_check.sh: not on the PATH: $commands
+  The driver brings nvidia-smi, the CUDA toolkit nvcc and compute-sanitizer, Python packages cmake
+  and ninja. PARTS="build tests" and the like leave out what is not named.
+MESSAGE
+  fi
+  [ -z "$packages$commands" ]
+}
+
 # part NAME SECONDS COMMAND...: runs it, and notes how it ended.
 part() {
   local name=$1 limit=$2 begin=$SECONDS status=0
   shift 2
-  case " $parts " in *" $name "*) ;; *) return ;; esac
+  wanted "$name" || return
   printf '\n=== %s\n' "$name"
   timeout "$limit" "$@" >"$results/gpu_$name.log" 2>&1 || status=$?
   tail -n 15 "$results/gpu_$name.log"
@@ -70,11 +138,16 @@ sanitizer() {
   done
 }
 
+# Tables are written one by one, so what a timeout cuts short is there up to then.
 benchmark() {
-  python3 benchmarks/gpu.py --quick || return 1
+  local status=0
+  python3 benchmarks/gpu.py --quick || status=$?
   [ "$results" = benchmarks/results ] || cp benchmarks/results/gpu.md "$results/"
+  return $status
 }
 
+install_wheels && check_needs || exit 2
+mkdir -p "$results"
 environment | tee "$log"
 export -f build tests sanitizer benchmark
 export results
