@@ -12,11 +12,13 @@ and say so. The floor is the copy of the values by the device.
 """
 
 import argparse
+import itertools
 import os
 import random
 import subprocess
 import sys
 import time
+from functools import partial
 
 import measure
 import numpy as np
@@ -186,22 +188,31 @@ def wall(run, inputs, wait):
     return (time.perf_counter() - begin) / len(inputs)
 
 
-def ratio_row(shape, regularization, regime, runs, inputs, wait, rounds):
-    """Medians in µs of the sort and of diffsort, and their ratio."""
-    (sort, run), times = runs, ([], [])
+def host_row(shape, regularization, regime, runs, inputs, wait, rounds):
+    """Medians in µs of all `runs`, and the ratios of diffsort's to the copy and to the sort."""
+    times = {name: [] for name in runs}
     for turn in range(-1, rounds):
-        for function, found in ((sort, times[0]), (run, times[1])):
-            seconds = wall(function, inputs, wait)
+        for name, run in runs.items():
+            seconds = wall(run, inputs, wait)
             if turn >= 0:
-                found.append(seconds)
-    sort, run = map(np.array, times)
+                times[name].append(seconds)
+    t = {name: np.array(found) for name, found in times.items()}
     return [
         f"{shape}",
         regularization,
         regime,
-        *(report.short(np.median(found) * 1e6) for found in (sort, run)),
-        report.quartiles(run / sort),
+        *(report.short(np.median(t[name]) * 1e6) for name in ("copy", "sort", "f", "fb")),
+        report.quartiles(t["f"] / t["copy"]),
+        report.quartiles(t["f"] / t["sort"]),
+        report.quartiles(t["fb"] / t["sort"]),
     ]
+
+
+def host_header(sort):
+    return (
+        *("shape", "reg.", "regime", "copy", sort, "f", "fb"),
+        *("f / copy", f"f / {sort}", f"fb / {sort}"),
+    )
 
 
 def jax_rows(jax, shape, operator, options):
@@ -213,37 +224,75 @@ def jax_rows(jax, shape, operator, options):
         for regime in options.regimes:
             strength = measure.strength(operator, regularization, regime, host[0])
 
-            def fb(x, g, regularization=regularization, strength=strength):
-                fun = lambda x: getattr(diffsort, operator)(  # noqa: E731
+            def f(x, g, regularization=regularization, strength=strength):
+                return getattr(diffsort, operator)(
                     x, regularization=regularization, regularization_strength=strength
                 )
-                result, pull_back = jax.vjp(fun, x)
+
+            def fb(x, g, f=f):
+                result, pull_back = jax.vjp(lambda x: f(x, g), x)
                 return result, pull_back(g)
 
-            runs = jax.jit(lambda x, g: jax.numpy.sort(x)), jax.jit(fb)
-            yield ratio_row(
+            runs = {
+                "copy": jax.jit(lambda x, g: jax.numpy.copy(x)),
+                "sort": jax.jit(lambda x, g: jax.numpy.sort(x)),
+                "f": jax.jit(f),
+                "fb": jax.jit(fb),
+            }
+            yield host_row(
                 shape, regularization, regime, runs, inputs, jax.block_until_ready, options.rounds
             )
 
 
 def cupy_rows(cupy, shape, operator, options):
-    x = cupy.random.default_rng(0).standard_normal(shape, dtype=cupy.float32)
-    inputs = [(x,)] * 4
+    rng = cupy.random.default_rng(0)
+    x, g = (rng.standard_normal(shape, dtype=cupy.float32) for _ in range(2))
+    inputs = [(x, g)] * 4
     wait = lambda results: cupy.cuda.Device().synchronize()  # noqa: E731
+    fun = getattr(diffsort, operator)
     for regularization in options.regularizations:
         for regime in options.regimes:
-            strength = measure.strength(operator, regularization, regime, x.get())
+            strength = measure.strength(operator, regularization, regime, cupy.asnumpy(x))
+            arguments = {
+                "regularization": regularization,
+                "regularization_strength": strength,
+            }
 
-            def f(x, regularization=regularization, strength=strength):
-                return getattr(diffsort, operator)(
-                    x, regularization=regularization, regularization_strength=strength
-                )
+            def f(x, g, arguments=arguments):
+                return fun(x, **arguments)
 
-            runs = (lambda x: cupy.sort(x, axis=-1)), f
-            yield ratio_row(shape, regularization, regime, runs, inputs, wait, options.rounds)
+            def fb(x, g, arguments=arguments):
+                result, pull_back = diffsort.vjp(fun, x, **arguments)
+                return result, pull_back(g)
+
+            runs = {
+                "copy": lambda x, g: x.copy(),
+                "sort": lambda x, g: cupy.sort(x, axis=-1),
+                "f": f,
+                "fb": fb,
+            }
+            yield host_row(shape, regularization, regime, runs, inputs, wait, options.rounds)
 
 
 # --- the report -----------------------------------------------------------------------------------
+
+
+class Report:
+    """Text and tables in benchmarks/results, written anew with every row: where the benchmark is
+    stopped, what it has measured is there."""
+
+    def __init__(self, name, text):
+        self.name, self.parts = name, [text]
+
+    def add(self, title, header, rows):
+        """A table; `rows` measures them one by one."""
+        self.parts.append("")
+        found = []
+        for row in rows:
+            found.append(row)
+            self.parts[-1] = f"## {title}\n\n" + report.table(header, found)
+            report.write(self.name, "\n".join(self.parts), quiet=True)
+        print(self.parts[-1], flush=True)
 
 
 def environment():
@@ -280,25 +329,24 @@ def main():
     diffsort.set_solver("native")
     torch.manual_seed(0)
     packages = ("numpy", "torch", "torchsort", "jax", "cupy-cuda13x")
-    parts = [report.heading("Speed on a CUDA device", "not used", packages) + environment()]
-    parts.append(measure.REGIMES.split("Times are")[0] + TEXT)
+    heading = report.heading("Speed on a CUDA device", "not used", packages) + environment()
+    written = Report(options.output, heading + "\n" + measure.REGIMES.split("Times are")[0] + TEXT)
+
+    def rows(rows_of):
+        return itertools.chain.from_iterable(map(rows_of, options.shapes))
+
     for operator in options.operators:
-        rows = [row for shape in options.shapes for row in torch_rows(shape, operator, options)]
-        parts.append(f"## {operator}, PyTorch\n\n" + report.table(TORCH_HEADER, rows))
-        print(parts[-1], flush=True)
-    others = {"jax": (jax_rows, "jnp.sort", "fb"), "cupy": (cupy_rows, "cupy.sort", "f")}
-    for name, (rows_of, sort, what) in others.items():
+        rows_of = partial(torch_rows, operator=operator, options=options)
+        written.add(f"{operator}, PyTorch", TORCH_HEADER, rows(rows_of))
+    others = {"jax": (jax_rows, "jnp.sort"), "cupy": (cupy_rows, "cupy.sort")}
+    for name, (rows_of_library, sort) in others.items():
         module = optional(name)
         if module is None:
             continue
         for operator in options.operators:
-            rows = []
-            for shape in options.shapes:
-                rows += rows_of(module, shape, operator, options)
-            header = ("shape", "reg.", "regime", sort, what, f"{what} / {sort}")
-            parts.append(f"## {operator}, {name}, with the host\n\n" + report.table(header, rows))
-            print(parts[-1], flush=True)
-    report.write(options.output, "\n".join(parts))
+            rows_of = partial(rows_of_library, module, operator=operator, options=options)
+            written.add(f"{operator}, {name}, with the host", host_header(sort), rows(rows_of))
+    print(f"wrote benchmarks/results/{options.output}")
 
 
 if __name__ == "__main__":
