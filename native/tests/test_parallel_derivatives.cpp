@@ -352,7 +352,9 @@ Scales scales(const Case<T>& c, std::int64_t r) {
   const double g = extent(c.g, r, c.n).magnitude, dz = extent(c.dz, r, c.n).magnitude,
                dw = extent(c.dw, r, c.n).magnitude, range = extent(c.z, r, c.n).range,
                outer = kl ? extent(c.solved.result, r, c.n).magnitude : 1.0;
-  if (!(strength > 0.0)) return {0.0, g, 0.0, dw};
+  // w's cotangent is the sum over a block for log_kl, else a mean.
+  const bool sums = c.regularization == Regularization::log_kl;
+  if (!(strength > 0.0)) return {0.0, sums ? n * g : g, 0.0, dw};
   const double z = 2.0 * outer * g / strength;
   const double ds = (dz + range / strength * c.dstrength) / strength;
   return {z, n * g, n * z * range / strength, 2.0 * outer * ds + n * dw};
@@ -466,6 +468,54 @@ TEST_CASE("parallel derivatives: rows that no team holds") {
   for_all_lengths<float>(25, [](const auto& c, const Asked& asked) {
     if (c.n > 70 || c.n % 16 == 1) check_long(c, asked);
   });
+}
+
+namespace {
+
+// A cotangent has the same bits whatever else is asked for; those that are not wanted stay as they
+// were.
+template <class T>
+void check_cotangents(const Case<T>& c, const OnExecutor& way) {
+  CAPTURE(c.n);
+  CAPTURE(sizeof(T));
+  CAPTURE(static_cast<int>(c.regularization));
+  CAPTURE(c.z.empty());
+  const Answer<T> untouched(c), expected = parallel(c, {true, true, true}, way);
+  CHECK(mismatch(c, expected, sequential(c, {true, true, true})) == "");
+  for (int outputs = 0; outputs < 8; ++outputs) {
+    const Asked asked{(outputs & 1) != 0, (outputs & 2) != 0, (outputs & 4) != 0};
+    CAPTURE(outputs);
+    const Answer<T> answer = parallel(c, asked, way);
+    CHECK(same_bits(answer.z, (asked.z ? expected : untouched).z));
+    CHECK(same_bits(answer.w, (asked.w ? expected : untouched).w));
+    CHECK(same_bits(answer.strength, (asked.strength ? expected : untouched).strength));
+  }
+}
+
+template <class T>
+void check_cotangents_of_all_ways(std::mt19937_64& random) {
+  for (const Regularization regularization : kRegularizations) {
+    for (const Operands operands : kOperands) {
+      const auto any = HostTeam::Order::shuffled;
+      check_cotangents(random_case<T>(23, regularization, operands, random), tiles(any));
+      Case<T> c = random_case<T>(41, regularization, operands, random);
+      check_cotangents(c, teams(any));
+      check_cotangents(c, long_rows(any, 5 * c.n));
+      // Longer than a tile; rows in order, and others, in chunks of two and all at once.
+      c = random_case<T>(4200, regularization, operands, random);
+      c.rows = 6;
+      check_cotangents(c, long_rows(any, 2 * c.n));
+      check_cotangents(c, long_rows(any));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("parallel derivatives: any cotangents, beside others or alone") {
+  std::mt19937_64 random(34);
+  check_cotangents_of_all_ways<float>(random);
+  check_cotangents_of_all_ways<double>(random);
 }
 
 TEST_CASE("parallel derivatives: long rows") {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <type_traits>
@@ -308,26 +309,73 @@ TEST_CASE("kernels' projection: any number of rows, in chunks, and one row for a
   }
 }
 
-TEST_CASE("kernels' projection: outputs that are not wanted are not written") {
-  std::mt19937_64 random(16);
-  for (const std::int64_t n : {20, 50, 51}) {
-    const bool with_long_rows = n == 51;
-    for (int outputs = 0; outputs < 8; ++outputs) {
-      Case<float> c{kFamilies, n, Regularization::l2, family_rows<float>(n, random), {}, {}};
-      for (std::int64_t r = 0; r < c.rows; ++r) c.strength.push_back(r < 4 ? 1e-3f : 1e3f);
-      Solved<float> solved = rubbish<float>(c.size());
-      const Solved<float> untouched = solved, expected = solve_sequentially(c);
-      ProjectionRows<float> rows = rows_of(c, solved);
-      if (!(outputs & 1)) rows.result = {};
-      if (!(outputs & 2)) rows.block_z = {};
-      if (!(outputs & 4)) rows.block_w = {};
-      HostExecutor executor = with_long_rows ? long_path() : HostExecutor{};
-      run(executor, c.regularization, rows);
-      CHECK(solved.block_z == (outputs & 2 ? expected : untouched).block_z);
-      CHECK(solved.block_w == (outputs & 4 ? expected : untouched).block_w);
-      if (!(outputs & 1)) CHECK(solved.result == untouched.result);
+namespace {
+
+// Ranks, where every second row is one block, which is written before others are sorted.
+template <class T>
+Case<T> every_second_settled(std::int64_t rows, std::int64_t n, std::mt19937_64& random) {
+  Case<T> c{rows, n, Regularization::l2, {}, {}, {}};
+  std::normal_distribution<double> normal;
+  for (std::size_t i = 0; i < c.size(); ++i) c.z.push_back(static_cast<T>(normal(random)));
+  for (std::int64_t r = 0; r < rows; ++r) c.strength.push_back(r % 2 == 0 ? T(1e3) : T(1e-4));
+  return c;
+}
+
+template <class V>
+bool same_bits(const std::vector<V>& a, const std::vector<V>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(V)) == 0;
+}
+
+// Whatever else is asked for, an output has the same bits; those that are not wanted stay as they
+// were.
+template <class T>
+void check_outputs(const Case<T>& c, const HostExecutor& executor) {
+  const Solved<T> untouched = rubbish<T>(c.size()), expected = solve_in_parallel(c, executor);
+  compare(c, expected, solve_sequentially(c));
+  for (int outputs = 0; outputs < 8; ++outputs) {
+    CAPTURE(c.n);
+    CAPTURE(sizeof(T));
+    CAPTURE(outputs);
+    Solved<T> solved = rubbish<T>(c.size());
+    ProjectionRows<T> rows = rows_of(c, solved);
+    if (!(outputs & 1)) rows.result = {};
+    if (!(outputs & 2)) rows.block_z = {};
+    if (!(outputs & 4)) rows.block_w = {};
+    HostExecutor way = executor;
+    run(way, c.regularization, rows);
+    CHECK(same_bits(solved.result, (outputs & 1 ? expected : untouched).result));
+    CHECK(same_bits(solved.block_z, (outputs & 2 ? expected : untouched).block_z));
+    CHECK(same_bits(solved.block_w, (outputs & 4 ? expected : untouched).block_w));
+  }
+}
+
+template <class T>
+void check_outputs_of_all_ways(std::mt19937_64& random) {
+  for (const std::int64_t n : {20, 50}) check_outputs(every_second_settled<T>(9, n, random), {});
+  for (const std::int64_t n : {51, 9000}) {
+    const Case<T> ranks = every_second_settled<T>(6, n, random);
+    for (const std::int64_t rows_at_once : {2, 6}) {
+      HostExecutor executor = long_path();
+      executor.chunk = rows_at_once * n;
+      check_outputs(ranks, executor);
+    }
+    Case<T> sorts = ranks;
+    sorts.z.swap(sorts.w);
+    check_outputs(sorts, long_path());
+    sorts.z = ranks.z;
+    for (const Regularization regularization : {Regularization::l2, Regularization::log_kl}) {
+      sorts.regularization = regularization;
+      check_outputs(sorts, long_path());
     }
   }
+}
+
+}  // namespace
+
+TEST_CASE("kernels' projection: any outputs, beside others or alone") {
+  std::mt19937_64 random(16);
+  check_outputs_of_all_ways<float>(random);
+  check_outputs_of_all_ways<double>(random);
 }
 
 // What one thread knows another one does not: see spmd_team.h.

@@ -39,7 +39,8 @@ struct KeysOfRows {
   }
 };
 
-// Memory of exactly the sizes that a sort asks for.
+// Memory of exactly the sizes that a sort asks for. Places of the spare lie apart, as in an output of
+// wider elements.
 template <class Key>
 struct SortMemory {
   static constexpr Key kUntouched = static_cast<Key>(0xabababababababab);
@@ -52,7 +53,7 @@ struct SortMemory {
       : keys(static_cast<std::size_t>(rows * n), kUntouched),
         spare_keys(keys),
         places(keys.size(), kUntouchedPlace),
-        spare_places(places),
+        spare_places(2 * keys.size(), kUntouchedPlace),
         counts(static_cast<std::size_t>(counts), kUntouchedPlace) {}
 };
 
@@ -70,14 +71,15 @@ void check_sort(Executor& executor, const Unsorted<Key>& x) {
   SortMemory<Key> memory(x.rows, x.n, digit_counts(x.rows, parts, kDigitBits));
   sort_rows<kDigitBits>(
       executor, x.rows, parts, x.settled.data(), KeysOfRows<Key>{x.keys.data(), x.n}, x.bits,
-      {memory.keys.data(), memory.places.data()},
-      {memory.spare_keys.data(), memory.spare_places.data()}, memory.counts.data());
+      {memory.keys.data(), memory.places.data(), x.n},
+      {memory.spare_keys.data(), memory.spare_places.data(), 2 * x.n}, memory.counts.data());
   for (std::int64_t r = 0; r < x.rows; ++r) {
+    REQUIRE(all_of_row(memory.spare_places, 2 * r + 1, x.n, SortMemory<Key>::kUntouchedPlace));
     if (x.settled[static_cast<std::size_t>(r)] != 0) {
       REQUIRE(all_of_row(memory.keys, r, x.n, SortMemory<Key>::kUntouched));
       REQUIRE(all_of_row(memory.spare_keys, r, x.n, SortMemory<Key>::kUntouched));
       REQUIRE(all_of_row(memory.places, r, x.n, SortMemory<Key>::kUntouchedPlace));
-      REQUIRE(all_of_row(memory.spare_places, r, x.n, SortMemory<Key>::kUntouchedPlace));
+      REQUIRE(all_of_row(memory.spare_places, 2 * r, x.n, SortMemory<Key>::kUntouchedPlace));
       const std::int64_t of_row = parts.count << kDigitBits;
       REQUIRE(all_of_row(memory.counts, r, of_row, SortMemory<Key>::kUntouchedPlace));
       continue;

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "diffsort/host_device.h"
+
 namespace diffsort {
 
 template <class Key>
@@ -11,11 +13,16 @@ struct KeyedPlace {
   std::uint32_t place;
 };
 
-// Many of them, in memory.
+// Many of them, in memory: keys row after row; places wherever each row has room for its own.
 template <class Key>
 struct KeyedPlaces {
   Key* keys = nullptr;
   std::uint32_t* places = nullptr;
+  std::int64_t place_stride = 0;  // from the places of a row to those of the next
+
+  KeyedPlaces() = default;
+  DIFFSORT_HD KeyedPlaces(Key* keys, std::uint32_t* places, std::int64_t place_stride)
+      : keys(keys), places(places), place_stride(place_stride) {}
 };
 
 }  // namespace diffsort

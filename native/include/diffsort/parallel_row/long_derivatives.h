@@ -162,6 +162,7 @@ class LongDerivativeMemory {
     states.invalid = arena.take<std::uint32_t>(rows);
     in_order_ = arena.take<std::uint32_t>(rows);
     starts = arena.take<std::uint32_t>(StartBits::words(count));
+    sorted_.place_stride = spare_.place_stride = n;
     sorted_.places = arena.take<std::uint32_t>(count);
     const std::size_t shared = arena.mark();
     sorted_.keys = arena.take<std::uint32_t>(count);
@@ -207,7 +208,8 @@ std::int64_t derivative_chunk(const Executor& executor, const Program& program) 
                     program.at.set.rows);
 }
 
-// An output that is written after all sorting: 4 bytes of each element, or null.
+// An output that no row of the chunk is written to before all are sorted, so that its first 4 bytes
+// for each element may lie anywhere; or null.
 template <Regularization R>
 void* spare_output(const RowDirections& along) {
   if (along.forward) return along.wants_w() ? nullptr : along.tangents.out.data;

@@ -11,7 +11,8 @@
 // Launches: 2 for l2 ranks and 1 otherwise, 2 for each byte of a key, 3 + log_32(n / 4096).
 // Workspace per element: a key and a place for each operand that is sorted; beside it first a key
 // more, and then the pooling's, 3.8 bytes or 7.4. The second place that a sort needs lies in an
-// output, which is written last.
+// output, each row's in the row's own: rows that are sorted are written last, but settled ones are
+// written already.
 #pragma once
 
 #include <cstddef>
@@ -59,7 +60,7 @@ struct LongRows {
   // The column that sorted element i of row r came from.
   DIFFSORT_HD std::int64_t column(const KeyedPlaces<Bits>& x, std::int64_t r,
                                   std::int64_t i) const {
-    return x.keys == nullptr ? i : x.places[r * n() + i];
+    return x.keys == nullptr ? i : x.places[r * x.place_stride + i];
   }
 };
 
@@ -264,8 +265,8 @@ struct LongMemory {
     states = arena.template take<RowState<T, R>>(rows);
     for (KeyedPlaces<Bits>* sorted : {has_z ? &z : nullptr, has_w ? &w : nullptr}) {
       if (sorted == nullptr) continue;
-      sorted->keys = arena.template take<Bits>(rows * n);
-      sorted->places = arena.template take<std::uint32_t>(rows * n);
+      Bits* const keys = arena.template take<Bits>(rows * n);
+      *sorted = {keys, arena.template take<std::uint32_t>(rows * n), n};
     }
     const std::size_t shared = arena.mark();
     spreads = arena.template take<Spread<T>>(rows * parts.count);
@@ -281,12 +282,14 @@ struct LongMemory {
   }
 };
 
-// An output that is wanted, of at least 4 bytes an element; only the last step writes it.
+// Room for a place of every element, in an output that is wanted. Settled rows are written before
+// others are sorted, so a row lends nothing but its own output, of at least 4 bytes an element.
 template <class T>
-std::uint32_t* spare_places(const ProjectionRows<T>& arrays) {
-  std::int32_t* const blocks = arrays.block_z ? arrays.block_z.data : arrays.block_w.data;
-  return blocks != nullptr ? reinterpret_cast<std::uint32_t*>(blocks)
-                           : reinterpret_cast<std::uint32_t*>(arrays.result.data);
+DenseRows<std::uint32_t> spare_places(const ProjectionRows<T>& arrays) {
+  const DenseRows<std::int32_t> blocks = arrays.block_z ? arrays.block_z : arrays.block_w;
+  if (blocks) return {reinterpret_cast<std::uint32_t*>(blocks.data), blocks.stride};
+  constexpr std::int64_t kPlaces = sizeof(T) / sizeof(std::uint32_t);  // in an element
+  return {reinterpret_cast<std::uint32_t*>(arrays.result.data), kPlaces * arrays.result.stride};
 }
 
 // Writes and settles rows of ranks that are one block.
@@ -320,14 +323,17 @@ void pool_rows(Executor& executor, const LongRows<T, R>& rows) {
 template <Regularization R, class Executor, class T>
 void project_chunk(Executor& executor, const ProjectionRows<T>& arrays,
                    const LongMemory<T, R>& memory) {
-  constexpr int kBits = static_cast<int>(8 * sizeof(typename SortKey<T>::Bits));
+  using Bits = typename SortKey<T>::Bits;
+  constexpr int kBits = static_cast<int>(8 * sizeof(Bits));
   const std::int64_t count = arrays.rows;
   const RowParts& parts = memory.parts;
   settle_rows(executor, arrays, memory);
+  const DenseRows<std::uint32_t> places = spare_places(arrays);
+  const KeyedPlaces<Bits> spare{memory.spare_keys, places.data, places.stride};
   const auto sort = [&](const DenseRows<const T>& values, double sign, const auto& out) {
     if (!values) return;
     sort_rows<kKeyDigitBits>(executor, count, parts, memory.settled, KeysOfValues<T>{values, sign},
-                             kBits, out, {memory.spare_keys, spare_places(arrays)}, memory.counts);
+                             kBits, out, spare, memory.counts);
   };
   sort(arrays.z, arrays.z_sign, memory.z);
   sort(arrays.w, arrays.w_sign, memory.w);

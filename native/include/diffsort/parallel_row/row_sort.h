@@ -30,8 +30,7 @@ struct SortedSoFar {
   std::int64_t n;
 
   DIFFSORT_HD KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
-    const std::int64_t k = r * n + i;
-    return {rows.keys[k], rows.places[k]};
+    return {key(r, i), rows.places[r * rows.place_stride + i]};
   }
   DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const { return rows.keys[r * n + i]; }
 };
@@ -112,9 +111,8 @@ struct MoveElements {
           [&](int p, const KeyedPlace<Key>& element) {
             const std::uint32_t i =
                 shared.shift[pass.digit(element.key)] + static_cast<std::uint32_t>(p);
-            const std::int64_t at = part.row * pass.parts.n + i;
-            to.keys[at] = element.key;
-            to.places[at] = element.place;
+            to.keys[part.row * pass.parts.n + i] = element.key;
+            to.places[part.row * to.place_stride + i] = element.place;
           });
     }
   }
