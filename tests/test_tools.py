@@ -1,5 +1,6 @@
 """The scripts in tools/, as far as they run without a GPU."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -37,3 +38,45 @@ def test_gpu_check_says_early_what_is_missing(tmp_path):
     if shutil.which("nvidia-smi", path=os.defpath) is None:
         assert "not on the PATH: nvidia-smi" in run.stderr
     assert not results.exists()
+
+
+@pytest.fixture
+def tool():
+    path = ROOT / "tools" / "check_cuda_library.py"
+    spec = importlib.util.spec_from_file_location("check_cuda_library", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+KINDS = (
+    "step_kernel<diffsort::WriteZ<diffsort::Rows> >(long, int)",
+    "team_kernel<diffsort::MoveElements<diffsort::SortDigit<unsigned int> > >(long)",
+    "tile_kernel<diffsort::ProjectTiles<float, (diffsort::Regularization)0> >(long)",
+    "block_rows_kernel<diffsort::ProjectRows<double, (diffsort::Regularization)1> >(long)",
+)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kernel_of_the_cuda_library_has_bounds(tool, name):
+    def problems(registers=32, stack=0, shared=0):
+        return [*tool.kernel_problems("90", "void diffsort::" + name, registers, stack, shared)]
+
+    assert problems() == []
+    for excess, what in (
+        ({"registers": 97}, "97 registers, more than"),
+        ({"stack": 400}, "400 bytes of stack, more than"),
+    ):
+        (problem,) = problems(**excess)
+        assert what in problem
+    assert len(problems(shared=1 << 15)) == ("rows_kernel" in name)
+
+
+def test_a_kernel_of_the_cuda_library_without_bounds_is_a_problem(tool):
+    (problem,) = tool.kernel_problems("90", "void other_kernel<float>(float*)", 1, 0, 0)
+    assert "add other_kernel to REGISTERS" in problem
+
+
+def test_spilled_registers_of_a_step_are_a_problem(tool):
+    """Steps call nothing, so any stack of theirs is spilled registers."""
+    assert [*tool.kernel_problems("90", KINDS[0], 64, 8, 0)]
