@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -532,6 +533,69 @@ TEST_CASE("parallel derivatives: long rows") {
       }
     }
   }
+}
+
+namespace {
+
+// By dispatch, as the library goes: one launch without workspace, or steps.
+template <class T>
+void check_dispatch(std::int64_t n, bool one_team, std::mt19937_64& random) {
+  for (const Regularization regularization : kRegularizations) {
+    for (const Operands operands : {Operands::z, Operands::w, Operands::both}) {
+      auto c = random_case<T>(n, regularization, operands, random);
+      c.rows = 6;
+      const Asked asked{true, operands != Operands::z, true};
+      const OnExecutor way = tiles(HostTeam::Order::shuffled);
+      CAPTURE(n);
+      CHECK(mismatch(c, parallel(c, asked, way), sequential(c, asked)) == "");
+      CHECK((way.executor.launches == 0) == one_team);
+    }
+  }
+}
+
+void check_random_derivatives(std::uint64_t count, double longest) {
+  const auto check_seed = [&](auto type, std::uint64_t seed) {
+    using T = decltype(type);
+    std::mt19937_64 random(seed);
+    const double digits = std::uniform_real_distribution<double>(0.0, std::log10(longest))(random);
+    const auto n = static_cast<std::int64_t>(std::pow(10.0, digits));
+    auto c = random_case<T>(n, kRegularizations[random() % 3], kOperands[random() % 4], random);
+    c.rows = 1 + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(c.rows));
+    const Asked asked = kAsked[random() % std::size(kAsked)];
+    const std::int64_t chunks[] = {1, 2 * n, std::int64_t{1} << 27};
+    const HostTeam::Order order = kOrders[random() % 3];
+    CAPTURE(seed);
+    const Answer<T> expected = sequential(c, asked);
+    for (const OnExecutor& way :
+         {tiles(order), teams(order), long_rows(order, chunks[random() % 3])}) {
+      CHECK(mismatch(c, parallel(c, asked, way), expected) == "");
+    }
+  };
+  for (std::uint64_t seed = 0; seed < count; ++seed) {
+    if (seed % 2 == 0) {
+      check_seed(0.0f, seed);
+    } else {
+      check_seed(0.0, seed);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("parallel derivatives: the longest row of a team, and a longer one") {
+  std::mt19937_64 random(35);
+  check_dispatch<float>(8192, true, random);
+  check_dispatch<float>(8193, false, random);
+  check_dispatch<double>(8192, true, random);
+  check_dispatch<double>(8193, false, random);
+}
+
+TEST_CASE("parallel derivatives: random calls") {
+  check_random_derivatives(100, 500.0);
+}
+
+TEST_CASE("parallel derivatives: 20,000 random calls" * doctest::skip()) {
+  check_random_derivatives(20'000, 2000.0);
 }
 
 // Their sums take nodes of the levels that no tile has.
