@@ -116,6 +116,23 @@ class TestWithTheLibrary:
         text = lowered(diffsort.soft_rank, X)
         assert 'num_batch_dims = "1"' in text
 
+    def test_shardy_may_split_rows_of_the_float64_cotangent_too(self):
+        if not getattr(jax.config, "jax_use_shardy_partitioner", False):
+            pytest.skip("this JAX does not use Shardy")
+
+        def loss(x, strength):
+            return (diffsort.soft_rank(x, regularization_strength=strength) ** 2).sum()
+
+        strengths = np.full((2, 1), 0.7, np.float32)
+        text = lowered(jax.grad(loss, (0, 1)), X, strengths)
+        _, backward = calls(text)
+        assert backward[3] == ["2x4xf32", "2x1xf64"]
+        # i: rows, to be split; j: sorted elements, to be whole; k: one number per row.
+        assert re.findall(r"op_sharding_rule<(.*?)>}", text.replace(" ", "")) == [
+            "([i,j],[i,k])->([i,j],[i,j]){i=2,j=4,k=1}need_replication={j}",
+            "([i,j],[i,j],[i,j],[i,k])->([i,j],[i,k]){i=2,j=4,k=1}need_replication={j}",
+        ]
+
     def test_empty_arrays_are_not_worth_a_call(self):
         assert not calls(lowered(diffsort.soft_rank, np.zeros((2, 0), np.float32)))
         assert not calls(lowered(diffsort.soft_rank, np.zeros((0, 3), np.float32)))
