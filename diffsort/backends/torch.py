@@ -394,7 +394,8 @@ def _missing_kernel(values: Tensor) -> str | None:
     if device.type in _ALWAYS_WITH_KERNEL:
         return None
     if device.type == "cuda" and torch.version.hip is None:
-        return cuda_problem(device.index or 0)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return cuda_problem(index)
     return f"there are none for {device.type}"
 
 

@@ -101,9 +101,10 @@ std::optional<std::string> cuda_problem(std::optional<int> device) {
   const CudaLibrary& library = cuda_library();
   if (!library.problem.empty()) return library.problem;
   if (!device) return std::nullopt;
-  const int count = library.device_count();
+  char message[512] = "";
+  const int count = library.device_count(message, sizeof message);
   const std::string name = "cuda:" + std::to_string(*device);
-  if (count == 0) return "no CUDA driver or device was found";
+  if (count == 0) return std::string("no CUDA device can be used: ") + message;
   if (*device < 0 || *device >= count) {
     return name + " is not among the " + std::to_string(count) + " CUDA devices";
   }
@@ -414,7 +415,7 @@ void bind_cuda(nb::module_& m) {
   m.attr("cuda_library") = path.empty() ? nb::none() : nb::object(nb::str(path.c_str()));
   m.def("cuda_device_count", [] {
     const CudaLibrary& library = cuda_library();
-    return library.problem.empty() ? library.device_count() : 0;
+    return library.problem.empty() ? library.device_count(nullptr, 0) : 0;
   });
   m.def("cuda_problem", &cuda_problem, "device"_a.none() = nb::none());
   m.def("cuda_project", &py_project, "z"_a.none(), "w"_a.none(), "strength"_a, "regularization"_a,

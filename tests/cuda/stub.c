@@ -1,5 +1,7 @@
 /* A library with the interface of libdiffsort_cuda.so and no kernels: it calls back into the test
  * that compiled it, if the test has set the hooks, and else does nothing and succeeds. */
+#include <stdio.h>
+
 #include "diffsort/cuda.h"
 
 #ifndef VERSION
@@ -11,7 +13,10 @@
 
 int diffsort_cuda_version(void) { return VERSION; }
 
-int diffsort_cuda_device_count(void) { return DEVICES; }
+int diffsort_cuda_device_count(char* message, size_t message_bytes) {
+  if (DEVICES == 0 && message) snprintf(message, message_bytes, "%s", "the driver is too old");
+  return DEVICES;
+}
 
 int diffsort_cuda_supports(int32_t device) { return device == 0; }
 

@@ -6,6 +6,8 @@ hold to the oracle. Only the order of sums differs: both roads evaluate the same
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import diffsort
@@ -130,3 +132,14 @@ def test_a_compiled_call_on_a_device_without_a_kernel_warns(monkeypatch):
         found = compiled(x)
     monkeypatch.undo()
     torch.testing.assert_close(found, diffsort.soft_rank(x), rtol=EXACT, atol=EXACT)
+
+
+def test_a_cuda_device_without_an_index_is_the_current_one(monkeypatch):
+    from diffsort.backends import torch as backend
+
+    asked = []
+    monkeypatch.setattr(backend, "cuda_problem", asked.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    for device in ("cuda", "cuda:0", "cuda:1"):
+        backend._missing_kernel(SimpleNamespace(device=torch.device(device)))
+    assert asked == [3, 0, 1]

@@ -23,7 +23,7 @@ extern "C" {
 #endif
 
 /* The caller compares it with diffsort_cuda_version(). */
-#define DIFFSORT_CUDA_VERSION 1
+#define DIFFSORT_CUDA_VERSION 2
 
 enum { DIFFSORT_FLOAT32 = 0, DIFFSORT_FLOAT64 = 1 };
 
@@ -94,9 +94,10 @@ typedef struct {
 
 int diffsort_cuda_version(void);
 
-/* The number of devices that can be used, 0 without a driver, and for each whether the library has
- * kernels for it. */
-int diffsort_cuda_device_count(void);
+/* The number of devices that can be used, and for each whether the library has kernels for it. Where
+ * there are none, `message`, which may be null, is why: in the words of CUDA, except that there is
+ * no driver. */
+int diffsort_cuda_device_count(char* message, size_t message_bytes);
 int diffsort_cuda_supports(int32_t device);
 
 int diffsort_cuda_project_workspace(const DiffsortProblem*, const DiffsortProjection*,

@@ -13,6 +13,20 @@ namespace {
 
 __global__ void probe_kernel() {}
 
+// Why there are no devices. Without a driver CUDA says that the driver is too old.
+void explain(cudaError_t status, char* message, std::size_t bytes) {
+  if (message == nullptr || bytes == 0) return;
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  if (driver == 0) {
+    std::snprintf(message, bytes, "there is no CUDA driver");
+  } else {
+    std::snprintf(message, bytes, "%s (driver for CUDA %d.%d, library built with CUDA %d.%d)",
+                  cudaGetErrorString(status), driver / 1000, driver % 1000 / 10,
+                  CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  }
+}
+
 struct ProjectionWorkspace {
   const DiffsortProblem& problem;
   const DiffsortProjection& arrays;
@@ -47,10 +61,13 @@ int diffsort_cuda_version(void) {
   return DIFFSORT_CUDA_VERSION;
 }
 
-int diffsort_cuda_device_count(void) {
+int diffsort_cuda_device_count(char* message, size_t message_bytes) {
   int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return count;
   cudaGetLastError();
+  if (status == cudaSuccess) status = cudaErrorNoDevice;
+  explain(status, message, message_bytes);
   return 0;
 }
 
