@@ -3,6 +3,10 @@
 // HostTeam has one thread, so what one call of a step leaves in a local variable is there for the
 // next step, and a branch can depend on it. On a device it is not there: SpmdTeam shows that, as
 // wrong results, a hang at a barrier that not all reach, or a race that ThreadSanitizer reports.
+// For the last there is a program of its own:
+//
+//     cmake --preset tsan && cmake --build --preset tsan --target diffsort_team_tests
+//     build/tsan/native/tests/diffsort_team_tests -tc="*thread*,*warps*"
 #pragma once
 
 #include <condition_variable>
