@@ -42,39 +42,35 @@ class BucketsByWidth {
   T high_{}, scale_{};
 };
 
+// Of the values rounded to float32, whose powers of two are fewer than those of float64.
 template <class T>
 class BucketsByBits {
  public:
   BucketsByBits() = default;
-  BucketsByBits(DenseOperand<T> x, std::int64_t buckets, T high, T low)
-      : x_(x), first_(to_descending_key(high)) {
-    Bits span = to_descending_key(low) - first_;
-    for (; span >> shift_ > kMost; ++shift_) {
-    }
-    span >>= shift_;
-    factor_ = (static_cast<std::uint64_t>(buckets) << 32) / (std::uint64_t{span} + 1);
+  BucketsByBits(DenseOperand<T> x, std::int64_t buckets, T high, T low) : x_(x), first_(key(high)) {
+    const std::uint64_t keys = std::uint64_t{key(low) - first_} + 1;
+    factor_ = (static_cast<std::uint64_t>(buckets) << 32) / keys;
   }
 
   std::int32_t operator()(std::int64_t i) const {
-    const Bits above = (to_descending_key(x_.sign * x_.values[i]) - first_) >> shift_;
-    return static_cast<std::int32_t>(std::uint64_t{above} * factor_ >> 32);
+    const std::uint64_t above = key(x_.sign * x_.values[i]) - first_;
+    return static_cast<std::int32_t>(above * factor_ >> 32);
   }
 
   T top(std::int64_t bucket) const {
-    const auto above = ((static_cast<std::uint64_t>(bucket) << 32) + factor_ - 1) / factor_;
-    return from_descending_key<T>(first_ + (static_cast<Bits>(above) << shift_));
+    const std::uint64_t above =
+        ((static_cast<std::uint64_t>(bucket) << 32) + factor_ - 1) / factor_;
+    return from_descending_key<float>(first_ + static_cast<std::uint32_t>(above));
   }
   double width(std::int64_t bucket) const {
     return static_cast<double>(top(bucket)) - static_cast<double>(top(bucket + 1));
   }
 
  private:
-  using Bits = typename SortKey<T>::Bits;
-  static constexpr Bits kMost = 0xffffffff;
+  static std::uint32_t key(T x) { return to_descending_key(static_cast<float>(x)); }
 
   DenseOperand<T> x_{};
-  Bits first_{};
-  int shift_ = 0;
+  std::uint32_t first_ = 0;
   std::uint64_t factor_ = 1;
 };
 

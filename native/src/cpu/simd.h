@@ -38,7 +38,7 @@ struct Lanes<double> {
 };
 
 inline Doubles broadcast(double x) {
-  return Doubles{} + x;
+  return x - Doubles{};  // plus 0 would lose the sign of -0
 }
 
 inline Doubles load(const double* x) {
