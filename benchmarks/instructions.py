@@ -61,8 +61,10 @@ COUNTS = (
     Count("soft_rank", "kl", "M", "float32", 1024, 32),
     *(Count("soft_sort", "l2", regime, "float32", 1, 1000) for regime in "SMH"),
     Count("soft_sort", "l2", "M", "float32", 1024, 32),
-    Count("soft_sort", "kl", "M", "float32", 1, 1000),
+    *(Count("soft_sort", "kl", regime, "float32", 1, 1000) for regime in "SMH"),
+    *(Count("soft_sort", "kl", regime, "float32", 1024, 32) for regime in "MH"),
     Count("soft_sort", "l2", "M", "float64", 1, 1000),
+    Count("soft_sort", "kl", "M", "float64", 1, 1000),
 )
 
 

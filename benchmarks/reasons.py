@@ -71,7 +71,8 @@ machine: the table of small calls has torch.sort and np.argsort of the same inpu
 """,
     "memory": """\
 Memory. Where values crowd, so that no buckets divide a row, the sort by the bits of the values
-needs more scratch than they do. Through NumPy the derivative of kl keeps a copy of an array that the caller may overwrite, 4 bytes per element.
+needs more scratch than they do. Through NumPy the derivative of kl keeps a copy of an array that
+the caller may overwrite, 4 bytes per element.
 """,
 }
 STRETCH = """\
