@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -236,5 +237,23 @@ TEST_CASE("a row without a value has NaN derivatives; forged block ids are refus
     here.solved.block_z = {0, forged, 0};
     CHECK(std::isnan(vjp(here, {1, 1, 1}).z[0]));
     CHECK(std::isnan(jvp(here, {1, 1, 1}, {}, 1.0)[0]));
+  }
+}
+
+TEST_CASE_TEMPLATE("rows without elements are not looked at", T, float, double) {
+  // Memory of no elements, where AddressSanitizer sees any read.
+  const std::unique_ptr<T[]> values(new T[0]);
+  const std::unique_ptr<std::int32_t[]> ids(new std::int32_t[0]);
+  for (const Regularization regularization : kRegularizations) {
+    for (const bool ranks : {true, false}) {
+      const auto problem = problem_of(3, 0, regularization, 1.0);
+      Linearization<T> at;
+      at.z = at.w = at.result = contiguous_rows<const T>(values.get(), 0);
+      at.block_z = at.block_w = contiguous_rows<const std::int32_t>(ids.get(), 0);
+      Cotangents<T> cotangents;
+      cotangents.g = contiguous_rows<const T>(values.get(), 0);
+      (ranks ? cotangents.z : cotangents.w) = contiguous_rows(values.get(), 0);
+      project_vjp(problem, at, cotangents, 1);
+    }
   }
 }

@@ -1,4 +1,5 @@
 // What can be said of block ids before they are followed.
+// Cost: one read.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Sums over the blocks of a row whose elements are in any order: of terms and of weights, side by side.
+// Sums over the blocks of a row, whose elements are in any order: of terms and of weights, side by side.
 //
 // Adding to a number in memory waits for the previous addition to the same number, which matters where
 // elements of a block meet often. A look at a few ids decides:
@@ -9,6 +9,7 @@
 //
 // (short_vjp.h adds up in order, and a short row is to have the same bits in any layout.) What is
 // spare is then added to the first table, which is all that is read.
+// Cost: O(n), one read. Scratch: 32 bytes per element.
 #pragma once
 
 #include <algorithm>

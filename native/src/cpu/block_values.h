@@ -6,6 +6,7 @@
 //
 // An element alone in its block comes to w_i in all three. Sums are in double: in order in rows that
 // short_rows.h solves side by side, where a row alone is to have the same bits, else in 16 parts.
+// Cost: one read of the block for its sums, unless those of pooling serve, and one for its values.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
 // The buckets of values that a long row is divided into, in descending order.
 //
 //     by width    bucket(x) = floor((high - x) * (buckets - 1) / (high - low))
-//     by bits     the same of the order-preserving integers that floats are (diffsort/sort.h)
+//     by bits     floor((key(x) - key(high)) * buckets / keys), of the order-preserving integers that
+//                 floats are (diffsort/sort.h)
 //
 // By width, normal and uniform values spread evenly, and values with heavy tails, or with one outlier,
 // crowd into a few buckets. By bits, each factor of two has its share of the buckets.

@@ -1,5 +1,6 @@
 // What sorts by cells of equal width share: the cells themselves, the counts of a radix sort of two
 // digits, and the insertion that puts right what shares a cell.
+// Cost: O(n), and 4 moves per element and 64 more of insertion at most.
 #pragma once
 
 #include <cstdint>

@@ -6,6 +6,7 @@
 // the result is to be a float32, of degree 6, error 2^-28.
 // Error: below 2 units in the last place; exactly 1 at 0. Below -708 the result is 0, which drops
 // denormal numbers. NaN is not looked for.
+// Cost: about 20 (float32) or 28 (float64) instructions for a vector.
 #pragma once
 
 #include "simd.h"

@@ -1,10 +1,12 @@
-// J^T of one long row, for the calls that vjp_solver.h takes and by the same formulas.
+// J^T of one row, in most cases a long one, for the calls that vjp_solver.h takes and by the same formulas.
 //
 // Sums over blocks reach all over the row. So elements are moved to buckets of block ids first, each
 // with what it needs; a block lies within one bucket, whose sums fit into a cache. Results take the
 // elements' place there and are replayed (partition.h).
 // Cost: two reads of the row to partition it and one to replay. Scratch: an element's numbers
 // and 2 bytes for its block, 6 bytes in float32 (10 for ranks of kl, 4 for sorted values of l2).
+// Chosen: rows of more than 131072 elements, and of more than 1024 where they are sorted values of kl
+// whose w is wider than 64.
 #pragma once
 
 #include <algorithm>

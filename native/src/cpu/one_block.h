@@ -12,7 +12,8 @@
 // of the sum of exp(z) than of that of exp(w). For k = 1 and k = n - 1 that says that exp(z) has neither
 // the larger first share nor the smaller last one, so that its range is not larger, which is told at
 // once, or by one sum. (exp(w) majorizes exp(z): Marshall, Olkin, Arnold 2011.)
-// Cost: two exponentials per element (rows that are refused: none or one).
+// Cost: three exponentials per element; rows that are refused take none, one, or those up to where
+// they are.
 #pragma once
 
 #include <cmath>

@@ -18,10 +18,6 @@ struct DenseOutput {
   T* result;
   std::int32_t *block_z, *block_w;
   double sign;
-
-  void write(std::int64_t i, double value) const {
-    result[i] = static_cast<T>(sign * value + 0.0);  // + 0.0: never -0
-  }
 };
 
 // What a derivative of a row reads and writes.

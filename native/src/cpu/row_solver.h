@@ -8,6 +8,7 @@
 //
 // Moderate: operands are finite, and neither their range nor the strength is beyond 1e100 or its
 // inverse, so that nothing overflows. All else (infinities, NaN, strength 0) is general_row.h's.
+// Cost: O(n). Scratch: sorted values and their indices, and that of the steps.
 #pragma once
 
 #include <cstdint>

@@ -154,7 +154,7 @@ class ShortVjp {
     return (g - sum / weight) * scale;
   }
 
-  // l2: mean_B(g); log_kl: softmax_B(w)_j sum_B(g). Ids of w that start no block are not for here.
+  // l2: mean_B(g), where ids of w that start no block are not for here; log_kl: softmax_B(w)_j sum_B(g).
   static bool sort(std::int64_t n, const ShortRow& row, const Pair* table) {
     Longs empty{};
     std::int64_t j = 0;

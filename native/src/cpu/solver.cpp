@@ -174,12 +174,15 @@ template <class T, Regularization R>
 std::int64_t vjp_rows(const Problem& problem, const Linearization<T>& at,
                       const Cotangents<T>& cotangents, std::int64_t begin, std::int64_t end,
                       const Workers& workers) {
+  if (problem.space.length == 0) return begin;  // no way looks at a row without elements
   Kept<VjpScratch<T>> kept(problem.space.length);
   VjpScratch<T>& scratch = kept.memory();
   const bool is_short = ShortVjp<T, R>::serves(problem, at, cotangents);
   for (std::int64_t r = begin; r < end; r += ShortVjp<T, R>::kTogether) {
     const std::int64_t count = std::min(ShortVjp<T, R>::kTogether, end - r);
-    const unsigned solved = is_short ? ShortVjp<T, R>::solve(problem, at, cotangents, r, count) : 0;
+    // A row alone would only wait for three that add up for nothing.
+    const unsigned solved =
+        is_short && count > 1 ? ShortVjp<T, R>::solve(problem, at, cotangents, r, count) : 0;
     for (std::int64_t k = 0; k < count; ++k) {
       if (solved >> k & 1u) continue;
       if (!try_vjp_row<T, R>(problem, at, cotangents, r + k, workers, scratch)) return r + k;

@@ -1,6 +1,13 @@
 // J^T of one row of moderate numbers, in memory without gaps, for the calls that training makes: the
 // cotangent of z (ranks) or that of w (sorted values, where z is rho). The formulas are those of
 // derivatives_cpu.cpp, which serves everything else.
+//
+//     one block             no table: a sum over the row
+//     up to 131072          a table of sums by block id             block_sums_by_id.h
+//     longer                buckets of block ids                    long_vjp.h
+//     w wider than 64       the same from 1024 elements on, for a softmax's top per block
+//
+// Cost: O(n), two reads of the row and one write. Scratch: 32 bytes per element for a table.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +46,7 @@ class VjpSolver {
       }
       const bool one_block = one_z && one_w && row.n > SumsById::kInOrder;
       if (R == Regularization::l2) return one_block ? sort_one_block_l2(row) : sort_l2(row);
-      if (!share_a_top(facts)) return long_.sorted_log_kl(row, workers);
+      if (!share_a_top(facts)) return row.n > kShortest && long_.sorted_log_kl(row, workers);
       return one_block ? sort_one_block_log_kl(row, facts) : sort_log_kl(row, facts);
     }
     bool one_block = false;
@@ -57,6 +64,7 @@ class VjpSolver {
 
  private:
   static constexpr std::int64_t kLongest = std::int64_t{1} << 17;  // longer rows go by buckets
+  static constexpr std::int64_t kShortest = 1024;                  // that buckets pay for
 
   static double scale_l2(const DenseVjpRow<T>& row) {
     return row.z_sign * row.w_sign / row.strength;

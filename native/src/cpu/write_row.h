@@ -5,6 +5,8 @@
 // everywhere, and those of the blocks on top, in whole vectors; what these write beyond the end of a
 // block is put right by one more. Then every element is brought to its place, in one loop without a
 // branch.
+// Cost: O(n); one read of sorted values and indices and one write to where they stood. Scratch: 8 KB
+// (float64: 12 KB).
 #pragma once
 
 #include <cstdint>
