@@ -47,7 +47,8 @@ bool sort_is_one_block(std::int64_t n, double strength, const SortedValues<T>& w
                        BlockSums<Regularization::log_kl>* sums) {
   const double step = 1.0 / strength, first = w(0);
   const double z_range = static_cast<double>(n - 1) * step, w_range = first - w(n - 1);
-  if (z_range > w_range) return false;
+  if (n < 2 || z_range > w_range)
+    return false;  // (sums read two vectors, and one is behind the row)
   const auto z_part = [&](std::int64_t i) {
     return exp_nonpositive<T>((static_cast<double>(-i) - iota()) * step);
   };
