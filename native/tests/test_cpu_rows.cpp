@@ -162,26 +162,35 @@ struct Derived {
   std::vector<T> cotangent;
 };
 
-// One row and its derivative, by z of ranks and by w of sorted values. `generally`: by the way that
-// serves what else is asked for, here the strength's derivative as well.
+// What the derivative of one row reads and writes: by z of ranks and by w of sorted values.
+template <class T>
+struct VjpCall {
+  Linearization<T> at;
+  Cotangents<T> cotangents;
+
+  VjpCall(bool ranks, const std::vector<T>& x, const std::vector<T>& g, Derived<T>& derived) {
+    const auto n = static_cast<std::int64_t>(x.size());
+    (ranks ? at.z : at.w) = contiguous_rows(x.data(), n);
+    at.result = contiguous_rows<const T>(derived.solved.result.data(), n);
+    at.block_z = contiguous_rows<const std::int32_t>(derived.solved.block_z.data(), n);
+    at.block_w = contiguous_rows<const std::int32_t>(derived.solved.block_w.data(), n);
+    cotangents.g = contiguous_rows(g.data(), n);
+    (ranks ? cotangents.z : cotangents.w) = contiguous_rows(derived.cotangent.data(), n);
+  }
+};
+
+// One row and its derivative. `generally`: by the way that serves what else is asked for, here the
+// strength's derivative as well.
 template <class T>
 Derived<T> solve_and_derive(const Problem& problem, const std::vector<T>& x,
                             const std::vector<T>& g, int threads, bool generally = false) {
-  const auto n = static_cast<std::int64_t>(x.size());
   const bool ranks = problem.w_sign > 0.0;
   Derived<T> derived{ranks ? solve<T>(problem, x, {}, threads) : solve<T>(problem, {}, x, threads),
                      std::vector<T>(x.size())};
   double strength = 0.0;
-  Linearization<T> at;
-  (ranks ? at.z : at.w) = contiguous_rows(x.data(), n);
-  at.result = contiguous_rows<const T>(derived.solved.result.data(), n);
-  at.block_z = contiguous_rows<const std::int32_t>(derived.solved.block_z.data(), n);
-  at.block_w = contiguous_rows<const std::int32_t>(derived.solved.block_w.data(), n);
-  Cotangents<T> cotangents;
-  cotangents.g = contiguous_rows(g.data(), n);
-  (ranks ? cotangents.z : cotangents.w) = contiguous_rows(derived.cotangent.data(), n);
-  if (generally) cotangents.strength = contiguous_rows(&strength, 1);
-  project_vjp(problem, at, cotangents, threads);
+  VjpCall<T> call(ranks, x, g, derived);
+  if (generally) call.cotangents.strength = contiguous_rows(&strength, 1);
+  project_vjp(problem, call.at, call.cotangents, threads);
   return derived;
 }
 
@@ -373,15 +382,8 @@ Derived<T> derive_by(const Solver& level, const Problem& problem, bool ranks,
   arrays.block_z = contiguous_rows(derived.solved.block_z.data(), n);
   arrays.block_w = contiguous_rows(derived.solved.block_w.data(), n);
   level.project(problem, arrays, 0, 1, 1);
-  Linearization<T> at;
-  (ranks ? at.z : at.w) = contiguous_rows(x.data(), n);
-  at.result = contiguous_rows<const T>(derived.solved.result.data(), n);
-  at.block_z = contiguous_rows<const std::int32_t>(derived.solved.block_z.data(), n);
-  at.block_w = contiguous_rows<const std::int32_t>(derived.solved.block_w.data(), n);
-  Cotangents<T> cotangents;
-  cotangents.g = contiguous_rows(g.data(), n);
-  (ranks ? cotangents.z : cotangents.w) = contiguous_rows(derived.cotangent.data(), n);
-  const bool served = level.vjp(problem, at, cotangents, 0, 1, 1) == 1;
+  const VjpCall<T> call(ranks, x, g, derived);
+  const bool served = level.vjp(problem, call.at, call.cotangents, 0, 1, 1) == 1;
   // Where results of kl are 0, and where values of log_kl lie far apart, another way serves.
   const bool may_refuse = problem.regularization != Regularization::l2;
   CHECK((served || may_refuse));

@@ -127,28 +127,35 @@ class ShortRows {
     }
   }
 
-  // Of a block up to some element of it: the sum relative to its first, and the elements before.
+  // Of a block up to some element of it: the sum of terms, and the elements before.
   struct BlockPart {
     Doubles first, sum, behind;
   };
 
-  // The formulas of block_values.h, with all that is rho's simplified exactly.
-  template <bool kRank>
-  void find_values_l2(std::int64_t n, int half, Doubles strength, double sign) {
+  // parts_ of sums of term(i, what element i has more than the first of its block).
+  template <class Term>
+  void add_up_parts(std::int64_t n, int half, const Term& term) {
     const Column& x = sort_.values(half);
     BlockPart part{};
     for (std::int64_t i = 0; i < n; ++i) {
       const Longs starts = blocks_.starts(half, i);
       part.first = starts ? x[i] : part.first;
-      part.sum = starts ? Doubles{} : part.sum + (x[i] - part.first);
+      part.sum = (starts ? Doubles{} : part.sum) + term(i, x[i] - part.first);
       part.behind = starts ? Doubles{} : part.behind + 1.0;
       parts_[i] = part;
     }
+  }
+
+  // The formulas of block_values.h, with all that is rho's simplified exactly.
+  template <bool kRank>
+  void find_values_l2(std::int64_t n, int half, Doubles strength, double sign) {
+    const Column& x = sort_.values(half);
+    add_up_parts(n, half, [&](std::int64_t, Doubles above) { return above; });
     const Doubles scale = 1.0 / strength;
     Doubles mean{}, half_size{};
     Longs ends = Longs{} - 1;
     for (std::int64_t i = n - 1; i >= 0; --i) {
-      part = parts_[i];
+      const BlockPart& part = parts_[i];
       mean = ends ? part.sum / (part.behind + 1.0) : mean;
       half_size = ends ? 0.5 * part.behind : half_size;
       ends = blocks_.starts(half, i);
@@ -160,21 +167,14 @@ class ShortRows {
   }
 
   void find_ranks_kl(std::int64_t n, int half, Doubles strength, double sign) {
-    const Column& x = sort_.values(half);
     const Doubles scale = 1.0 / strength;
-    BlockPart part{};
-    for (std::int64_t i = 0; i < n; ++i) {
-      const Longs starts = blocks_.starts(half, i);
-      part.first = starts ? x[i] : part.first;
-      exponentials_[i] = exp_nonpositive<T>((x[i] - part.first) * scale);
-      part.sum = (starts ? Doubles{} : part.sum) + exponentials_[i];
-      part.behind = starts ? Doubles{} : part.behind + 1.0;
-      parts_[i] = part;
-    }
+    add_up_parts(n, half, [&](std::int64_t i, Doubles above) {
+      return exponentials_[i] = exp_nonpositive<T>(above * scale);
+    });
     Doubles factor{};
     Longs ends = Longs{} - 1;
     for (std::int64_t i = n - 1; i >= 0; --i) {
-      part = parts_[i];
+      const BlockPart& part = parts_[i];
       const Doubles last = broadcast(static_cast<double>(n - i));  // rho_i
       const Doubles sum_of_rho = 0.5 * (part.behind + 1.0) * (last + (last + part.behind));
       factor = ends ? sign * (sum_of_rho / part.sum) : factor;
@@ -198,20 +198,12 @@ class ShortRows {
   }
 
   void find_values_log_kl(std::int64_t n, int half, Doubles strength, double sign) {
-    const Column& x = sort_.values(half);
-    BlockPart part{};
-    for (std::int64_t i = 0; i < n; ++i) {
-      const Longs starts = blocks_.starts(half, i);
-      part.first = starts ? x[i] : part.first;
-      part.sum = (starts ? Doubles{} : part.sum) + exp_nonpositive<T>(x[i] - part.first);
-      part.behind = starts ? Doubles{} : part.behind + 1.0;
-      parts_[i] = part;
-    }
+    add_up_parts(n, half, [&](std::int64_t, Doubles above) { return exp_nonpositive<T>(above); });
     const Doubles scale = 1.0 / strength;
     Doubles shift{};
     Longs ends = Longs{} - 1;
     for (std::int64_t i = n - 1; i >= 0; --i) {
-      part = parts_[i];
+      const BlockPart& part = parts_[i];
       shift = ends ? part.first : shift;
       const Longs pools = ends & (part.behind > 0.0);
       if (any_lane(pools)) {
