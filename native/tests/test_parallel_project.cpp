@@ -172,8 +172,9 @@ namespace {
 
 // Ranks, where every second row is one block, which is written before others are sorted.
 template <class T>
-Case<T> every_second_settled(std::int64_t rows, std::int64_t n, std::mt19937_64& random) {
-  Case<T> c{rows, n, Regularization::l2, {}, {}, {}};
+Case<T> every_second_settled(std::int64_t rows, std::int64_t n, Regularization regularization,
+                             std::mt19937_64& random) {
+  Case<T> c{rows, n, regularization, {}, {}, {}};
   std::normal_distribution<double> normal;
   for (std::size_t i = 0; i < c.size(); ++i) c.z.push_back(static_cast<T>(normal(random)));
   for (std::int64_t r = 0; r < rows; ++r) c.strength.push_back(r % 2 == 0 ? T(1e3) : T(1e-4));
@@ -210,19 +211,28 @@ void check_outputs(const Case<T>& c, const HostExecutor& executor) {
 
 template <class T>
 void check_outputs_of_all_ways(std::mt19937_64& random) {
-  for (const std::int64_t n : {20, 50}) check_outputs(every_second_settled<T>(9, n, random), {});
+  constexpr Regularization l2 = Regularization::l2, kl = Regularization::kl;
+  for (const std::int64_t n : {20, 50}) {
+    for (const Regularization regularization : {l2, kl}) {
+      check_outputs(every_second_settled<T>(9, n, regularization, random), {});
+    }
+  }
   for (const std::int64_t n : {51, 9000}) {
-    const Case<T> ranks = every_second_settled<T>(6, n, random);
+    const Case<T> ranks = every_second_settled<T>(6, n, l2, random);
     for (const std::int64_t rows_at_once : {2, 6}) {
       HostExecutor executor = long_path();
       executor.chunk = rows_at_once * n;
-      check_outputs(ranks, executor);
+      for (const Regularization regularization : {l2, kl}) {
+        Case<T> c = ranks;
+        c.regularization = regularization;
+        check_outputs(c, executor);
+      }
     }
     Case<T> sorts = ranks;
     sorts.z.swap(sorts.w);
     check_outputs(sorts, long_path());
     sorts.z = ranks.z;
-    for (const Regularization regularization : {Regularization::l2, Regularization::log_kl}) {
+    for (const Regularization regularization : {l2, Regularization::log_kl}) {
       sorts.regularization = regularization;
       check_outputs(sorts, long_path());
     }
@@ -235,6 +245,79 @@ TEST_CASE("kernels' projection: any outputs, beside others or alone") {
   std::mt19937_64 random(16);
   check_outputs_of_all_ways<float>(random);
   check_outputs_of_all_ways<double>(random);
+}
+
+namespace {
+
+// Ranks of all families, `factor` times the strength from which on their rows are one block.
+template <class T>
+Case<T> around_one_block(std::int64_t n, Regularization regularization, double factor,
+                         std::mt19937_64& random) {
+  Case<T> c{kFamilies, n, regularization, family_rows<T>(n, random), {}, {}};
+  const double widest =
+      regularization == Regularization::l2 ? 0.5 * static_cast<double>(n) : std::log(2.0);
+  for (auto row = c.z.begin(); row != c.z.end(); row += n) {
+    const auto [low, high] = std::minmax_element(row, row + n);
+    const double range = static_cast<double>(*high) - static_cast<double>(*low);
+    c.strength.push_back(static_cast<T>(range > 0.0 ? factor * range / widest : factor));
+  }
+  return c;
+}
+
+// The ranks of row r, found without a sort, or none.
+template <Regularization R, class T>
+std::vector<T> unsorted_ranks(const Case<T>& c, std::int64_t r) {
+  HostTeam team;
+  const T* const z = c.z.data() + r * c.n;
+  std::vector<T> ranks(static_cast<std::size_t>(c.n), static_cast<T>(kNan));
+  const bool found = rank_in_one_block<R>(
+      team, c.n, c.strength[static_cast<std::size_t>(r)], [&](std::int64_t i) { return z[i]; },
+      [&](std::int64_t i, double rank) {
+        ranks[static_cast<std::size_t>(i)] = static_cast<T>(rank);
+      });
+  return found ? ranks : std::vector<T>();
+}
+
+template <Regularization R>
+void check_around_one_block(std::int64_t n, std::mt19937_64& random) {
+  for (const double factor : {1.0 + 1e-9, 1.0 - 1e-9, 2.0, 0.5, 1e6}) {
+    const Case<double> c = around_one_block<double>(n, R, factor, random);
+    CAPTURE(n);
+    CAPTURE(factor);
+    check_paths(c);
+    const Solved<double> expected = solve_sequentially(c);
+    for (std::int64_t r = 0; r < c.rows; ++r) {
+      const double* const z = c.z.data() + r * n;
+      const bool equal = std::equal(z + 1, z + n, z);
+      const std::vector<double> ranks = unsorted_ranks<R>(c, r);
+      CHECK(ranks.empty() == (factor < 1.0 && !equal));
+      for (std::size_t i = 0; i < ranks.size(); ++i) {
+        const std::size_t at = static_cast<std::size_t>(r * n) + i;
+        CHECK(expected.block_z[at] == 0);
+        CHECK(std::abs(ranks[i] - expected.result[at]) <= 1e-14 * static_cast<double>(n));
+      }
+    }
+    check_paths(around_one_block<float>(n, R, factor, random));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("kernels' projection: ranks on both sides of where rows become one block") {
+  std::mt19937_64 random(19);
+  for (const std::int64_t n : {1, 2, 3, 10, 32, 33, 300}) {
+    check_around_one_block<Regularization::l2>(n, random);
+    check_around_one_block<Regularization::kl>(n, random);
+  }
+}
+
+// Half of one, or log 2 of one, is rounded to a whole one.
+TEST_CASE("kernels' projection: ranks by a strength that is the least number there is") {
+  constexpr double least = std::numeric_limits<double>::denorm_min();
+  for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {
+    check_paths<double>({1, 3, regularization, {2 * least, 0.0, 0.0}, {}, {least}});
+    check_paths<double>({1, 2, regularization, {least, 0.0}, {}, {least}});
+  }
 }
 
 // What one thread knows another one does not: see spmd_team.h.
@@ -398,34 +481,47 @@ TEST_CASE("long rows: launches") {
   Case<float> c{1, n, Regularization::l2, {}, {}, {1e9f}};
   for (std::int64_t i = 0; i < n; ++i) c.z.push_back(static_cast<float>(random() % 1000));
   Solved<float> solved = rubbish<float>(c.size());
-  HostExecutor executor;
-  run(executor, c.regularization, rows_of(c, solved));
-  CHECK(executor.launches == 14);
+  const auto launches = [&](Regularization regularization) {
+    HostExecutor executor;
+    run(executor, regularization, rows_of(c, solved));
+    return executor.launches;
+  };
+  CHECK(launches(Regularization::l2) == 14);
+  CHECK(launches(Regularization::kl) == 15);
 }
 
+namespace {
+
 // Rows that are one block are not sorted, pooled or written again: their memory is left alone.
+template <Regularization R>
+void check_settled_rows(std::int64_t n, std::mt19937_64& random) {
+  const Case<float> c = mixed_rows<float>(n, R, random);
+  Solved<float> solved = rubbish<float>(c.size());
+  const ProjectionRows<float> arrays = rows_of(c, solved);
+  HostExecutor executor = long_path();
+  std::vector<unsigned char> workspace(projection_workspace<R>(executor, arrays), kRubbish);
+  run_projection<R>(executor, arrays, workspace.data());
+  Arena arena(workspace.data());
+  const auto memory = long_memory<float, R>(arena, executor, arrays);
+  for (std::int64_t r = 0; r < c.rows; ++r) {
+    const bool one_block = r == 0 || r == 4;  // 2 has a NaN, 7 and 8 have no value
+    CAPTURE(r);
+    CHECK(memory.settled[r] == (one_block ? 1u : 0u));
+    const std::size_t bytes = 4 * static_cast<std::size_t>(n);
+    CHECK(is_untouched(memory.z.keys + r * n, bytes) == one_block);
+    CHECK(is_untouched(memory.z.places + r * n, bytes) == one_block);
+    CHECK(is_untouched(memory.states + r, sizeof *memory.states) == one_block);
+  }
+  compare(c, solved, solve_sequentially(c));
+}
+
+}  // namespace
+
 TEST_CASE("long rows: what is settled costs no more") {
   std::mt19937_64 random(63);
-  constexpr Regularization l2 = Regularization::l2;
   for (const std::int64_t n : {5000, 9000}) {
-    const Case<float> c = mixed_rows<float>(n, l2, random);
-    Solved<float> solved = rubbish<float>(c.size());
-    const ProjectionRows<float> arrays = rows_of(c, solved);
-    HostExecutor executor = long_path();
-    std::vector<unsigned char> workspace(projection_workspace<l2>(executor, arrays), kRubbish);
-    run_projection<l2>(executor, arrays, workspace.data());
-    Arena arena(workspace.data());
-    const auto memory = long_memory<float, l2>(arena, executor, arrays);
-    for (std::int64_t r = 0; r < c.rows; ++r) {
-      const bool one_block = r == 0 || r == 4;  // 2 has a NaN, 7 and 8 have no value
-      CAPTURE(r);
-      CHECK(memory.settled[r] == (one_block ? 1u : 0u));
-      const std::size_t bytes = 4 * static_cast<std::size_t>(n);
-      CHECK(is_untouched(memory.z.keys + r * n, bytes) == one_block);
-      CHECK(is_untouched(memory.z.places + r * n, bytes) == one_block);
-      CHECK(is_untouched(memory.states + r, sizeof *memory.states) == one_block);
-    }
-    compare(c, solved, solve_sequentially(c));
+    check_settled_rows<Regularization::l2>(n, random);
+    check_settled_rows<Regularization::kl>(n, random);
   }
 }
 

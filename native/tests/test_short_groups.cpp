@@ -276,7 +276,27 @@ TEST_CASE_TEMPLATE("levels of vector instructions give groups the same bits", T,
 
 namespace {
 
-// J^T g of one row, from its blocks.
+// log_kl, by w: softmax_B(w)_j sum_B(g), the blocks of z in order.
+template <class T>
+std::vector<long double> softmax_cotangent_of(const Batch<T>& batch, const Solved<T>& solved,
+                                              const std::vector<T>& g, std::int64_t r) {
+  const auto size = static_cast<std::size_t>(batch.n), first = static_cast<std::size_t>(r) * size;
+  const T* const w = batch.values.data() + first;
+  const long double top = *std::max_element(w, w + size);
+  std::vector<long double> sums(size), totals(size), shares(size), cotangent(size);
+  for (std::size_t i = 0; i < size; ++i) {
+    sums[static_cast<std::size_t>(solved.block_z[first + i])] += g[first + i];
+    shares[i] = std::exp(w[i] - top);
+    totals[static_cast<std::size_t>(solved.block_w[first + i])] += shares[i];
+  }
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto id = static_cast<std::size_t>(solved.block_w[first + i]);
+    cotangent[i] = shares[i] / totals[id] * sums[id];
+  }
+  return cotangent;
+}
+
+// J^T g of one row, from its blocks; l2 and kl.
 template <class T>
 std::vector<long double> cotangent_of(const Solved<T>& solved, const std::vector<T>& g,
                                       std::int64_t r, std::int64_t n, Regularization regularization,
@@ -312,14 +332,18 @@ void check_derivatives(const Batch<T>& batch, Regularization regularization, Ope
   at.block_z = contiguous_rows(solved.block_z.data(), n);
   at.block_w = contiguous_rows(solved.block_w.data(), n);
   at.result = contiguous_rows(solved.result.data(), n);
+  if (op == Operator::sort) at.w = contiguous_rows(batch.values.data(), n);
   Cotangents<T> cotangents;
   cotangents.g = contiguous_rows<const T>(g.data(), n);
   (op == Operator::rank ? cotangents.z : cotangents.w) = contiguous_rows(found.data(), n);
   project_vjp(problem, at, cotangents, 1);
   for (std::int64_t r = 0; r < batch.rows; ++r) {
     const double strength = batch.strengths[static_cast<std::size_t>(r)];
-    const auto expected = cotangent_of(solved, g, r, n, regularization, op, strength);
-    const double scale = op == Operator::rank ? static_cast<double>(n) / strength : 1.0;
+    const bool softmax = regularization == Regularization::log_kl;
+    const auto expected = softmax ? softmax_cotangent_of(batch, solved, g, r)
+                                  : cotangent_of(solved, g, r, n, regularization, op, strength);
+    const double size = static_cast<double>(n);
+    const double scale = softmax ? size : op == Operator::rank ? size / strength : 1.0;
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const long double error = found[static_cast<std::size_t>(r * n) + i] - expected[i];
       CHECK(std::abs(static_cast<double>(error)) <=
@@ -343,7 +367,18 @@ TEST_CASE_TEMPLATE("derivatives of short rows are sums over their blocks", T, fl
       check_derivatives(batch, Regularization::kl, Operator::rank, random);
       for (double& strength : batch.strengths) strength = 0.5 / strength;
       check_derivatives(batch, Regularization::l2, Operator::sort, random);
+      check_derivatives(batch, Regularization::log_kl, Operator::sort, random);
     }
+  }
+}
+
+// The sums of the exponentials of rho are kept from call to call, for a length and strengths.
+TEST_CASE_TEMPLATE("groups of sorted values by kl after those of other lengths", T, float, double) {
+  std::mt19937_64 random(45);
+  for (const std::int64_t n : {9, 5, 32, 31, 2, 20}) {
+    Batch<T> batch{8, n, {}, Vector(8, 3.0)};
+    for (std::int64_t i = 0; i < batch.rows * n; ++i) batch.values.push_back(T(normal(random)));
+    check_batch(batch, Regularization::log_kl, true);
   }
 }
 

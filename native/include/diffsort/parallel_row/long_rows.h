@@ -1,14 +1,14 @@
 // The projection of rows that no team holds: the steps of project_row.h, each a launch over all
 // rows of a chunk, by a team for every part of a row.
 //
-//     l2 ranks  spread_of_part, rank_one_blocks: rows that are one block are written, and settled;
-//               all that follows leaves settled rows alone
+//     ranks     spread_of_part, weight_of_part (kl), rank_one_blocks: rows that are one block are
+//               written, and settled; all that follows leaves settled rows alone
 //     sort      row_sort.h, which makes keys of the values as it goes
 //     describe  each row: has it a value, and in what units do its blocks compare
 //     pool      tiles, and the joins of tiles, 32 of them at a time (pool.h)
 //     write     results and block ids to where their elements came from
 //
-// Launches: 2 for l2 ranks and 1 otherwise, 2 for each byte of a key, 3 + log_32(n / 4096).
+// Launches: 2 for ranks of l2, 3 of kl and 1 otherwise; 2 for each byte of a key; 3 + log_32(n / 4096).
 // Workspace per element: a key and a place for each operand that is sorted; beside it first a key
 // more, and then the pooling's, 3.8 bytes or 7.4. The second place that a sort needs lies in an
 // output, each row's in the row's own: rows that are sorted are written last, but settled ones are
@@ -64,7 +64,7 @@ struct LongRows {
   }
 };
 
-// --- l2 ranks
+// --- Ranks
 
 // Values in the terms of P itself.
 template <class T>
@@ -77,26 +77,68 @@ struct SignedValues {
   DIFFSORT_HD T operator[](std::int64_t i) const { return sign < 0.0 ? -values[i] : values[i]; }
 };
 
+// What parts of rows know for all of their row; [row][part].
+template <class T>
+struct PartsOfRanks {
+  Regularization regularization;
+  ProjectionRows<T> arrays;
+  RowParts parts;
+  Spread<T>* spreads;
+  double* weights;  // kl: of the values of a part, in a row that is one block
+};
+
 template <class T>
 struct SpreadOfPart {
   struct Shared {};
 
-  ProjectionRows<T> arrays;
-  RowParts parts;
-  Spread<T>* spreads;  // [row][part]
+  PartsOfRanks<T> ranks;
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
-    const Part part(parts, k);
-    const ProjectionRow<T> row = arrays.row(part.row);
-    if (!OneBlock<T>::may_be(row.strength)) return;
+    const Part part(ranks.parts, k);
+    const ProjectionRow<T> row = ranks.arrays.row(part.row);
+    if (!may_be_one_block(row.strength)) return;
     const SignedValues<T> z(row);
     const T first = z[0];
     const Spread<T> spread = team.reduce(
         part.size(), Spread<T>::none(first),
         [&](std::int64_t i) { return Spread<T>::of(z[part.first + i], first); },
         typename Spread<T>::Combine{});
-    team.for_each(1, [&](std::int64_t) { spreads[k] = spread; });
+    team.for_each(1, [&](std::int64_t) { ranks.spreads[k] = spread; });
+  }
+};
+
+// By the spreads of its parts.
+template <class Team, class T>
+DIFFSORT_HD OneBlock<T> one_block_of(Team& team, const PartsOfRanks<T>& ranks, std::int64_t r) {
+  const ProjectionRow<T> row = ranks.arrays.row(r);
+  const T first = SignedValues<T>(row)[0];
+  Spread<T> spread = Spread<T>::none(first);
+  if (may_be_one_block(row.strength)) {
+    const Spread<T>* const of_row = ranks.spreads + r * ranks.parts.count;
+    spread = team.reduce(
+        ranks.parts.count, spread, [&](std::int64_t q) { return of_row[q]; },
+        typename Spread<T>::Combine{});
+  }
+  return {ranks.regularization, spread, first, row.n, row.strength};
+}
+
+template <class T>
+struct WeightOfPart {
+  struct Shared {};
+
+  PartsOfRanks<T> ranks;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(ranks.parts, k);
+    const OneBlock<T> block = one_block_of(team, ranks, part.row);
+    if (!block.whole) return;
+    const SignedValues<T> z(ranks.arrays.row(part.row));
+    const double weight = team.reduce(
+        part.size(), 0.0, [&](std::int64_t i) { return block.weight(z[part.first + i]); },
+        Addition{});
+    team.for_each(1, [&](std::int64_t) { ranks.weights[k] = weight; });
   }
 };
 
@@ -104,29 +146,24 @@ template <class T>
 struct RankOneBlocks {
   struct Shared {};
 
-  ProjectionRows<T> arrays;
-  RowParts parts;
-  const Spread<T>* spreads;
+  PartsOfRanks<T> ranks;
   std::uint32_t* settled;
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
-    const Part part(parts, k);
-    const ProjectionRow<T> row = arrays.row(part.row);
-    const SignedValues<T> z(row);
-    const T first = z[0];
-    Spread<T> spread = Spread<T>::none(first);
-    if (OneBlock<T>::may_be(row.strength)) {
-      const Spread<T>* const of_row = spreads + part.row * parts.count;
-      spread = team.reduce(
-          parts.count, spread, [&](std::int64_t q) { return of_row[q]; },
-          typename Spread<T>::Combine{});
-    }
-    const OneBlock<T> block(spread, first, row.n, row.strength);
+    const Part part(ranks.parts, k);
+    OneBlock<T> block = one_block_of(team, ranks, part.row);
     if (part.index == 0) {
       team.for_each(1, [&](std::int64_t) { settled[part.row] = block.whole ? 1 : 0; });
     }
     if (!block.whole) return;
+    if (ranks.regularization == Regularization::kl) {
+      const double* const of_row = ranks.weights + part.row * ranks.parts.count;
+      block.weigh(team.reduce(
+          ranks.parts.count, 0.0, [&](std::int64_t q) { return of_row[q]; }, Addition{}));
+    }
+    const ProjectionRow<T> row = ranks.arrays.row(part.row);
+    const SignedValues<T> z(row);
     team.stream(
         part.size(), [&](std::int64_t i) { return z[part.first + i]; },
         [&](std::int64_t i, T value) { row.write_one_block(part.first + i, block.rank(value)); });
@@ -255,6 +292,7 @@ struct LongMemory {
   RowState<T, R>* states;
   KeyedPlaces<Bits> z, w;
   Spread<T>* spreads;
+  double* weights;
   Bits* spare_keys = nullptr;
   std::uint32_t* counts;
   PartitionMemory<R> partitions;
@@ -270,6 +308,7 @@ struct LongMemory {
     }
     const std::size_t shared = arena.mark();
     spreads = arena.template take<Spread<T>>(rows * parts.count);
+    weights = arena.template take<double>(rows * parts.count);
     arena.rewind(shared);
     if (has_z || has_w) {
       spare_keys = arena.template take<Bits>(rows * n);
@@ -296,14 +335,19 @@ DenseRows<std::uint32_t> spare_places(const ProjectionRows<T>& arrays) {
 template <class Executor, class T, Regularization R>
 void settle_rows(Executor& executor, const ProjectionRows<T>& arrays,
                  const LongMemory<T, R>& memory) {
-  if (R != Regularization::l2 || !arrays.z || arrays.w) {
-    return executor.for_each("settle_none", arrays.rows, SettleNone{memory.settled});
+  if constexpr (R != Regularization::log_kl) {
+    if (arrays.z && !arrays.w) {
+      const std::int64_t teams = arrays.rows * memory.parts.count;
+      const PartsOfRanks<T> ranks{R, arrays, memory.parts, memory.spreads, memory.weights};
+      executor.for_each_team("spread_of_part", teams, SpreadOfPart<T>{ranks});
+      if (R == Regularization::kl) {
+        executor.for_each_team("weight_of_part", teams, WeightOfPart<T>{ranks});
+      }
+      executor.for_each_team("rank_one_blocks", teams, RankOneBlocks<T>{ranks, memory.settled});
+      return;
+    }
   }
-  const std::int64_t teams = arrays.rows * memory.parts.count;
-  executor.for_each_team("spread_of_part", teams,
-                         SpreadOfPart<T>{arrays, memory.parts, memory.spreads});
-  executor.for_each_team("rank_one_blocks", teams,
-                         RankOneBlocks<T>{arrays, memory.parts, memory.spreads, memory.settled});
+  executor.for_each("settle_none", arrays.rows, SettleNone{memory.settled});
 }
 
 template <class Executor, class T, Regularization R>

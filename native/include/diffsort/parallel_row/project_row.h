@@ -2,7 +2,7 @@
 // and written once, in order; everything between happens in the team's memory.
 //
 //     load      keys whose order is that of the values
-//     l2 ranks  done if the row is one block, which needs no sort (rank_in_one_block)
+//     ranks     done if the row is one block, which needs no sort (rank_in_one_block)
 //     sort      (key, index) pairs
 //     pool      pool.h
 //     write     the results, and then the block ids, in sorted order, sent to their places in
@@ -80,7 +80,7 @@ template <class Team, class T, Regularization R>
 DIFFSORT_HD bool rank_in_one_block(Team& team, const RowWork<T, R>& work) {
   const ProjectionRow<T>& row = work.row;
   const auto* const keys = work.memory.z_keys;
-  return rank_in_one_block(
+  return rank_in_one_block<R>(
       team, row.n, row.strength, [=](std::int64_t i) { return from_descending_key<T>(keys[i]); },
       [&](std::int64_t i, double rank) { row.write_one_block(i, rank); });
 }
@@ -160,7 +160,9 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
   const RowMemory<T, R>& memory = work.memory;
   if (row.z) load_keys(team, work, row.z, row.z_sign, memory.z_keys);
   if (row.w) load_keys(team, work, row.w, row.w_sign, memory.w_keys);
-  if (R == Regularization::l2 && row.z && !row.w && rank_in_one_block(team, work)) return;
+  if constexpr (R != Regularization::log_kl) {
+    if (row.z && !row.w && rank_in_one_block(team, work)) return;
+  }
   if (row.z) team.sort(row.n, kBits, memory.z_keys, memory.z_index);
   if (row.w) team.sort(row.n, kBits, memory.w_keys, memory.w_index);
   team.for_each(1, [&](std::int64_t) {

@@ -1,7 +1,7 @@
 // The projection of short rows: a tile of rows per 32 threads, a row per thread.
 //
 //     load      w and then z, each followed by
-//     sort      short_sort.h; not where a row of l2 ranks is one block
+//     sort      short_sort.h; not where a row of ranks is one block
 //     solve     pools the row's blocks, and puts its results where the operand was
 //     store     the results, and then the block ids in the same place
 //
@@ -216,19 +216,25 @@ class ProjectTiles {
  private:
   using Memory = ShortMemory<T, R>;
 
+  // Whether a row of ranks is one block, which is then written.
+  DIFFSORT_HD bool settle_row(double strength, T* stage, const Memory& memory) const {
+    const SerialTeam thread;
+    const int n = static_cast<int>(arrays.n);
+    const double sign = arrays.z_sign;
+    const auto value = [=](int i) { return sign < 0.0 ? -stage[i] : stage[i]; };
+    const auto write = [&](int i, double rank) {
+      stage[i] = signed_result<T>(arrays.w_sign, rank);
+    };
+    if (!rank_in_one_block<R>(thread, n, strength, value, write)) return false;
+    memory.blocks[0] = {1, 0, static_cast<std::uint8_t>(n), false};
+    return true;
+  }
+
   DIFFSORT_HD void sort_row(bool on_w, double strength, T* stage, const Memory& memory) const {
     const double sign = on_w ? arrays.w_sign : arrays.z_sign;
     const int n = static_cast<int>(arrays.n);
-    if (R == Regularization::l2 && !arrays.w) {
-      const SerialTeam thread;
-      const auto value = [=](int i) { return sign < 0.0 ? -stage[i] : stage[i]; };
-      const auto write = [&](int i, double rank) {
-        stage[i] = signed_result<T>(arrays.w_sign, rank);
-      };
-      if (rank_in_one_block(thread, n, strength, value, write)) {
-        memory.blocks[0] = {1, 0, static_cast<std::uint8_t>(n), false};
-        return;
-      }
+    if constexpr (R != Regularization::log_kl) {
+      if (!arrays.w && settle_row(strength, stage, memory)) return;
     }
     const ShortSort<T> sort{stage, n, static_cast<T>(sign), on_w ? memory.w : memory.z,
                             on_w ? memory.w_index : memory.z_index};
