@@ -175,6 +175,41 @@ TEST_CASE("a partition is stable and the same for any number of threads") {
   }
 }
 
+namespace {
+
+// Bounds that are too wide, or beside the values, would cost the sort of a bucket its cells.
+template <class T, class Buckets>
+void check_bounds(const std::vector<T>& row, const Buckets& bucket, std::int64_t buckets) {
+  std::int32_t last = 0;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    const std::int32_t b = bucket(static_cast<std::int64_t>(i));
+    REQUIRE(b >= 0);
+    REQUIRE(b < buckets);
+    const auto x = static_cast<double>(row[i]), top = static_cast<double>(bucket.top(b));
+    const double width = bucket.width(b), rounding = 1e-3 * width + 1e-6 * std::abs(x);
+    CHECK(x <= top + rounding);
+    CHECK(x >= top - width - rounding);
+    last = std::max(last, b);
+  }
+  CHECK(last >= buckets - 2);  // by width, the lowest may be rounded into the last but one
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("values lie between the bounds of their bucket", T, float, double) {
+  std::mt19937_64 random(81);
+  std::cauchy_distribution<double> cauchy;
+  const std::int64_t buckets = 64;
+  std::vector<T> row = normal_row<T>(2000, random);
+  for (int heavy = 0; heavy < 2; ++heavy) {
+    const auto [low, high] = std::minmax_element(row.begin(), row.end());
+    const DenseOperand<T> x{row.data(), T(1)};
+    check_bounds(row, BucketsByWidth<T>(x, buckets, *high, double(*high) - double(*low)), buckets);
+    check_bounds(row, BucketsByBits<T>(x, buckets, *high, *low), buckets);
+    for (T& value : row) value = static_cast<T>(cauchy(random));
+  }
+}
+
 TEST_CASE_TEMPLATE("long rows are sorted by buckets, unless a bucket has too many", T, float,
                    double) {
   std::mt19937_64 random(74);
