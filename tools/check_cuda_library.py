@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 4_000_000  # bytes
 LINKED = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0"}
 LINKED |= {"libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
-RESERVED_SHARED = 1024  # bytes per block that the driver keeps, in the numbers of sm_80 and newer
+RESERVED_SHARED = 1024  # bytes per block that the driver keeps, in the numbers of sm_90 and newer
 STATIC_SHARED = 1024  # kStaticBytes in native/src/cuda/executor.cuh
 
 # Registers per thread, of the 65536 that a multiprocessor has.
@@ -88,7 +88,7 @@ def kernels(library):
             architecture = match[1]
         if match := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)", line):
             registers, stack, shared = map(int, match.groups())
-            shared -= RESERVED_SHARED if shared >= RESERVED_SHARED else 0
+            shared -= RESERVED_SHARED if int(architecture) >= 90 else 0
             found.append((architecture, names[len(found)], registers, stack, shared))
     return found
 

@@ -71,6 +71,11 @@ class SpmdTeam {
     return all;
   }
 
+  template <class V, class Map, class Combine>
+  V reduce_few(std::int64_t n, V identity, const Map& map, const Combine& combine) {
+    return reduce(n, identity, map, combine);
+  }
+
   template <class Key, class Index>
   void sort(std::int64_t n, int bits, Key* keys, Index* index) {
     barrier_->wait();

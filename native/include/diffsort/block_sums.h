@@ -30,6 +30,13 @@ DIFFSORT_HD inline double scaled_difference(double a, double b, double strength)
   return std::isnan(apart) ? difference : apart;
 }
 
+// Products and differences of numbers beyond this, or its inverse, may be inexact, or overflow.
+constexpr double kModerate = 1e100;
+
+DIFFSORT_HD inline bool is_moderate(double strength) {
+  return strength > 1.0 / kModerate && strength < kModerate;
+}
+
 // What differences between blocks are measured in. l2 compares in the units of z, strength times
 // those of s, where nothing can overflow: integers then compare exactly, without a quotient.
 struct Units {
@@ -39,8 +46,7 @@ struct Units {
   // The ranges of the finite z, which alone share blocks with others, and of w.
   DIFFSORT_HD Units(double strength, double z_range, double w_range)
       : strength(strength),
-        of_z(strength > 1.0 / kModerate && strength < kModerate && !(z_range >= kModerate) &&
-             w_range < kModerate) {}
+        of_z(is_moderate(strength) && !(z_range >= kModerate) && w_range < kModerate) {}
 
   // Reads the ranges off the sorted operands.
   template <class Z, class W>
@@ -48,8 +54,6 @@ struct Units {
       : Units(strength, finite_range(n, z), n > 0 ? w(0) - w(n - 1) : 0.0) {}
 
  private:
-  static constexpr double kModerate = 1e100;
-
   template <class Z>
   static double finite_range(std::int64_t n, const Z& z) {
     std::int64_t first = 0, last = n - 1;

@@ -1,8 +1,8 @@
 // exp near 0, of a number or of a vector of numbers: the polynomial with the least maximal error where
 // |r| <= log(2) / 2, evaluated in pairs (Estrin) because a chain of products would wait for itself: of
 // degree 11, error 2^-55, or, where the result is to be a float32, of degree 6, error 2^-28.
-// Cost: 13 (float32) or 23 (float64) instructions. Files that are compiled for vectors of a kind include
-// this one with all others of theirs (levels.h).
+// Cost: 13 (float32) or 23 (float64) instructions. For vectors this file has to be
+// included where their instructions are switched on, unlike others that levels have in common (levels.h).
 #pragma once
 
 #include "diffsort/host_device.h"

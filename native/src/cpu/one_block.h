@@ -1,11 +1,6 @@
 // Rows that are one block, found without pooling.
 //
-// Ranks, without a sort even: the order within a block does not matter.
-// l2: one block if (high - low) / strength <= n / 2, for the mean of the k largest exceeds the mean of
-// all by at most (high - low) (n - k) / n, and that of rho by exactly (n - k) / 2.
-// kl: one block if (high - low) / strength <= log 2. The exp(s) then lie in [m, 2m], so the k largest
-// have at most the share 2k / (n + k) of their sum; one block is where that is never above the share
-// k (2n - k + 1) / (n (n + 1)) of the k largest of rho, which is n <= k (n + 1 - k), true for all k.
+// Ranks, without a sort even: the order within a block does not matter (diffsort/one_block_range.h).
 // Cost: one write after the scan (l2), one read and one write (kl).
 //
 // Sorted values of log_kl, after the sort: one block if the k first elements never have a larger share
@@ -20,6 +15,7 @@
 #include <cstdint>
 
 #include "diffsort/block_sums.h"
+#include "diffsort/one_block_range.h"
 #include "diffsort/projection.h"
 #include "exp.h"
 #include "operand.h"
@@ -29,16 +25,10 @@
 
 namespace diffsort::DIFFSORT_LEVEL {
 
-// Ranks of l2 or kl are one block where high - low is no larger; strength: a number or a vector.
-template <Regularization R, class V>
-V range_of_one_block(std::int64_t n, V strength) {
-  constexpr double kLog2 = 0.6931471805599453;  // below log 2
-  return (R == Regularization::l2 ? 0.5 * static_cast<double>(n) : kLog2) * strength;
-}
-
 template <Regularization R>
 bool rank_is_one_block(const RowFacts& z, std::int64_t n, double strength) {
-  return R != Regularization::log_kl && z.range() <= range_of_one_block<R>(n, strength);
+  return R != Regularization::log_kl &&
+         z.range() <= range_of_one_block(R, static_cast<double>(n)) * strength;
 }
 
 // Where it is certain. `sums` gets those of the block.
@@ -94,8 +84,9 @@ void write_one_block(DenseOperand<T> z, const RowFacts& facts, std::int64_t n, d
         [&](Doubles x) { return centre + ((x - facts.first) - mean) * slope; });
   } else {
     // Around the middle, where the exponents lie within log(2) / 2. A first pass leaves them in out.
-    const double centre = 0.5 * facts.low + 0.5 * facts.high;  // their sum may overflow
-    const auto part = [&](Doubles x) { return exp_near_0<T>((x - centre) * scale); };
+    // Half the range is exact; the middle itself may not be.
+    const double low = facts.low, half = 0.5 * facts.range();
+    const auto part = [&](Doubles x) { return exp_near_0<T>(((x - low) - half) * scale); };
     map(z.values, n, out.result, part);
     const double sum = sum_of(
         0, n, [&](std::int64_t i) { return load(out.result + i); },

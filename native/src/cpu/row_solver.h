@@ -6,7 +6,7 @@
 //     pool           blocks of more than one element                          pooling.h
 //     write          values of blocks, back to where they stood               write_row.h
 //
-// Moderate: operands are finite, and neither their range nor the strength is beyond 1e100 or its
+// Moderate: operands are finite, and neither their range nor the strength is beyond kModerate or its
 // inverse, so that nothing overflows. All else (infinities, NaN, strength 0) is general_row.h's.
 // Cost: O(n). Scratch: sorted values and their indices, and that of the steps.
 #pragma once
@@ -16,6 +16,7 @@
 
 #include "block_values.h"
 #include "buffer.h"
+#include "diffsort/block_sums.h"
 #include "one_block.h"
 #include "operand.h"
 #include "pooling.h"
@@ -27,10 +28,6 @@
 #include "write_row.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
-
-inline bool is_moderate(double strength) {
-  return strength > 1e-100 && strength < 1e100;
-}
 
 template <class T, Regularization R>
 class RowSolver {
@@ -65,7 +62,7 @@ class RowSolver {
  private:
   static bool scan_finds_moderate(std::int64_t n, DenseOperand<T> x, RowFacts* facts) {
     *facts = scan(x.values, n);
-    return facts->finite && facts->range() < 1e100;
+    return facts->finite && facts->range() < kModerate;
   }
   static double lowest(const RowFacts& facts, DenseOperand<T> x) {
     return x.sign < T(0) ? -facts.high : facts.low;

@@ -74,14 +74,15 @@ class ShortRows {
       strength[l / kLanes][l % kLanes] = problem.strength.row(space, row);
     }
     sort_.load(rows, n, static_cast<T>(kRank ? problem.z_sign : problem.w_sign));
+    const double one_block = range_of_one_block(R, static_cast<double>(n));
     Longs solved[kHalves];
     Doubles range[kHalves];
     for (int half = 0; half < kHalves; ++half) {
       const GroupFacts facts = sort_.facts(half);
       range[half] = facts.high - facts.low;
-      solved[half] = facts.finite & (range[half] < 1e100) & (strength[half] > 1e-100) &
-                     (strength[half] < 1e100);
-      if (kRank) solved[half] &= range[half] > range_of_one_block<R>(n, strength[half]);
+      solved[half] = facts.finite & (range[half] < kModerate) & (strength[half] > 1.0 / kModerate) &
+                     (strength[half] < kModerate);
+      if (kRank) solved[half] &= range[half] > one_block * strength[half];
     }
     if (bits(solved) == 0) return 0;
     sort_.template sort<!kRank>(n);  // tied ranks share a block whatever their order

@@ -204,6 +204,12 @@ class TileTeam : public BlockTeam {
     return combine_threads(mine, combine);
   }
 
+  // Nobody has several elements to ask for.
+  template <class V, class Map, class Combine>
+  __device__ V reduce_few(std::int64_t n, V identity, const Map& map, const Combine& combine) {
+    return BlockTeam::reduce(n, identity, map, combine);
+  }
+
   // Ranks by digit in registers, and brings elements into order by shared memory.
   template <int kDigitBits, class Key, class Load, class Digit, class Begin, class Write>
   __device__ void split(int n, const Load& load, const Digit& digit, const Begin& begin,

@@ -97,7 +97,7 @@ struct SpreadOfPart {
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(ranks.parts, k);
     const ProjectionRow<T> row = ranks.arrays.row(part.row);
-    if (!may_be_one_block(row.strength)) return;
+    if (!is_moderate(row.strength)) return;
     const SignedValues<T> z(row);
     const T first = z[0];
     const Spread<T> spread = team.reduce(
@@ -114,9 +114,9 @@ DIFFSORT_HD OneBlock<T> one_block_of(Team& team, const PartsOfRanks<T>& ranks, s
   const ProjectionRow<T> row = ranks.arrays.row(r);
   const T first = SignedValues<T>(row)[0];
   Spread<T> spread = Spread<T>::none(first);
-  if (may_be_one_block(row.strength)) {
+  if (is_moderate(row.strength)) {
     const Spread<T>* const of_row = ranks.spreads + r * ranks.parts.count;
-    spread = team.reduce(
+    spread = team.reduce_few(
         ranks.parts.count, spread, [&](std::int64_t q) { return of_row[q]; },
         typename Spread<T>::Combine{});
   }
@@ -157,12 +157,12 @@ struct RankOneBlocks {
       team.for_each(1, [&](std::int64_t) { settled[part.row] = block.whole ? 1 : 0; });
     }
     if (!block.whole) return;
-    if (ranks.regularization == Regularization::kl) {
+    const ProjectionRow<T> row = ranks.arrays.row(part.row);
+    if (ranks.regularization == Regularization::kl && row.result) {
       const double* const of_row = ranks.weights + part.row * ranks.parts.count;
-      block.weigh(team.reduce(
+      block.weigh(team.reduce_few(
           ranks.parts.count, 0.0, [&](std::int64_t q) { return of_row[q]; }, Addition{}));
     }
-    const ProjectionRow<T> row = ranks.arrays.row(part.row);
     const SignedValues<T> z(row);
     team.stream(
         part.size(), [&](std::int64_t i) { return z[part.first + i]; },
@@ -281,7 +281,7 @@ struct WritePart {
   }
 };
 
-// The workspace for chunks of `rows` rows. What serves the spreads, the sorts and the pooling, one
+// The workspace for chunks of `rows` rows. What serves the spreads and weights, the sorts and the pooling, one
 // after another, lies in the same place, behind what lasts.
 template <class T, Regularization R>
 struct LongMemory {
@@ -340,7 +340,7 @@ void settle_rows(Executor& executor, const ProjectionRows<T>& arrays,
       const std::int64_t teams = arrays.rows * memory.parts.count;
       const PartsOfRanks<T> ranks{R, arrays, memory.parts, memory.spreads, memory.weights};
       executor.for_each_team("spread_of_part", teams, SpreadOfPart<T>{ranks});
-      if (R == Regularization::kl) {
+      if (R == Regularization::kl && arrays.result) {
         executor.for_each_team("weight_of_part", teams, WeightOfPart<T>{ranks});
       }
       executor.for_each_team("rank_one_blocks", teams, RankOneBlocks<T>{ranks, memory.settled});

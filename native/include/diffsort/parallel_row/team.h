@@ -12,6 +12,7 @@
 //     team.for_each_lanes(n, f)  f(lanes, k) for 0 <= k < n, on 32 lanes together
 //     team.reduce(n, identity, map, combine)
 //                                combine over map(i), the same for every thread and every run
+//     team.reduce_few(...)       the same, of about as many elements as threads
 //     team.sort(n, bits, keys, index)
 //                                sorts keys[0..n) ascending by their lowest `bits` bits, stable,
 //                                and writes where each came from
@@ -92,6 +93,11 @@ class HostTeam {
     V result = identity;
     for (std::int64_t i = 0; i < n; ++i) result = combine(result, map(i));
     return result;
+  }
+
+  template <class V, class Map, class Combine>
+  V reduce_few(std::int64_t n, V identity, const Map& map, const Combine& combine) {
+    return reduce(n, identity, map, combine);
   }
 
   template <class Key, class Index>
