@@ -8,10 +8,10 @@ import report
 
 REASONS = {
     "long rows": """\
-One long row that is sorted. A row of more than 65536 elements does not fit into the caches near a
-core. It is partitioned into buckets that do, a second pass over the row brings the results back,
-and from 131072 elements on the derivative does the same with buckets of block ids. These passes
-wait for caches and memory: an element costs 1.5 to 3 times what it does in a row of 10,000,
+One long row that is sorted. A row of more than 131072 elements does not fit into the caches near
+a core. It is partitioned into buckets that do, a second pass over the row brings the results back,
+and the derivative does the same with buckets of block ids for what shares a block. These passes
+wait for caches and memory: in H an element costs 1.5 to 3 times what it does in a row of 10,000,
 while that of torch.sort costs 1.2 to 1.8 times as much.
 """,
     "one block": """\
@@ -23,21 +23,22 @@ fixed cost of the two calls is about a quarter.
     "short rows": """\
 Rows of at most 160 elements. torch.sort takes 20 to 40 ns per element of batches of them, where
 it takes 60 to 80 of longer rows, and few elements share what a row costs in any case. Rows of 33
-to 160 are sorted by counting and pooled one by one, where a short block costs a mispredicted
-branch. Rows of at most 32 go side by side without a branch, but look at all pairs of positions to
-pool, in 8 lanes with AVX2; ranks in one block go one by one.
+to 160 are sorted by counting, or counted into cells (l2 in M), and pooled one by one, where a
+short block costs a mispredicted branch. Rows of at most 32 go side by side without a branch, but
+look at all pairs of positions to pool, in 8 lanes with AVX2; ranks in one block go one by one.
 """,
     "rows of a thousand": """\
-Rows that fit into the caches and are sorted. Two thirds of an element's cost are the forward
-pass: a radix sort of two passes, pooling, where a short block costs a mispredicted branch, and
-placing the results and ids; a third is the derivative, by a table of sums over blocks. In batches
-torch.sort takes a fifth less per element than in a single row of 1000, the solver about the same
-in both.
+Rows that fit into the caches and are sorted, or in M counted into cells. Two thirds of an
+element's cost are the forward pass: a radix sort of two passes, or the table of cells; pooling,
+where a short block costs a mispredicted branch; and placing the results and ids. A third is the
+derivative, by a table of sums over blocks. In batches torch.sort takes a fifth less per element
+than in a single row of 1000, the solver about the same in both.
 """,
     "kl": """\
 kl beside l2. In one block l2 is a product and a sum per element, kl an exponential, a sum of
 these and a second pass that scales. Sorted values of kl take two or three exponentials per element,
-and a logarithm per block, where those of l2 take means.
+and a logarithm per block, where those of l2 take means. In M, ranks of l2 need no sort (values
+that differ by no more than the strength share a block), and those of kl do.
 """,
     "float64": """\
 float64 beside float32. Where memory decides, in one block and in long rows, an element has twice
@@ -59,7 +60,7 @@ came from, which doubles what a sort moves, then pool and bring every result bac
     "torchsort": """\
 Beside torchsort. In rows of a thousand and more torchsort takes 1.4 to 1.8 times as long as
 torch.sort. Ten times faster than that is at most 0.18 of torch.sort, with the allocations and the
-autograd engine of torch in it; the solver alone takes 0.2 to 0.3 of it in these regimes (see
+autograd engine of torch in it; the solver alone takes 0.15 to 0.3 of it in these regimes (see
 above). In short rows torchsort takes 2 to 3 times as long as torch.sort, but what is said above
 of short rows holds as well.
 """,

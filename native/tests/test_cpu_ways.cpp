@@ -13,7 +13,8 @@
 
 #include "cpu/block_sums_by_id.h"
 #include "cpu/bucket_sort.h"
-#include "cpu/long_vjp.h"
+#include "cpu/long_rank_vjp.h"
+#include "cpu/long_sort_vjp.h"
 #include "cpu/one_block.h"
 #include "cpu/partition.h"
 #include "cpu/row_solver.h"
@@ -118,13 +119,13 @@ void check_bucket_sort(const std::vector<T>& row, T top, double width, Way way) 
 TEST_CASE_TEMPLATE("rows are sorted by counting and by cells, and only crowded ones by bits", T,
                    float, double) {
   std::mt19937_64 random(71);
-  for (const std::int64_t n : {40, 96, 97, 160, 161, 500, 2047, 2048, 4096, 4097, 30000, 65536}) {
+  for (const std::int64_t n : {40, 96, 97, 160, 161, 500, 2047, 2048, 4096, 4097, 30000, 131072}) {
     const bool counted = n <= (sizeof(T) == 4 ? 160 : 96);
     const auto row = with_zeros(normal_row<T>(n, random));
     check_row_sort(row, Way::keeps_zeros);
     check_row_sort(with_outlier(row), counted ? Way::keeps_zeros : Way::by_bits);
   }
-  check_row_sort(with_zeros(normal_row<T>(65537, random)), Way::by_bits);
+  check_row_sort(with_zeros(normal_row<T>(131073, random)), Way::by_bits);
 }
 
 TEST_CASE_TEMPLATE("buckets are sorted by words of a cell and a place", T, float, double) {
@@ -231,10 +232,10 @@ TEST_CASE_TEMPLATE("long rows are sorted by buckets, unless a bucket has too man
       CHECK(Ids(found.values().from, found.values().from + n) == expected.index);
     }
   };
-  auto row = with_zeros(normal_row<T>(70000, random), 71);
+  auto row = with_zeros(normal_row<T>(140'000, random), 71);
   check(row, true, Way::keeps_zeros);
-  check(with_outlier(normal_row<T>(70000, random)), true, Way::keeps_zeros);
-  row.resize(65536);
+  check(with_outlier(normal_row<T>(140'000, random)), true, Way::keeps_zeros);
+  row.resize(131072);
   check(row, false, Way::keeps_zeros);
   row.resize(300'000);
   for (T& x : row) x = static_cast<T>(cauchy(random));
@@ -491,13 +492,14 @@ void check_long_vjp(std::int64_t n, bool ranks, std::mt19937_64& random) {
     std::vector<T> found(made.x.size());
     const DenseVjpRow<T> row = made.row(found);
     for (const int threads : {1, 3}) {
-      LongVjp<T> way;
+      LongRankVjp<T> rank_way;
+      LongSortVjp<T> sort_way;
       bool solved = false;
       if constexpr (R == Regularization::log_kl) {
-        solved = way.sorted_log_kl(row, threads);
+        solved = sort_way.log_kl(row, threads);
       } else {
-        solved = ranks ? way.template ranks<R>(row, 1.0 / strength, threads)
-                       : way.sorted_l2(row, threads);
+        solved = ranks ? rank_way.template solve<R>(row, 1.0 / strength, threads)
+                       : sort_way.l2(row, threads);
       }
       CHECK(solved);
       check_cotangent(made, R, found);
@@ -521,16 +523,17 @@ TEST_CASE_TEMPLATE("derivatives by buckets of block ids", T, float, double) {
 TEST_CASE_TEMPLATE("derivatives by buckets refuse what they cannot tell", T, float, double) {
   std::mt19937_64 random(79);
   const std::int64_t n = 5000;
-  LongVjp<T> way;
+  LongRankVjp<T> rank_way;
+  LongSortVjp<T> sort_way;
   std::vector<T> found(static_cast<std::size_t>(n));
   auto weightless = vjp_case<T>(Regularization::kl, n, 0.1, true, random);
   std::fill(weightless.result.begin(), weightless.result.end(), T(0));
-  CHECK(!way.template ranks<Regularization::kl>(weightless.row(found), 10.0, 1));
+  CHECK(!rank_way.template solve<Regularization::kl>(weightless.row(found), 10.0, 1));
   for (const auto regularization : {Regularization::l2, Regularization::log_kl}) {
     auto unordered = vjp_case<T>(regularization, n, 300.0, false, random);
     std::reverse(unordered.block_z.begin(), unordered.block_z.end());
-    CHECK(!(regularization == Regularization::l2 ? way.sorted_l2(unordered.row(found), 1)
-                                                 : way.sorted_log_kl(unordered.row(found), 1)));
+    CHECK(!(regularization == Regularization::l2 ? sort_way.l2(unordered.row(found), 1)
+                                                 : sort_way.log_kl(unordered.row(found), 1)));
   }
 }
 
@@ -542,10 +545,11 @@ TEST_CASE_TEMPLATE("derivatives of the longest rows go by buckets", T, float, do
   REQUIRE(blocks_of(made.block_z) > 1);
   std::vector<T> found(made.x.size()), by_buckets(found), by_table(found);
   VjpSolver<T> solver;
-  LongVjp<T> way;
+  LongRankVjp<T> rank_way;
+  LongSortVjp<T> sort_way;
   const DenseVjpRow<T> row = made.row(by_buckets);
   CHECK(solver.template solve<Regularization::l2>(made.row(found), 1));
-  CHECK(way.template ranks<Regularization::l2>(row, 1.0 / made.strength, 1));
+  CHECK(rank_way.template solve<Regularization::l2>(row, 1.0 / made.strength, 1));
   CHECK(same_bits(found, by_buckets));
   SumsById sums;
   sums.add_up(row.block_z, n, n,
@@ -562,8 +566,8 @@ TEST_CASE_TEMPLATE("derivatives of the longest rows go by buckets", T, float, do
     CHECK((regularization == Regularization::l2
                ? solver.template solve<Regularization::l2>(made.row(found), 1)
                : solver.template solve<Regularization::log_kl>(made.row(found), 1)));
-    CHECK((regularization == Regularization::l2 ? way.sorted_l2(made.row(by_buckets), 1)
-                                                : way.sorted_log_kl(made.row(by_buckets), 1)));
+    CHECK((regularization == Regularization::l2 ? sort_way.l2(made.row(by_buckets), 1)
+                                                : sort_way.log_kl(made.row(by_buckets), 1)));
     CHECK(same_bits(found, by_buckets));
   }
 }

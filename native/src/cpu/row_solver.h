@@ -12,11 +12,14 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "block_values.h"
 #include "buffer.h"
+#include "certified_cells.h"
 #include "diffsort/block_sums.h"
+#include "group.h"
 #include "one_block.h"
 #include "operand.h"
 #include "pooling.h"
@@ -46,8 +49,17 @@ class RowSolver {
       fill(out.block_w, n, 0);
       return true;
     }
+    if constexpr (R == Regularization::l2) {
+      if (z.values != nullptr && w.values == nullptr && n > kLongestInGroup &&
+          cells_.solve(n, z, z_facts, strength, out)) {
+        return true;
+      }
+    }
     const Rho rho{n};
-    if (z.values != nullptr) z_.sort(n, z, z_facts, sorter_, workers);
+    if (z.values != nullptr) {
+      z_.sort(n, z, z_facts, sorter_, workers,
+              w.values == nullptr ? ranks_pool_at(strength) : kNever);
+    }
     if (w.values != nullptr) w_.sort(n, w, w_facts, sorter_, workers);
     if (z.values == nullptr) {
       w.values == nullptr ? pool(n, strength, rho, rho, out, workers)
@@ -60,9 +72,15 @@ class RowSolver {
   }
 
  private:
+  static constexpr double kNever = std::numeric_limits<double>::infinity();
+
   static bool scan_finds_moderate(std::int64_t n, DenseOperand<T> x, RowFacts* facts) {
     *facts = scan(x.values, n);
     return facts->finite && facts->range() < kModerate;
+  }
+  // Elements per unit of range from which neighbours share a block in any order (sorted_row.h).
+  static double ranks_pool_at(double strength) {
+    return R == Regularization::l2 ? (1.0 + 0x1p-40) * 2.0 / strength : kNever;
   }
   static double lowest(const RowFacts& facts, DenseOperand<T> x) {
     return x.sign < T(0) ? -facts.high : facts.low;
@@ -92,6 +110,7 @@ class RowSolver {
     return false;
   }
 
+  CertifiedCells<T> cells_;
   RowSorter<T> sorter_;
   BlockGrowth<R> growth_;
   SortedRow<T> z_, w_;

@@ -22,6 +22,7 @@ typedef std::uint64_t Bits __attribute__((vector_size(kVectorBytes)));
 typedef float Floats __attribute__((vector_size(kVectorBytes)));
 typedef std::int32_t Ints __attribute__((vector_size(kVectorBytes)));
 typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
+typedef std::int32_t HalfInts __attribute__((vector_size(kVectorBytes / 2)));
 
 // T side by side, and what comparing them gives.
 template <class T>
@@ -77,6 +78,17 @@ inline void store(double* x, Doubles v) {
 inline void store(float* x, Doubles v) {
   const HalfFloats single = narrow(v);
   std::memcpy(x, &single, sizeof single);
+}
+
+// For each of kLanes numbers, whether it is `value`.
+inline Longs are(const std::int32_t* x, std::int32_t value) {
+  HalfInts v;
+  std::memcpy(&v, x, sizeof v);
+#if defined(DIFFSORT_LEVEL_IS_AVX2) && !defined(__clang__)
+  return reinterpret_cast<Longs>(__builtin_ia32_pmovsxdq256(v == value));
+#else
+  return __builtin_convertvector(v == value, Longs);
+#endif
 }
 
 // x > y ? x : y and x < y ? x : y, which GCC does not see to be one instruction each.

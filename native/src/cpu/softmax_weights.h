@@ -2,7 +2,7 @@
 //
 // With one top for all blocks of a row, w - top is rounded: as many digits are lost as its exponent
 // has. In float32 nothing nearer than kNearTop underflows. Wider rows take a top for each block, in
-// long_vjp.h.
+// long_sort_vjp.h.
 // Cost: one read and one write.
 #pragma once
 

@@ -1,16 +1,24 @@
 // An operand of one row, sorted: at once, or by buckets of values (buckets.h) where the row has more
-// than kLongestSort (65536) elements, of which no bucket gets more than a quarter.
+// than kLongestSort (131072) elements, of which no bucket gets more than a quarter.
 //
 // In buckets, a value's index is its place within its bucket, and results go back to where values stood
 // bucket by bucket: what lies in a bucket is read in sorted order and written in the order in which
 // it came, over the sorted values and indices that it replaces, and replayed from there. So the
 // whole needs no memory but these.
+//
+// Ranks of l2 need no order within a block. m neighbours of a sorted row whose range is h share a block
+// if h <= m strength / 2: it is that of certified_cells.h for h <= strength, and the bound of
+// one_block.h for them alone, whatever lies around them. So a bucket that is as dense as that is not
+// sorted. What pools finds the same blocks in it: of all orders the sorted one has the largest sums of
+// the k first values, and where these do not divide a block, no others do.
 // Cost: O(n); in buckets the row is read four times. Scratch: a value and 4 bytes per element.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <numeric>
 
 #include "bucket_sort.h"
 #include "buckets.h"
@@ -27,9 +35,12 @@ namespace diffsort::DIFFSORT_LEVEL {
 template <class T>
 class SortedRow {
  public:
+  // Buckets with `pools_at` elements or more per unit of their range are left in the order in which they
+  // came.
   void sort(std::int64_t n, DenseOperand<T> x, const RowFacts& facts, RowSorter<T>& sorter,
-            const Workers& workers) {
+            const Workers& workers, double pools_at = std::numeric_limits<double>::infinity()) {
     x_ = x;
+    pools_at_ = pools_at;
     in_buckets_ = false;
     const auto size = static_cast<std::size_t>(n);
     T* const values = values_.get(size + kLanes);  // vectors are read beyond the end
@@ -125,9 +136,19 @@ class SortedRow {
         partition_.buckets(), workers, [&](std::int64_t b, BucketSorter<T>& sorter) {
           const std::int64_t start = partition_.start(b), size = partition_.size(b);
           if (size == 0) return;
-          const T top = bucket.top(b);
-          sorter.sort(values + start, size, top, bucket.width(b), from_.data() + start);
+          const double width = bucket.width(b);
+          std::int32_t* const from = from_.data() + start;
+          if (pools(width, size) && pools(scan(values + start, size).range(), size)) {
+            std::iota(from, from + size, 0);
+            return;
+          }
+          sorter.sort(values + start, size, bucket.top(b), width, from);
         });
+  }
+
+  // (An infinite bound times a range of 0 is NaN, and false.)
+  bool pools(double range, std::int64_t size) const {
+    return static_cast<double>(size) >= pools_at_ * range;
   }
 
   // Calls body with the function that has the buckets of elements.
@@ -138,6 +159,7 @@ class SortedRow {
 
   DenseOperand<T> x_{};
   bool in_buckets_ = false;
+  double pools_at_ = 0.0;
   BucketsByWidth<T> by_width_;
   BucketsByBits<T> by_bits_;
   Partition partition_;

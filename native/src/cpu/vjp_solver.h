@@ -4,7 +4,7 @@
 //
 //     one block             no table: a sum over the row
 //     up to 131072          a table of sums by block id             block_sums_by_id.h
-//     longer                buckets of block ids                    long_vjp.h
+//     longer                what is not alone, by buckets           long_rank_vjp.h, long_sort_vjp.h
 //     w wider than 64       the same from 1024 elements on, for a softmax's top per block
 //
 // Cost: O(n), two reads of the row and one write. Scratch: 32 bytes per element for a table.
@@ -16,7 +16,8 @@
 #include "block_sums_by_id.h"
 #include "diffsort/projection.h"
 #include "exp.h"
-#include "long_vjp.h"
+#include "long_rank_vjp.h"
+#include "long_sort_vjp.h"
 #include "row.h"
 #include "scan.h"
 #include "simd.h"
@@ -37,8 +38,8 @@ class VjpSolver {
       if (R == Regularization::log_kl && !(facts = scan(row.w, row.n)).finite) return false;
       if (row.n > kLongest) {
         if (!are_plain(row.block_w, row.n)) return false;
-        return R == Regularization::l2 ? long_.sorted_l2(row, workers)
-                                       : long_.sorted_log_kl(row, workers);
+        return R == Regularization::l2 ? long_sort_.l2(row, workers)
+                                       : long_sort_.log_kl(row, workers);
       }
       bool one_z = false, one_w = false;
       if (!are_plain(row.block_z, row.n, &one_z) || !are_plain(row.block_w, row.n, &one_w)) {
@@ -46,7 +47,7 @@ class VjpSolver {
       }
       const bool one_block = one_z && one_w && row.n > SumsById::kInOrder;
       if (R == Regularization::l2) return one_block ? sort_one_block_l2(row) : sort_l2(row);
-      if (!share_a_top(facts)) return row.n > kShortest && long_.sorted_log_kl(row, workers);
+      if (!share_a_top(facts)) return row.n > kShortest && long_sort_.log_kl(row, workers);
       return one_block ? sort_one_block_log_kl(row, facts) : sort_log_kl(row, facts);
     }
     bool one_block = false;
@@ -56,8 +57,8 @@ class VjpSolver {
     if (one_block && row.n > SumsById::kInOrder)
       return R == Regularization::l2 ? one_block_l2(row) : one_block_kl(row);
     if (row.n > kLongest) {
-      return long_.template ranks<R>(row, R == Regularization::l2 ? scale_l2(row) : scale_kl(row),
-                                     workers);
+      return long_rank_.template solve<R>(
+          row, R == Regularization::l2 ? scale_l2(row) : scale_kl(row), workers);
     }
     return R == Regularization::l2 ? ranks_l2(row) : ranks_kl(row);
   }
@@ -213,7 +214,8 @@ class VjpSolver {
   }
 
   SumsById sums_;
-  LongVjp<T> long_;
+  LongRankVjp<T> long_rank_;
+  LongSortVjp<T> long_sort_;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL
