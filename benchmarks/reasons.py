@@ -8,7 +8,7 @@ import report
 
 REASONS = {
     "long rows": """\
-One long row that is sorted. A row of more than 131072 elements does not fit into the caches near
+One long row that is sorted. A row of more than 65536 elements does not fit into the caches near
 a core. It is partitioned into buckets that do, a second pass over the row brings the results back,
 and the derivative does the same with buckets of block ids for what shares a block. These passes
 wait for caches and memory: in H an element costs 1.5 to 3 times what it does in a row of 10,000,

@@ -78,7 +78,7 @@ def of_sorting(shape, regime):
         return "short rows"
     if regime == "S":
         return "one block"
-    return "long rows" if rows == 1 and n > 131072 else "rows of a thousand"
+    return "long rows" if rows == 1 and n > 65536 else "rows of a thousand"
 
 
 def median_ratio(times, case, base):

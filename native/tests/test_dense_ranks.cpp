@@ -63,6 +63,7 @@ Solved<T> unsolved(std::size_t n) {
 
 template <class T>
 void check_cells(const std::vector<T>& x, double strength) {
+  CAPTURE(strength);
   auto problem = problem_of(1, static_cast<std::int64_t>(x.size()), Regularization::l2, strength);
   for (const double z_sign : {1.0, -1.0}) {
     for (const double w_sign : {1.0, -1.0}) {
@@ -93,7 +94,8 @@ TEST_CASE_TEMPLATE("dense ranks have the blocks of sorted ones", T, float, doubl
       const auto x = as<T>(family);
       const double least = range_of(family) / static_cast<double>(n);
       if (least == 0.0) continue;
-      for (const double steps : {0.3, 0.9, 1.2, 1.9}) check_cells(x, least / steps);
+      // Not such that whole numbers tie but for the rounding of the strength.
+      for (const double steps : {0.3137, 0.9071, 1.2113, 1.9301}) check_cells(x, least / steps);
       const double whole = power_of_two_below(2.0 * least);  // at most 2 n steps, 4 n and 1 apart
       check_cells(x, whole);
     }
@@ -137,6 +139,45 @@ TEST_CASE_TEMPLATE("cells are not wider than the strength, and share it up to a 
     for (std::size_t i = 0; i < x.size(); ++i) exact &= found.result[i] == static_cast<T>(i + 1);
     CHECK(exact);
   }
+}
+
+TEST_CASE_TEMPLATE("whole numbers and whole strengths tie exactly, whatever shares a cell", T,
+                   float, double) {
+  std::mt19937_64 random(106);
+  for (const std::int64_t n : {33, 60, 300, 999, 5000, 30'000}) {
+    CAPTURE(n);
+    for (const int strength : {1, 2, 3, 5, 7}) {
+      std::uniform_int_distribution<std::int64_t> whole(0, 3 * n * strength / 2);
+      for (std::int64_t k = 0; k < 2 + 3000 / n; ++k) {
+        std::vector<T> x(static_cast<std::size_t>(n));
+        for (T& value : x) value = static_cast<T>(whole(random));
+        check_cells(x, strength);
+      }
+    }
+    std::vector<T> steps;  // one block, by ties alone
+    for (std::int64_t i = 0; i < n / 3 * 3; ++i)
+      steps.push_back(static_cast<T>(-6 * (i / 3) - (i % 3 > 0)));
+    check_cells(steps, 2.0);
+    auto found = unsolved<T>(steps.size());
+    CHECK(solve_by_cells(problem_of(1, n / 3 * 3, Regularization::l2, 2.0), steps, found));
+    CHECK(found.block_z == Ids(steps.size(), 0));
+  }
+}
+
+TEST_CASE_TEMPLATE("cells pool together only where any order of their elements would", T, float,
+                   double) {
+  std::mt19937_64 random(107);
+  std::uniform_int_distribution<int> few(1, 12);
+  std::vector<T> x;
+  for (int pair = 0; pair < 400; ++pair) {
+    const int above = few(random), below = few(random);
+    // They are one block up to half as far apart as they have elements.
+    const double apart = 0.5 * (above + below) + (pair % 2 == 0 ? 0.25 : -0.25);
+    x.insert(x.end(), static_cast<std::size_t>(above), static_cast<T>(-20.0 * pair));
+    x.insert(x.end(), static_cast<std::size_t>(below), static_cast<T>(-20.0 * pair - apart));
+  }
+  std::shuffle(x.begin(), x.end(), random);
+  check_cells(x, 1.0);
 }
 
 TEST_CASE_TEMPLATE("dense ranks: outputs that are not wanted, and memory that is kept", T, float,
@@ -276,7 +317,28 @@ TEST_CASE_TEMPLATE("long rows with buckets that are not sorted have the same blo
       check_long_ranks<T>(uneven_row(n, density, period, random), 1.0);
     }
   }
+  // Two clusters in a bucket, a tenth too far apart.
+  std::uniform_real_distribution<double> uniform;
+  Vector clusters;
+  for (int k = 0; k < 4096 * 73; ++k) {
+    clusters.push_back(-5000.0 * (k / 4096) - (k % 2 == 0 ? 2253.0 : 0.0) - uniform(random));
+  }
+  check_long_ranks<T>(clusters, 1.0);
   Vector heavy(static_cast<std::size_t>(n));
   for (double& x : heavy) x = cauchy(random);
   for (const double strength : {1e-5, 1e-4}) check_long_ranks<T>(heavy, strength);
+}
+
+TEST_CASE_TEMPLATE("values are sorted where they are projected onto others than ranks", T, float,
+                   double) {
+  std::mt19937_64 random(108);
+  const std::int64_t n = 70'000;
+  const auto z = as<T>(dense_families(n, random)[0]);
+  std::vector<T> w;
+  for (std::int64_t i = 0; i < n; ++i) w.push_back(static_cast<T>(i * 7919 % n) / T(16));
+  const auto problem = problem_of(1, n, Regularization::l2, 8.0 / static_cast<double>(n));
+  const auto found = solve<T>(problem, z, w), expected = solve_generally<T>(problem, z, w);
+  CHECK(found.block_z == expected.block_z);
+  CHECK(found.block_w == expected.block_w);
+  check_close(found.result, expected.result, static_cast<double>(n));
 }

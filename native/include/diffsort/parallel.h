@@ -28,7 +28,7 @@ struct Workers {
 // Whether the threads of a call share the parts of its only row. Several rows are spread over threads
 // instead: parts of the work on a row, and all of it where the row is one block, are one thread's.
 inline bool shares_its_row(std::int64_t rows, std::int64_t row_length, const Workers& workers) {
-  constexpr std::int64_t kLong = std::int64_t{1} << 17;
+  constexpr std::int64_t kLong = std::int64_t{1} << 16;
   return rows == 1 && row_length > kLong && workers.threads > 1;
 }
 

@@ -60,8 +60,9 @@ const char* simd_level();
 
 // Cost: O(n) per row. Scratch for one long row of float32 with one sorted operand: 8 bytes per
 // element (24 where its values crowd), and 16 more for every block of more than one element (l2; 40 in
-// kl and log_kl). Rows are spread over the workers; they share the parts of a row that is the only one
-// and longer than 65536.
+// kl and log_kl). l2 ranks that are dense beside the strength, in rows of up to 262144, take up to 90
+// bytes per element instead. Rows are spread over the workers; they share the parts of a row that is
+// the only one and longer than 65536, but not of such ranks.
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers);
 

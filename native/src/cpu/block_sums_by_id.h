@@ -52,6 +52,7 @@ class SumsById {
 
   // The id that most elements have, by a look at a few; -1: perhaps none.
   static std::int32_t most_frequent(const std::int32_t* ids, std::int64_t n) {
+    if (n < 2) return -1;
     const Look look = look_at(ids, n);
     return look.most_are_one ? static_cast<std::int32_t>(look.one) : -1;
   }

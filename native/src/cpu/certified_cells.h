@@ -5,24 +5,27 @@
 // so they share a block, and the order within a block does not matter. The range of a row is therefore
 // divided into cells that are certain not to be wider than that, rounding included:
 //
-//     count      the elements of each cell, and how far they lie below the top, added up
+//     count      the elements of each cell, and how far they lie below the top, added up (in float64
+//                below the upper bound of the cell, where sums lose fewer digits)
 //     list       items, which have elements: a cell, or several that are dense enough to be one block
 //                of their own (one_block.h), as most are in the middle of normal values
 //     pool       the items, each as so many equal elements
 //     write      every element, by its cell: mean rank of its block + (z_i - mean of the block) / strength
 //
-// An element alone in its block comes to its rank exactly.
+// An element alone in its block comes to its rank exactly. The width of cells has few digits, so that their
+// bounds are exact, and with them all sums of whole numbers: exact ties pool, as in block_sums.h.
 // Cost: O(n + cells); three reads of the row. Scratch: 24 bytes per cell, 4 per element, 24 per block.
-// Chosen: up to kMostCells cells per element, and kLongest elements, whose table still is in a cache.
-// There are range / strength cells, and rows with half as many as elements are one block (one_block.h).
+// Chosen: where range / strength is below kMostSteps per element (there are up to a quarter more cells; from
+// half a step per element down rows are one block, see one_block.h), and up to kLongest elements, whose
+// table still is in a cache.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
 #include "buffer.h"
-#include "cells.h"
 #include "row.h"
 #include "scan.h"
 #include "simd.h"
@@ -44,31 +47,37 @@ class CertifiedCells {
   }
 
  private:
-  static constexpr double kMostCells = 2.0;  // per element
+  static constexpr double kMostSteps = 2.0;  // per element
   static constexpr std::int64_t kLongest = std::int64_t{1} << 18;
   static constexpr std::int64_t kTogether = 8;  // cells that may become one item
+  static constexpr bool kFromBounds = sizeof(T) == sizeof(double);  // sums, not from the top
 
-  // A sum over elements, of distances below the top, and their number; later a mean, and a mean rank.
+  // A sum over elements, of how far they lie below, and their number; later a mean, and a mean rank.
   typedef double Pair __attribute__((vector_size(16)));
 
-  // Items that have pooled. `first` is where the first of them lies below the top, and y as in
-  // block_sums.h.
+  // Items that have pooled: y as in block_sums.h, relative to `first` below the top, which is the bound of
+  // the first one or, if it is one element, where that lies.
   struct Block {
     double first, y;
     std::int32_t item, start;  // its first item and its first element
   };
 
   bool divide(std::int64_t n, DenseOperand<T> z, const RowFacts& facts, double strength) {
-    const double steps = facts.range() / strength;
-    if (!(steps < kMostCells * static_cast<double>(n))) return false;
+    const double range = facts.range(), steps = range / strength;
+    if (!(steps < kMostSteps * static_cast<double>(n))) return false;
     // What is computed for two elements of a cell is off by two roundings of the range each.
     constexpr double kRounding = 4.0 * static_cast<double>(std::numeric_limits<T>::epsilon());
-    const auto cells = static_cast<std::int64_t>(steps * (1.0 + kRounding * (steps + 8.0))) + 3;
-    scale_ = cell_scale<T>(cells, facts.range());
+    int exponent;
+    const double digits = std::frexp(strength / (1.0 + kRounding * (steps + 8.0)), &exponent);
+    width_ = std::ldexp(std::floor(digits * 64.0), exponent - 6);
+    scale_ = static_cast<T>(1.0 / width_);
+    constexpr T kMax = std::numeric_limits<T>::max(), kMin = std::numeric_limits<T>::min();
+    if (!(static_cast<T>(range) <= kMax && scale_ <= kMax && scale_ >= kMin)) return false;
+    const auto cells = static_cast<std::int64_t>(range / width_ * (1.0 + kRounding)) + 2;
     cells_ = (cells + kTogether - 1) / kTogether * kTogether;
     top_ = static_cast<T>(z.sign < T(0) ? -facts.low : facts.high);
     strength_ = strength;
-    return scale_ != T(0);
+    return true;
   }
 
   void count(std::int64_t n, DenseOperand<T> z) {
@@ -79,8 +88,11 @@ class CertifiedCells {
     double* const pairs = pairs_.get(static_cast<std::size_t>(2 * (cells_ + 4)));
     std::memset(pairs, 0, static_cast<std::size_t>(cells_) * sizeof(Pair));
     const double top = static_cast<double>(top_), sign = static_cast<double>(z.sign);
+    const double width = width_;
     for (std::int64_t i = 0; i < n; ++i) {
-      const Pair element{top - sign * static_cast<double>(z.values[i]), 1.0};
+      const double below = top - sign * static_cast<double>(z.values[i]);
+      const Pair element{kFromBounds ? below - static_cast<double>(cell_of[i]) * width : below,
+                         1.0};
       set(pairs, cell_of[i], get(pairs, cell_of[i]) + element);
     }
   }
@@ -99,8 +111,11 @@ class CertifiedCells {
         even += get(pairs, c);
         odd += get(pairs, c + 1);
       }
-      const Pair all = even + odd;
+      Pair all = even + odd;
       if (all[1] >= 2.0 * kTogether) {
+        for (std::int64_t c = begin + 1; kFromBounds && c < end; ++c) {
+          all[0] += static_cast<double>(c - begin) * width_ * pairs[2 * c + 1];
+        }
         set(pairs, items, all);
         first_cell[items++] = static_cast<std::int32_t>(begin);
         continue;
@@ -126,10 +141,9 @@ class CertifiedCells {
     std::int64_t count = 0, next = 0;
     std::int32_t end = 0;
     while (next < items) {
-      const Pair item = get(pairs_.data(), next);
-      Block block{item[0] / item[1], y_of(item[1], strength_), static_cast<std::int32_t>(next++),
-                  end};
-      end += static_cast<std::int32_t>(item[1]);
+      const Item item = item_at(next, pairs_.data(), first_cell_.data(), width_, strength_);
+      Block block{item.first, item.y, static_cast<std::int32_t>(next++), end};
+      end += static_cast<std::int32_t>(item.size);
       for (bool grown = true; grown;) {
         next = grow_right(items, next, block, end);
         grown = false;
@@ -141,22 +155,32 @@ class CertifiedCells {
     blocks[count] = {0.0, 0.0, static_cast<std::int32_t>(items), end};
   }
 
-  // Of so many equal elements.
-  static double y_of(double size, double strength) { return 0.5 * strength * size * (size - 1.0); }
+  // An item as a block.
+  struct Item {
+    double first, y, size;
+  };
+  static Item item_at(std::int64_t k, const double* pairs, const std::int32_t* first_cell,
+                      double width, double strength) {
+    const double size = pairs[2 * k + 1], bound = static_cast<double>(first_cell[k]) * width;
+    const double sum = kFromBounds ? pairs[2 * k] : pairs[2 * k] - size * bound;
+    // Nothing is relative to one element. (A branch would be mispredicted.)
+    const double alone = (Pair{size, size} == 1.0 ? Pair{sum, sum} : Pair{})[0];
+    return {bound + alone, 0.5 * strength * size * (size - 1.0) - (sum - alone), size};
+  }
 
   std::int64_t grow_right(std::int64_t items, std::int64_t next, Block& block,
                           std::int32_t& end) const {
     auto size = static_cast<double>(end - block.start);
     const double* const pairs = pairs_.data();
-    const double strength = strength_, first = block.first;
+    const std::int32_t* const first_cell = first_cell_.data();
+    const double strength = strength_, width = width_, first = block.first;
     double y = block.y;
     for (; next < items; ++next) {
-      const Pair item = get(pairs, next);
-      const double item_y = y_of(item[1], strength);
-      const double apart = (item[0] / item[1] - first) - strength * size;
-      if (!((apart * size + y) * item[1] - item_y * size <= 0.0)) break;
-      y += item_y - item[1] * apart;
-      size += item[1];
+      const Item item = item_at(next, pairs, first_cell, width, strength);
+      const double apart = (item.first - first) - strength * size;
+      if (!((apart * size + y) * item.size - item.y * size <= 0.0)) break;
+      y += item.y - item.size * apart;
+      size += item.size;
     }
     block.y = y;
     end = block.start + static_cast<std::int32_t>(size);
@@ -240,7 +264,7 @@ class CertifiedCells {
 
   std::int64_t cells_ = 0, block_count_ = 0;
   T scale_{}, top_{};
-  double strength_ = 0.0;
+  double strength_ = 0.0, width_ = 0.0;
   Buffer<double> pairs_;
   Buffer<std::int32_t> cell_of_, first_cell_, ids_;
   Buffer<Block> blocks_;

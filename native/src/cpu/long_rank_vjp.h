@@ -6,8 +6,9 @@
 //
 // Results of the rest take the elements' place in the buckets and are replayed from there. Where the
 // rest is more than half of the row, all of it goes that way.
-// Cost: two reads of the ids and one of the row, and of the rest three more. Scratch: n / 4 bytes on each
-// thread, and for an element of the rest 4 bytes and its numbers, 6 in float32 (10 in kl).
+// Cost: three reads of the ids and one of the row; one more of both for a block that has most, and of the
+// rest three more. Scratch: n / 4 bytes on each thread, 4 per element if there is a rest, and for
+// each element of that 6 bytes in float32 (10 in kl).
 // Chosen: rows of more than 131072 elements.
 #pragma once
 
@@ -33,7 +34,8 @@ template <class T>
 class LongRankVjp {
  public:
   // l2: (g_i - mean_B(g)) scale      kl: r_i (g_i - sum_B(r g) / sum_B(r)) scale
-  // Reads plain ids. False where results are 0, which do not tell the softmax.
+  // Reads plain ids. False where all results of a block that several share are 0: they do not tell the
+  // softmax.
   template <Regularization R>
   bool solve(const DenseVjpRow<T>& row, double scale, const Workers& workers) {
     const MostFrequent most = add_up_most_frequent<R>(row, workers);

@@ -11,7 +11,7 @@
 // threads share the work by segments, and the places are the same for any number of them.
 // Cost: two reads of the row to partition it and one to replay, each with a stream per bucket. Scratch:
 // 4 bytes for each bucket of each segment, of which there are 64 at most.
-// Chosen: sorted_row.h, for values of more than 131072 elements; id_buckets.h, for block ids.
+// Chosen: sorted_row.h, for values of more than 65536 elements; id_buckets.h, for block ids.
 #pragma once
 
 #include <algorithm>

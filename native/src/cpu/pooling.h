@@ -1,5 +1,5 @@
 // Isotonic regression that touches only what pools: on finite sorted rows, with the numerics of
-// block_sums.h.
+// block_sums.h. (Where sorted_row.h leaves parts unsorted they come out as one block.)
 //
 // Neighbours i, i + 1 that violate the order, v_i <= v_{i+1}, are looked for side by side, kLanes at
 // a time. From each a block grows to the right and to the left until neither neighbour violates.

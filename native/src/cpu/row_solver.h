@@ -2,6 +2,7 @@
 //
 //     scan           what the row looks like                                  scan.h
 //     one block      ranks that need no order are written at once             one_block.h
+//     dense ranks    are counted into cells instead of the next three         certified_cells.h
 //     sort           values and where they stood                  sorted_row.h, sort_row.h
 //     pool           blocks of more than one element                          pooling.h
 //     write          values of blocks, back to where they stood               write_row.h
@@ -110,7 +111,9 @@ class RowSolver {
     return false;
   }
 
-  CertifiedCells<T> cells_;
+  struct Nothing {};
+
+  std::conditional_t<R == Regularization::l2, CertifiedCells<T>, Nothing> cells_;
   RowSorter<T> sorter_;
   BlockGrowth<R> growth_;
   SortedRow<T> z_, w_;

@@ -105,7 +105,7 @@ class Kept {
   }
 
  private:
-  static constexpr std::int64_t kKeptLength = std::int64_t{1} << 18;  // 25 MB where values crowd
+  static constexpr std::int64_t kKeptLength = std::int64_t{1} << 18;  // up to 45 MB
   std::int64_t n_;
 };
 

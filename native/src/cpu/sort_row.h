@@ -29,7 +29,7 @@
 namespace diffsort::DIFFSORT_LEVEL {
 
 // The most elements that go by cells at once; rows with more are partitioned first.
-constexpr std::int64_t kLongestSort = std::int64_t{1} << 17;
+constexpr std::int64_t kLongestSort = std::int64_t{1} << 16;
 
 template <class T>
 class RowSorter {

@@ -1,15 +1,14 @@
 // An operand of one row, sorted: at once, or by buckets of values (buckets.h) where the row has more
-// than kLongestSort (131072) elements, of which no bucket gets more than a quarter.
+// than kLongestSort (65536) elements, of which no bucket gets more than a quarter.
 //
 // In buckets, a value's index is its place within its bucket, and results go back to where values stood
 // bucket by bucket: what lies in a bucket is read in sorted order and written in the order in which
 // it came, over the sorted values and indices that it replaces, and replayed from there. So the
 // whole needs no memory but these.
 //
-// Ranks of l2 need no order within a block. m neighbours of a sorted row whose range is h share a block
-// if h <= m strength / 2: it is that of certified_cells.h for h <= strength, and the bound of
-// one_block.h for them alone, whatever lies around them. So a bucket that is as dense as that is not
-// sorted. What pools finds the same blocks in it: of all orders the sorted one has the largest sums of
+// Ranks of l2 need no order within a block, and m neighbours of a sorted row share one if their range is
+// m strength / 2 or less: they would be one block if they were the row (one_block.h), and what lies
+// around them only makes it larger. So a bucket that is as dense as that is not sorted. What pools finds the same blocks in it: of all orders the sorted one has the largest sums of
 // the k first values, and where these do not divide a block, no others do.
 // Cost: O(n); in buckets the row is read four times. Scratch: a value and 4 bytes per element.
 #pragma once

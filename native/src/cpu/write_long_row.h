@@ -4,7 +4,7 @@
 // nothing is in buckets. A block may reach over several parts: its values are prepared before
 // anything is written, since results take the place of the sorted values.
 // Cost: that of write_row.h. Scratch: a few numbers per part.
-// Chosen: rows of more than kLongestSort (131072) elements.
+// Chosen: rows of more than kLongestSort (65536) elements.
 #pragma once
 
 #include <algorithm>
