@@ -8,8 +8,9 @@
 //
 // Ranks of l2 need no order within a block, and m neighbours of a sorted row share one if their range is
 // m strength / 2 or less: they would be one block if they were the row (one_block.h), and what lies
-// around them only makes it larger. So a bucket that is as dense as that is not sorted. What pools finds the same blocks in it: of all orders the sorted one has the largest sums of
-// the k first values, and where these do not divide a block, no others do.
+// around them only makes it larger. So a bucket that is as dense as that is not sorted. What pools finds
+// the same blocks in it: of all orders the sorted one has the largest sums of the k first values, and
+// where these do not divide a block, no others do.
 // Cost: O(n); in buckets the row is read four times. Scratch: a value and 4 bytes per element.
 #pragma once
 
