@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LARGEST = 4_000_000  # bytes
+LARGEST = 4 << 20  # bytes
 LINKED = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0"}
 LINKED |= {"libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 RESERVED_SHARED = 1024  # bytes per block that the driver keeps, in the numbers of sm_90 and newer
@@ -40,10 +40,13 @@ REGISTERS = {
 # Beside each are the bytes that ptxas -v says are spilled, for sm_90: in the kernel itself, and in
 # functions that it calls.
 STACK = {
-    # A thread of 1024 keeps a row's state across calls of sorts and pooling.
-    "ProjectRows": 384,  # 308; 100 in join_pairs
-    "DerivativeProgram": 384,  # 508; 32 in sorts
-    "PoolRuns": 320,  # 300; 268 in join_pairs of log_kl
+    # A thread of 1024 keeps a row's state across calls of sorts and pooling, whose runs of blocks are
+    # passed in memory.
+    "ProjectRows": 512,
+    "DerivativeProgram": 384,
+    "PoolRuns": 640,
+    "DescribeRow": 64,  # the range that a function finds
+    "WeightOfPart": 32,
     # Each thread holds 8 elements at once, or a block's sums.
     "MoveElements": 96,  # 56
     "RankOneBlocks": 96,  # 0

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "diffsort/isotonic.h"
+#include "diffsort/parallel_row/join.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/team.h"
 #include "pool_cases.h"
@@ -39,40 +40,80 @@ SortedRow<R, Operand, Operand> row_of(const SortedCase& c, const Operand& z, con
 }
 
 // Memory of exactly the sizes that the headers ask for, holding what must not be relied on.
-template <Regularization R>
+template <Regularization R, std::int32_t kShortestKept>
 struct RowMemory {
   std::vector<std::uint32_t> bits;
-  std::vector<BlockSums<R>> tree, blocks;
+  std::vector<BlockSums<R>> blocks, tree;
 
   explicit RowMemory(std::int64_t n)
       : bits(static_cast<std::size_t>(StartBits::words(n)), 0xdeadbeef),
-        tree(static_cast<std::size_t>(RunTree<R>::nodes(n))),
-        blocks(static_cast<std::size_t>(PartitionMemory<R>::kept_sums(n))) {}
+        blocks(static_cast<std::size_t>(PartitionMemory<R, kShortestKept>::kept_sums(n))),
+        tree(static_cast<std::size_t>(RunTree<R>::nodes(n))) {}
 
-  PartitionMemory<R> get() { return {bits.data(), tree.data(), blocks.data()}; }
+  PartitionMemory<R, kShortestKept> get() { return {bits.data(), blocks.data(), tree.data()}; }
+};
+
+// A team's memory for a part of n elements.
+class PoolScratch {
+ public:
+  explicit PoolScratch(std::int64_t n, std::uint32_t* bits = nullptr)
+      : own_bits_(static_cast<std::size_t>(PoolMemory::words(n)), 0xdeadbeef) {
+    if (bits == nullptr) bits = own_bits_.data();
+    Arena size;
+    PoolMemory::of(size, n, bits);
+    bytes_.assign(size.bytes(), static_cast<char>(0xab));
+    Arena arena(bytes_.data());
+    memory_ = PoolMemory::of(arena, n, bits);
+  }
+
+  const PoolMemory& get() const { return memory_; }
+
+ private:
+  std::vector<std::uint32_t> own_bits_;
+  std::vector<char> bytes_;
+  PoolMemory memory_;
 };
 
 using Starts = std::vector<std::int32_t>;
 
-template <Regularization R, class Row>
-Starts starts_of(const Partition<R, Row>& partition) {
+template <Regularization R, class Row, std::int32_t kShortestKept>
+Starts starts_of(const Partition<R, Row, kShortestKept>& partition) {
   Starts starts;
   for (std::int32_t i = 0; i < partition.row.n; i = partition.block_of(i).end) starts.push_back(i);
   return starts;
 }
 
 // The starts that pool_row(row, memory) leaves.
-template <Regularization R, class PoolRow>
+template <Regularization R, std::int32_t kShortestKept, class PoolRow>
 Starts starts_after(const SortedCase& c, const PoolRow& pool_row) {
   const auto row = row_of<R>(c, CheckedOperand{&c.z}, CheckedOperand{&c.w});
-  RowMemory<R> memory(c.n());
+  RowMemory<R, kShortestKept> memory(c.n());
   pool_row(row, memory.get());
-  return starts_of(Partition<R, std::decay_t<decltype(row)>>(row, memory.get()));
+  return starts_of(Partition<R, std::decay_t<decltype(row)>, kShortestKept>(row, memory.get()));
 }
 
 template <Regularization R, class Team>
 Starts pooled_starts(const SortedCase& c, Team& team) {
-  return starts_after<R>(c, [&](const auto& row, const auto& memory) { pool(team, row, memory); });
+  return starts_after<R, kKeptByTeam>(c, [&](const auto& row, const auto& memory) {
+    pool(team, row, memory, PoolScratch(c.n(), memory.bits).get());
+  });
+}
+
+// A row in parts of `length`, joined in halves, as long rows are.
+template <Regularization R, class Team>
+Starts starts_by_parts(const SortedCase& c, std::int64_t length, Team& team) {
+  const std::int64_t n = c.n();
+  return starts_after<R, kKeptInLongRow>(c, [&](const auto& row, const auto& memory) {
+    const StartBits starts(memory.bits, n);
+    team.for_each(StartBits::upper_words(n), [&](std::int64_t k) { starts.fill(k); });
+    const RunTree<R> tree(memory.tree);
+    team.for_each((n + length - 1) / length, [&](std::int64_t k) {
+      const std::int64_t first = k * length, size = n - first < length ? n - first : length;
+      pool_part(team, row, memory, PoolScratch(size).get(), first, size);
+      build_tree(team, tree, row, first, size);
+    });
+    join_halves(team, row, memory, 0, n, length);
+  });
 }
 
 template <Regularization R>

@@ -76,6 +76,13 @@ class SpmdTeam {
     return reduce(n, identity, map, combine);
   }
 
+  template <class Value>
+  void prefix_sums(std::int64_t n, const Value& value, std::int64_t* sums) {
+    barrier_->wait();
+    if (thread_ == 0) HostTeam().prefix_sums(n, value, sums);
+    barrier_->wait();
+  }
+
   template <class Key, class Index>
   void sort(std::int64_t n, int bits, Key* keys, Index* index) {
     barrier_->wait();

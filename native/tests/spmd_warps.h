@@ -15,6 +15,7 @@ namespace diffsort {
 struct Warp {
   Barrier barrier{32};
   bool votes[32] = {};
+  const void* slots[32] = {};
 };
 
 class ThreadLanes {
@@ -31,6 +32,38 @@ class ThreadLanes {
     return mask;
   }
 
+  template <class F>
+  void for_each(const F& f) const {
+    f(lane_);
+    warp_->barrier.wait();
+  }
+
+  template <class V, class Load, class Combine, class Holds>
+  int absorb_while(V& total, const Load& load, const Combine& combine, const Holds& holds) const {
+    const V mine = load(lane_);
+    warp_->slots[lane_] = &mine;
+    warp_->barrier.wait();
+    int lane = 0;
+    for (; lane < 32; ++lane) {
+      const V& next = *static_cast<const V*>(warp_->slots[lane]);
+      if (!holds(total, next)) break;
+      total = combine(total, next);
+    }
+    warp_->barrier.wait();
+    return lane;
+  }
+
+  template <class V>
+  OwnValue<V> each() const {
+    return {};
+  }
+
+  // Nobody stands for others.
+  template <Gather kHow, class Value, class Use>
+  void gather(std::uint32_t some, std::uint32_t, const Value& value, const Use& use) const {
+    if (has_lane(some, lane_)) use(lane_, value(lane_));
+  }
+
  private:
   int lane_;
   Warp* warp_;
@@ -38,8 +71,17 @@ class ThreadLanes {
 
 class WarpsTeam {
  public:
-  WarpsTeam(int thread, int warps, Barrier* barrier, Warp* warp)
-      : thread_(thread), warps_(warps), barrier_(barrier), warp_(warp) {}
+  WarpsTeam(int thread, int warps, Barrier* barrier, const void** slots, Warp* warp)
+      : thread_(thread), warps_(warps), barrier_(barrier), slots_(slots), warp_(warp) {}
+
+  template <class V, class Map, class Combine>
+  V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
+    return SpmdTeam(thread_, 32 * warps_, barrier_, slots_).reduce(n, identity, map, combine);
+  }
+  template <class Value>
+  void prefix_sums(std::int64_t n, const Value& value, std::int64_t* sums) {
+    SpmdTeam(thread_, 32 * warps_, barrier_, slots_).prefix_sums(n, value, sums);
+  }
 
   template <class F>
   void for_each(std::int64_t n, const F& f) {
@@ -55,9 +97,15 @@ class WarpsTeam {
     barrier_->wait();
   }
 
+  template <class Load, class Use>
+  void stream(std::int64_t n, const Load& load, const Use& use) {
+    for_each(n, [&](std::int64_t i) { use(i, load(i)); });
+  }
+
  private:
   int thread_, warps_;
   Barrier* barrier_;
+  const void** slots_;
   Warp* warp_;
 };
 
@@ -65,12 +113,14 @@ class WarpsTeam {
 template <class Program>
 void run_warps(int warps, const Program& program) {
   Barrier barrier(32 * warps);
+  std::vector<const void*> slots(static_cast<std::size_t>(32 * warps));
   std::vector<std::unique_ptr<Warp>> groups;
   for (int w = 0; w < warps; ++w) groups.push_back(std::make_unique<Warp>());
   std::vector<std::thread> threads;
   for (int t = 0; t < 32 * warps; ++t) {
     threads.emplace_back([&, t] {
-      WarpsTeam team(t, warps, &barrier, groups[static_cast<std::size_t>(t / 32)].get());
+      WarpsTeam team(t, warps, &barrier, slots.data(),
+                     groups[static_cast<std::size_t>(t / 32)].get());
       program(team);
     });
   }

@@ -290,7 +290,7 @@ struct OnTileThreads {
 
   template <class R>
   void operator()(R, const LinearizedRows& at, const RowDirections& along) const {
-    const DerivativeTiles<R::value, double> program(at, along);
+    const DerivativeTiles<R::value> program(at, along);
     std::vector<char> memory(program.bytes(), static_cast<char>(kRubbish));
     run_spmd(threads, [&](SpmdTeam& team) {
       for (std::int64_t k = 0; k < program.tiles(); ++k) program(team, k, memory.data());
@@ -473,10 +473,10 @@ TEST_CASE("parallel derivatives: rows that no team holds") {
 
 namespace {
 
-// A cotangent has the same bits whatever else is asked for; those that are not wanted stay as they
-// were.
+// A cotangent has the same bits whatever else is asked for, unless there is another way for it alone,
+// as there is in tiles; those that are not wanted stay as they were.
 template <class T>
-void check_cotangents(const Case<T>& c, const OnExecutor& way) {
+void check_cotangents(const Case<T>& c, const OnExecutor& way, bool other_way = false) {
   CAPTURE(c.n);
   CAPTURE(sizeof(T));
   CAPTURE(static_cast<int>(c.regularization));
@@ -487,9 +487,12 @@ void check_cotangents(const Case<T>& c, const OnExecutor& way) {
     const Asked asked{(outputs & 1) != 0, (outputs & 2) != 0, (outputs & 4) != 0};
     CAPTURE(outputs);
     const Answer<T> answer = parallel(c, asked, way);
-    CHECK(same_bits(answer.z, (asked.z ? expected : untouched).z));
-    CHECK(same_bits(answer.w, (asked.w ? expected : untouched).w));
-    CHECK(same_bits(answer.strength, (asked.strength ? expected : untouched).strength));
+    Answer<T> wanted = answer;
+    wanted.z = (asked.z ? expected : untouched).z;
+    wanted.w = (asked.w ? expected : untouched).w;
+    wanted.strength = (asked.strength ? expected : untouched).strength;
+    CHECK((other_way || c.n <= way.executor.longest_short ? mismatch(c, answer, wanted) == ""
+                                                          : same_bits(answer, wanted)));
   }
 }
 
@@ -500,7 +503,7 @@ void check_cotangents_of_all_ways(std::mt19937_64& random) {
       const auto any = HostTeam::Order::shuffled;
       check_cotangents(random_case<T>(23, regularization, operands, random), tiles(any));
       Case<T> c = random_case<T>(41, regularization, operands, random);
-      check_cotangents(c, teams(any));
+      check_cotangents(c, teams(any), std::is_same_v<T, float>);
       check_cotangents(c, long_rows(any, 5 * c.n));
       // Longer than a tile; rows in order, and others, in chunks of two and all at once.
       c = random_case<T>(4200, regularization, operands, random);

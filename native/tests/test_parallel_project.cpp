@@ -106,11 +106,12 @@ TEST_CASE("kernels' projection: the longest row of a team, and a longer one") {
 
 TEST_CASE("kernels' projection: infinities, NaN, zeros and strengths of every kind") {
   const double strengths[] = {0.0, -0.0, -1.0, kNan, kInf, 1e-3, 0.5, 1.0, 100.0, 1e6};
-  const double specials[] = {kInf, -kInf, 0.0, -0.0, 1.0, -1.0, 2.0, 1e30, -1e30};
   std::mt19937_64 random(14);
   std::normal_distribution<double> normal;
-  // Rows differ in how many of their elements are special; a few have a NaN.
-  const auto values = [&](std::int64_t rows, std::int64_t n, bool nonnegative) {
+  // Rows differ in how many of their elements are special; a few have a NaN. What is huge in z and in
+  // w must not be equal once z is divided: in their difference rounding would decide what pools.
+  const auto values = [&](std::int64_t rows, std::int64_t n, double huge, bool nonnegative) {
+    const double specials[] = {kInf, -kInf, 0.0, -0.0, 1.0, -1.0, 2.0, huge, -huge};
     std::vector<double> x;
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::uint64_t share = random() % 5, nan_at = random() % 8 == 0 ? random() : ~0ull;
@@ -130,8 +131,8 @@ TEST_CASE("kernels' projection: infinities, NaN, zeros and strengths of every ki
     for (const Regularization regularization : kRegularizations) {
       for (int operands = 1; operands < 4; ++operands) {
         Case<double> c{60, n, regularization, {}, {}, {}};
-        if (operands & 1) c.z = values(c.rows, n, false);
-        if (operands & 2) c.w = values(c.rows, n, regularization == Regularization::kl);
+        if (operands & 1) c.z = values(c.rows, n, 1e30, false);
+        if (operands & 2) c.w = values(c.rows, n, 1e20, regularization == Regularization::kl);
         for (std::int64_t r = 0; r < c.rows; ++r) {
           c.strength.push_back(strengths[random() % std::size(strengths)]);
         }

@@ -62,14 +62,17 @@ TEST_CASE("pooling by a team, around the ends of words and levels") {
   }
 }
 
-TEST_CASE("pooling long rows by a team") {
+TEST_CASE("pooling long rows by parts") {
   CaseMaker maker(3);
-  check_families(maker, 100'003, Order::shuffled);
+  for_each_family(maker, 100'003, [&](const SortedCase& c, auto r) {
+    HostTeam team;
+    compare<decltype(r)::value>(c, starts_by_parts<decltype(r)::value>(c, 4096, team));
+  });
   for (const Family family : {Family::rank, Family::convex}) {
     const SortedCase c = maker.make(family, 1'000'000);
     CAPTURE(static_cast<int>(family));
     HostTeam team;
-    compare<Regularization::l2>(c, pooled_starts<Regularization::l2>(c, team));
+    compare<Regularization::l2>(c, starts_by_parts<Regularization::l2>(c, 4096, team));
   }
 }
 
@@ -78,10 +81,13 @@ TEST_CASE("pooling by threads that share nothing but the row's memory") {
   for (const std::int64_t n : {0, 1, 31, 70, 300, 1100}) {
     for (const int threads : {4, 7}) {
       for_each_family(maker, n, [&](const SortedCase& c, auto r) {
-        compare<decltype(r)::value>(
-            c, starts_after<decltype(r)::value>(c, [&](const auto& row, const auto& memory) {
-              run_spmd(threads, [&](SpmdTeam& team) { pool(team, row, memory); });
-            }));
+        compare<decltype(r)::value>(c, starts_after<decltype(r)::value, kKeptByTeam>(
+                                           c, [&](const auto& row, const auto& memory) {
+                                             const PoolScratch scratch(n, memory.bits);
+                                             run_spmd(threads, [&](SpmdTeam& team) {
+                                               pool(team, row, memory, scratch.get());
+                                             });
+                                           }));
       });
     }
   }
@@ -92,9 +98,11 @@ TEST_CASE("pooling by warps of threads") {
   for (const std::int64_t n : {129, 700}) {
     for_each_family(maker, n, [&](const SortedCase& c, auto r) {
       compare<decltype(r)::value>(
-          c, starts_after<decltype(r)::value>(c, [&](const auto& row, const auto& memory) {
-            run_warps(2, [&](WarpsTeam& team) { pool(team, row, memory); });
-          }));
+          c, starts_after<decltype(r)::value, kKeptByTeam>(
+                 c, [&](const auto& row, const auto& memory) {
+                   const PoolScratch scratch(n, memory.bits);
+                   run_warps(2, [&](WarpsTeam& team) { pool(team, row, memory, scratch.get()); });
+                 }));
     });
   }
 }
@@ -102,21 +110,10 @@ TEST_CASE("pooling by warps of threads") {
 TEST_CASE("parts of a row pool on their own, in any order") {
   CaseMaker maker(6);
   for (const std::int64_t n : {5, 64, 1000, 5000, 9001}) {
-    for (const std::int64_t length : {8, 64, 512, 4096}) {
+    for (const std::int64_t length : {32, 64, 512, 4096}) {
       for_each_family(maker, n, [&](const SortedCase& c, auto r) {
-        compare<decltype(r)::value>(
-            c, starts_after<decltype(r)::value>(c, [&](const auto& row, const auto& memory) {
-              HostTeam team(Order::shuffled, maker.random()());
-              const StartBits starts(memory.bits, n);
-              team.for_each(StartBits::upper_words(n), [&](std::int64_t k) { starts.fill(k); });
-              team.for_each((n + length - 1) / length,
-                            [&](std::int64_t k) { pool_part(team, row, memory, k, length); });
-              for (std::int64_t width = length; width < n; width *= 2) {
-                team.for_each_lanes(pairs(n, width), [&](const auto& lanes, std::int64_t k) {
-                  join_pairs(lanes, row, memory, width, k, 1);
-                });
-              }
-            }));
+        HostTeam team(Order::shuffled, maker.random()());
+        compare<decltype(r)::value>(c, starts_by_parts<decltype(r)::value>(c, length, team));
       });
     }
   }
@@ -144,11 +141,14 @@ LastJoin last_join(const SortedCase& c, std::int64_t width) {
   LastJoin join;
   const auto row =
       row_of<R>(c, CheckedOperand{&c.z, &join.reads}, CheckedOperand{&c.w, &join.reads});
-  RowMemory<R> memory(c.n());
+  RowMemory<R, kKeptInLongRow> memory(c.n());
   HostTeam team;
   const StartBits starts(memory.bits.data(), c.n());
   for (std::int64_t k = 0; k < StartBits::upper_words(c.n()); ++k) starts.fill(k);
-  for (std::int64_t part : {0, 1}) pool_part(team, row, memory.get(), part, width);
+  for (std::int64_t first : {std::int64_t{0}, width}) {
+    pool_part(team, row, memory.get(), PoolScratch(width).get(), first, width);
+    build_tree(team, RunTree<R>(memory.tree.data()), row, first, width);
+  }
   join.reads = 0;
   join_pairs(CountingLanes{&join.rounds}, row, memory.get(), width, 0, 1);
   return join;
@@ -187,13 +187,13 @@ TEST_CASE("pooling 100,000 rows by a team" * doctest::skip()) {
   }
 }
 
-TEST_CASE("pooling a row of 10,000,000 elements by a team" * doctest::skip()) {
+TEST_CASE("pooling a row of 10,000,000 elements by parts" * doctest::skip()) {
   CaseMaker maker(8);
   for (const Family family : {Family::rank, Family::sort, Family::random_walk}) {
     const SortedCase c = maker.make(family, 10'000'000);
     for_each_regularization([&](auto r) {
       HostTeam team;
-      compare<decltype(r)::value>(c, pooled_starts<decltype(r)::value>(c, team));
+      compare<decltype(r)::value>(c, starts_by_parts<decltype(r)::value>(c, 4096, team));
     });
   }
 }

@@ -62,7 +62,7 @@ TEST_CASE("the sums of every run, whatever lies outside of it") {
           auto run_row = row;
           run_row.z = CheckedOperand{&outside.z};
           run_row.w = CheckedOperand{&outside.w};
-          RowMemory<R> memory(n);
+          RowMemory<R, kKeptInLongRow> memory(n);
           const RunTree<R> tree(memory.tree.data());
           build(tree, run_row);
           const auto actual = tree.sums(run_row, first, last);

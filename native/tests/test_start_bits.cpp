@@ -21,18 +21,22 @@ class Checked {
     for (std::int64_t k = 0; k < StartBits::upper_words(n); ++k) bits_.fill(k);
   }
 
-  // Every element a start with probability `density`, beside the first of every 8.
-  void set(double density, std::mt19937_64& random) {
+  // Every element a start with probability `density`, beside the first of every `spacing`, which is
+  // a multiple of 32 and at most 32768.
+  void set(double density, std::int32_t spacing, std::mt19937_64& random) {
     std::bernoulli_distribution more(density);
-    for (std::int32_t first = 0; first < n_; first += 8) {
-      std::uint32_t starts = 1;
-      for (int bit = 1; bit < 8 && first + bit < n_; ++bit) {
-        if (more(random)) starts |= 1u << bit;
+    for (std::int32_t first = 0; first < n_; first += 32) {
+      std::uint32_t starts = first % spacing == 0 ? 1 : 0;
+      for (int bit = 0; bit < 32 && first + bit < n_; ++bit) {
+        if (more(random)) starts |= std::uint32_t{1} << bit;
       }
-      for (int bit = 0; bit < 8; ++bit) {
-        if (starts >> bit & 1) starts_.insert(first + bit);
+      for (int bit = 0; bit < 32; ++bit) {
+        if ((starts >> bit & 1) != 0) starts_.insert(first + bit);
       }
-      bits_.set(first / 8, starts);
+      bits_.set_word(first / 32, starts);
+    }
+    for (std::int32_t k = 0; n_ > 1024 && k < (n_ + 1023) / 1024; ++k) {
+      bits_.clear_empty_word(1, k);
     }
   }
 
@@ -71,17 +75,23 @@ TEST_CASE("start bits are a set of starts, level by level") {
   std::vector<std::int32_t> lengths{1000, 1023, 1024, 1025, 2048, 32767, 32768, 32769, 70000};
   for (std::int32_t n = 1; n <= 100; ++n) lengths.push_back(n);
   for (const std::int32_t n : lengths) {
-    for (const double density : {0.0, 0.1, 1.0}) {
-      CAPTURE(n);
-      Checked bits(n);
-      bits.set(density, random);
-      for (std::int32_t width = 16; width < 2 * n; width *= 2) {
-        for (std::int32_t first = 0; first < n; first += width) bits.join(first, width, random);
+    for (const double density : {0.0, 0.001, 0.1, 1.0}) {
+      for (const std::int32_t spacing : {32, 4096}) {
+        CAPTURE(n);
+        Checked bits(n);
+        bits.set(density, spacing, random);
         std::uniform_int_distribution<std::int32_t> any(0, n - 1);
-        for (int repeat = 0; repeat < 200; ++repeat) {
-          const std::int32_t i = n <= 100 ? repeat % n : any(random);
-          REQUIRE(bits.agrees_at(i, n));
-          REQUIRE(bits.agrees_at(i, any(random)));
+        const auto check = [&] {
+          for (int repeat = 0; repeat < 200; ++repeat) {
+            const std::int32_t i = n <= 100 ? repeat % n : any(random);
+            REQUIRE(bits.agrees_at(i, n));
+            REQUIRE(bits.agrees_at(i, any(random)));
+          }
+        };
+        check();
+        for (std::int32_t width = spacing; width < 2 * n; width *= 2) {
+          for (std::int32_t first = 0; first < n; first += width) bits.join(first, width, random);
+          check();
         }
       }
     }
@@ -94,7 +104,7 @@ TEST_CASE("start bits of the longest rows" * doctest::skip()) {
   const StartBits bits(memory.data(), n);
   const auto last = static_cast<std::int32_t>(n - 1);
   for (std::int64_t k = 0; k < StartBits::upper_words(n); ++k) bits.fill(k);
-  for (std::int32_t k = 0; k <= last / 8; ++k) bits.set(k, 1);
+  for (std::int32_t k = 0; k <= last / 32; ++k) bits.set_word(k, 0x01010101);
   CHECK(bits.prev(last) == last / 8 * 8);
   CHECK(bits.next(last, last) == last);
   const std::int32_t half = 1 << 30;

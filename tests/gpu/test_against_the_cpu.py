@@ -80,7 +80,8 @@ def test_rows_of_every_length(n, dtype, case):
         number = 2.0 ** round(np.log2(size)) if size else 0.0
         strength = torch.full((len(x), 1), number, dtype=torch.float64)
         (found, gradient), (expected, expected_gradient) = both(x, strength, case)
-        assert_close(found, expected)
+        # A mean of w is as exact as the largest of them lets it be, however small it is itself.
+        assert_close(found, expected, x.numpy() if case.startswith("soft_sort") else 0.0)
         equal = rows_with_equal_blocks(x, strength, case)
         assert equal[exact | (number == 0)].all()
         assert_close(gradient[equal], expected_gradient[equal])
@@ -108,13 +109,13 @@ def test_nearly_all_normal_rows_have_the_same_blocks(n, rows, dtype, case):
         assert_close(gradient[equal], expected[equal])
 
 
-def assert_close(found, expected):
+def assert_close(found, expected, averaged=0.0):
     """Both take sums in float64 and round once; kl goes through exponentials, whose last digits
     differ between the libraries."""
     n = expected.shape[-1]
     roundings = 4 if expected.dtype == np.float32 else 64 * max(n, 1) ** 0.5
     near = roundings * np.finfo(expected.dtype).eps
-    size = np.abs(expected).max(initial=1.0)
+    size = max(np.abs(expected).max(initial=1.0), np.abs(averaged).max(initial=0.0))
     np.testing.assert_allclose(found, expected, rtol=0, atol=near * size, equal_nan=True)
 
 

@@ -200,7 +200,7 @@ def test_transformations_are_equal_in_every_run_on_request():
 
 def test_a_stream_of_cupy():
     cupy = devices.cupy()
-    x = cupy.random.default_rng(0).normal(size=(300, 700))
+    x = cupy.random.default_rng(0).standard_normal((300, 700))
     expected = diffsort.soft_rank(x, regularization_strength=0.1)
     cupy.cuda.Device().synchronize()
     with cupy.cuda.Stream(non_blocking=True) as stream:
@@ -214,7 +214,7 @@ def test_capture_and_replay_with_cupy():
     cupy = devices.cupy()
     if not hasattr(cupy.cuda.Stream, "begin_capture"):
         pytest.skip("this CuPy captures no graphs")
-    x, y = cupy.random.default_rng(0).normal(size=(2, 300, 700))
+    x, y = cupy.random.default_rng(0).standard_normal((2, 300, 700))
     expected = diffsort.soft_rank(y, regularization_strength=0.1)
     cupy.cuda.Device().synchronize()
     with cupy.cuda.Stream(non_blocking=True) as stream:

@@ -15,6 +15,11 @@ DIFFSORT_HD inline double over_strength(double x, double strength) {
   return strength > 0.0 ? x / strength : 0.0;
 }
 
+// The same, for kernels that would have the code of a division at many places.
+DIFFSORT_HD DIFFSORT_NOINLINE inline double called_over_strength(double x, double strength) {
+  return over_strength(x, strength);
+}
+
 // Block ids come from outside; an id that cannot be one makes the row NaN, never a wild access.
 DIFFSORT_HD inline bool is_valid_id(std::int32_t id, std::int64_t n) {
   const std::int64_t start = id <= -2 ? -2 - static_cast<std::int64_t>(id) : id;

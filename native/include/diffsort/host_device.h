@@ -41,6 +41,15 @@ DIFFSORT_HD inline std::uint32_t load_bits(const std::uint32_t* word) {
 #endif
 }
 
+// The same word in whole: all who write it write the same.
+DIFFSORT_HD inline void store_bits(std::uint32_t* word, std::uint32_t bits) {
+#ifdef __CUDA_ARCH__
+  *static_cast<volatile std::uint32_t*>(word) = bits;
+#else
+  __atomic_store_n(word, bits, __ATOMIC_RELAXED);
+#endif
+}
+
 DIFFSORT_HD inline void set_bits(std::uint32_t* word, std::uint32_t mask) {
 #ifdef __CUDA_ARCH__
   atomicOr(word, mask);
@@ -57,6 +66,24 @@ DIFFSORT_HD inline void clear_bits(std::uint32_t* word, std::uint32_t mask) {
 #endif
 }
 
+// What a thread has done before, others of its team see before what it does after.
+DIFFSORT_HD inline void fence_team() {
+#ifdef __CUDA_ARCH__
+  __threadfence_block();
+#else
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+// To the nearest integer.
+DIFFSORT_HD inline std::int64_t round_to_integer(double x) {
+#ifdef __CUDA_ARCH__
+  return __double2ll_rn(x);
+#else
+  return static_cast<std::int64_t>(__builtin_llrint(x));
+#endif
+}
+
 // A count below 2^32. On a device an addition is far faster than a conversion: the bits of
 // 2^52 + count are those of 2^52 with the count in the lowest ones.
 DIFFSORT_HD inline double count_to_double(std::int64_t count) {
@@ -67,12 +94,62 @@ DIFFSORT_HD inline double count_to_double(std::int64_t count) {
 #endif
 }
 
-// A counter that other threads increase as well.
-DIFFSORT_HD inline void count_one(std::uint32_t* counter) {
+// x / y of a y between 1e-300 and 1e300. On a device it is rounded as a quotient is, but takes none of
+// the code for other numbers; an infinite x stays so.
+DIFFSORT_HD inline double plain_quotient(double x, double y) {
 #ifdef __CUDA_ARCH__
-  atomicAdd(counter, 1u);
+  double inverse;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(inverse) : "d"(y));
+  double error = __fma_rn(-y, inverse, 1.0);
+  inverse = __fma_rn(inverse, __fma_rn(error, error, error), inverse);
+  inverse = __fma_rn(inverse, __fma_rn(-y, inverse, 1.0), inverse);
+  const double near = x * inverse;
+  error = __fma_rn(-near, y, x);
+  return error - error == 0.0 ? __fma_rn(error, inverse, near) : near;
 #else
-  __atomic_fetch_add(counter, 1u, __ATOMIC_RELAXED);
+  return x / y;
+#endif
+}
+
+// A counter that other threads increase as well; what it was before.
+DIFFSORT_HD inline std::uint32_t count_more(std::uint32_t* counter, std::uint32_t more) {
+#ifdef __CUDA_ARCH__
+  return atomicAdd(counter, more);
+#else
+  return __atomic_fetch_add(counter, more, __ATOMIC_RELAXED);
+#endif
+}
+DIFFSORT_HD inline std::uint32_t count_one(std::uint32_t* counter) {
+  return count_more(counter, 1);
+}
+
+// How many bits of a word are set.
+DIFFSORT_HD inline std::uint32_t count_bits(std::uint32_t word) {
+#ifdef __CUDA_ARCH__
+  return static_cast<std::uint32_t>(__popc(word));
+#else
+  return static_cast<std::uint32_t>(__builtin_popcount(word));
+#endif
+}
+
+// A word to which other threads add, or that they raise, as well.
+DIFFSORT_HD inline void add_to_word(std::uint32_t* word, std::uint32_t number) {
+#ifdef __CUDA_ARCH__
+  atomicAdd(word, number);
+#else
+  __atomic_fetch_add(word, number, __ATOMIC_RELAXED);
+#endif
+}
+
+DIFFSORT_HD inline void raise_word(std::uint32_t* word, std::uint32_t number) {
+  if (load_bits(word) >= number) return;
+#ifdef __CUDA_ARCH__
+  atomicMax(word, number);
+#else
+  std::uint32_t old = load_bits(word);
+  while (old < number && !__atomic_compare_exchange_n(word, &old, number, true, __ATOMIC_RELAXED,
+                                                      __ATOMIC_RELAXED)) {
+  }
 #endif
 }
 

@@ -13,7 +13,8 @@
 // A program of tiles has `length()`, of its rows, `tiles()`, how many there are, and `bytes()`, the
 // memory that each takes.
 // A program of rows has `length()`, `bytes(sort_bytes)`, the memory that a row takes when team.sort
-// owns the first sort_bytes of it while it runs, and `SortKey`, the type of the keys it sorts.
+// owns the first sort_bytes of it while it runs, `SortKey`, the type of the keys it sorts, and
+// `kSeldomSorts`, for less code where sorts need not be fast.
 // After a failed launch nothing more is launched, and status() says what failed.
 // Counts are 64-bit; grids beyond what the hardware takes go round in a loop.
 #pragma once
@@ -75,7 +76,7 @@ template <class Program>
 __global__ void __launch_bounds__(1024)
     block_rows_kernel(std::int64_t rows, Program program, std::size_t sort_bytes) {
   extern __shared__ uint4 shared_memory[];
-  BlockTeam team(shared_memory);
+  BlockTeam<Program::kSeldomSorts> team(shared_memory);
   for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     program(team, r, shared_memory, sort_bytes);
   }
@@ -131,7 +132,7 @@ class CudaExecutor {
 
   template <class Program>
   bool fits(const Program& program) const {
-    return program.length() <= BlockTeam::kCapacity &&
+    return program.length() <= BlockTeam<Program::kSeldomSorts>::kCapacity &&
            RowLaunch(program).shared_bytes + kStaticBytes <=
                static_cast<std::size_t>(shared_bytes_);
   }
@@ -162,8 +163,10 @@ class CudaExecutor {
   struct RowLaunch {
     template <class Program>
     explicit RowLaunch(const Program& program)
-        : threads(BlockTeam::threads_for(program.length())),
-          sort_bytes(BlockTeam::sort_bytes<typename Program::SortKey>(program.length())),
+        : threads(BlockTeam<Program::kSeldomSorts>::threads_for(program.length())),
+          sort_bytes(
+              BlockTeam<Program::kSeldomSorts>::template sort_bytes<typename Program::SortKey>(
+                  program.length())),
           shared_bytes(program.bytes(sort_bytes)) {}
 
     int threads;

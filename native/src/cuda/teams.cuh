@@ -17,6 +17,7 @@
 #include <cub/warp/warp_reduce.cuh>
 
 #include "diffsort/parallel_row/keyed_place.h"
+#include "diffsort/parallel_row/lane_words.h"
 #include "diffsort/parallel_row/row_parts.h"
 
 namespace diffsort {
@@ -28,12 +29,77 @@ __device__ inline int lane_of_thread() {
   return static_cast<int>(threadIdx.x % kWarpSize);
 }
 
+// Of all lanes, for all lanes.
+template <Gather kHow>
+__device__ inline std::uint32_t gather_lanes(std::uint32_t word) {
+#if __CUDA_ARCH__ >= 800
+  return kHow == Gather::sum ? __reduce_add_sync(kAllLanes, word)
+                             : __reduce_max_sync(kAllLanes, word);
+#else
+#pragma unroll 1
+  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+    word = gather_words<kHow>(word, __shfl_xor_sync(kAllLanes, word, distance));
+  }
+  return word;
+#endif
+}
+
 struct WarpLanes {
   template <class Predicate>
   __device__ std::uint32_t ballot(const Predicate& predicate) const {
     const bool vote = predicate(lane_of_thread());
     __syncwarp();  // what lanes have written, here too, is there for all of them after
     return __ballot_sync(kAllLanes, vote);
+  }
+
+  template <class F>
+  __device__ void for_each(const F& f) const {
+    f(lane_of_thread());
+    __syncwarp();
+  }
+
+  // By a scan: lane l combines those before and its own, and then all of these with the total.
+  template <class V, class Load, class Combine, class Holds>
+  __device__ int absorb_while(V& total, const Load& load, const Combine& combine,
+                              const Holds& holds) const {
+    const int lane = lane_of_thread();
+    const V mine = load(lane);
+    __syncwarp();  // what is written after has been read
+    V all = mine;
+#pragma unroll 1
+    for (int step = 1; step < kWarpSize; step *= 2) {
+      const V before = cub::ShuffleUp<kWarpSize>(all, step, 0, kAllLanes);
+      if (lane >= step) all = combine(before, all);
+    }
+    all = combine(total, all);
+    V before = cub::ShuffleUp<kWarpSize>(all, 1, 0, kAllLanes);
+    if (lane == 0) before = total;
+    const std::uint32_t stays = __ballot_sync(kAllLanes, !holds(before, mine));
+    const int count = stays == 0 ? kWarpSize : lowest_bit(stays);
+    if (count > 0) total = cub::ShuffleIndex<kWarpSize>(all, count - 1, kAllLanes);
+    return count;
+  }
+
+  template <class V>
+  __device__ OwnValue<V> each() const {
+    return {};
+  }
+
+  template <Gather kHow, class Value, class Use>
+  __device__ void gather(std::uint32_t some, std::uint32_t same, const Value& value,
+                         const Use& use) const {
+    const int lane = lane_of_thread();
+    decltype(value(lane)) own{};
+    if (has_lane(some, lane)) own = value(lane);
+    same &= some;
+    if (worth_gathering(same)) {
+      for (auto& word : own.word) {
+        const std::uint32_t all = gather_lanes<kHow>(has_lane(same, lane) ? word : 0);
+        if (has_lane(same, lane)) word = all;
+      }
+      some &= ~(same & (same - 1));
+    }
+    if (has_lane(some, lane)) use(lane, own);
   }
 };
 
@@ -93,47 +159,71 @@ struct SortTile {
   }
 };
 
-// visit(the tile for n elements); at most 64 registers per thread let half the threads that a
-// multiprocessor takes, or more, sort at once.
-template <class Visit>
+// visit(the tile for n elements). Few threads with several elements each: what every thread has to
+// do for its row, and steps that few of them have work in, cost less so. At most 64 registers per
+// thread let half the threads that a multiprocessor takes, or more, sort at once. Every tile is a
+// function in every kernel, so there are no more of them, and fewer yet where sorts are seldom.
+template <bool kFewTiles, class Visit>
 constexpr auto visit_tile(std::int64_t n, const Visit& visit) {
-  if (n <= 128) return visit(SortTile<128, 1>{});
-  if (n <= 256) return visit(SortTile<128, 2>{});
-  if (n <= 512) return visit(SortTile<128, 4>{});
-  if (n <= 1024) return visit(SortTile<256, 4>{});
-  if (n <= 2048) return visit(SortTile<256, 8>{});
-  if (n <= 4096) return visit(SortTile<512, 8>{});
+  if constexpr (kFewTiles) {
+    if (n <= 1024) return visit(SortTile<128, 8>{});
+  } else {
+    if (n <= 128) return visit(SortTile<32, 4>{});
+    if (n <= 1024) return visit(SortTile<128, 8>{});
+    if (n <= 4096) return visit(SortTile<512, 8>{});
+  }
   return visit(SortTile<1024, 8>{});
 }
 
 // Rows of at most kCapacity elements, by a block of any size; to sort n elements, of threads_for(n).
+template <bool kFewTiles>
 class BlockTeam {
  public:
   static constexpr std::int64_t kCapacity = 8192;
 
   static int threads_for(std::int64_t n) {
-    return visit_tile(n, [](auto tile) { return tile.threads; });
+    return visit_tile<kFewTiles>(n, [](auto tile) { return tile.threads; });
   }
 
   // The scratch of a sort of n keys.
   template <class Key>
   static std::size_t sort_bytes(std::int64_t n) {
-    return visit_tile(n, [](auto tile) { return tile.template bytes<Key>(); });
+    return visit_tile<kFewTiles>(n, [](auto tile) { return tile.template bytes<Key>(); });
   }
 
   __device__ explicit BlockTeam(void* scratch) : scratch_(scratch) {}
 
-  template <class F>
-  __device__ void for_each(std::int64_t n, const F& f) {
+  template <class Count, class F>
+  __device__ void for_each(Count n, const F& f) {
 #pragma unroll 1
-    for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) f(i);
+    for (Count i = threadIdx.x; i < n; i += blockDim.x) f(i);
     __syncthreads();
   }
 
-  template <class F>
-  __device__ void for_each_lanes(std::int64_t n, const F& f) {
+  // Asks for several elements at once.
+  template <class Count, class Load, class Use>
+  __device__ void stream(Count n, const Load& load, const Use& use) {
+    constexpr int kAtOnce = 4;
+    const Count step = blockDim.x;
 #pragma unroll 1
-    for (std::int64_t k = threadIdx.x / kWarpSize; k < n; k += blockDim.x / kWarpSize) {
+    for (Count first = threadIdx.x; first < n; first += kAtOnce * step) {
+      decltype(load(n)) loaded[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        if (first + k * step < n) loaded[k] = load(first + k * step);
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        if (first + k * step < n) use(first + k * step, loaded[k]);
+      }
+    }
+    __syncthreads();
+  }
+
+  template <class Count, class F>
+  __device__ void for_each_lanes(Count n, const F& f) {
+#pragma unroll 1
+    for (Count k = threadIdx.x / kWarpSize; k < n; k += blockDim.x / kWarpSize) {
       f(WarpLanes{}, k);
     }
     __syncthreads();
@@ -147,9 +237,44 @@ class BlockTeam {
     return combine_threads(mine, combine);
   }
 
+  // A warp sums up neighbouring words of 32 elements, and adds what the warps before have.
+  template <class Value>
+  __device__ void prefix_sums(std::int64_t n, const Value& value, std::int64_t* sums) {
+    __shared__ std::int64_t totals[kWarpSize];
+    const int lane = lane_of_thread(), warp = static_cast<int>(threadIdx.x) / kWarpSize;
+    const int warps = static_cast<int>(blockDim.x) / kWarpSize, size = static_cast<int>(n);
+    const int words = (size + kWarpSize - 1) / kWarpSize;
+    const int share = (words + warps - 1) / warps * kWarpSize;
+    const int first = warp * share, last = min(first + share, size);
+    std::int64_t total = 0;
+#pragma unroll 1
+    for (int word = first; word < last; word += kWarpSize) {
+      const int i = word + lane;
+      std::int64_t sum = i < last ? value(i) : 0;
+#pragma unroll
+      for (int step = 1; step < kWarpSize; step *= 2) {
+        const std::int64_t before = __shfl_up_sync(kAllLanes, sum, step);
+        if (lane >= step) sum += before;
+      }
+      sum += total;
+      if (i < last) sums[i + 1] = sum;
+      total = __shfl_sync(kAllLanes, sum, kWarpSize - 1);
+    }
+    if (lane == 0) totals[warp] = total;
+    if (threadIdx.x == 0) sums[0] = 0;
+    __syncthreads();
+    std::int64_t before = 0;
+#pragma unroll 1
+    for (int k = 0; k < warp; ++k) before += totals[k];
+#pragma unroll 4
+    for (int i = first + lane; i < last; i += kWarpSize) sums[i + 1] += before;
+    __syncthreads();
+  }
+
   template <class Key, class Index>
   __device__ void sort(std::int64_t n, int bits, Key* keys, Index* index) {
-    visit_tile(n, [&](auto tile) { tile.sort(static_cast<int>(n), bits, keys, index, scratch_); });
+    visit_tile<kFewTiles>(
+        n, [&](auto tile) { tile.sort(static_cast<int>(n), bits, keys, index, scratch_); });
   }
 
  protected:
@@ -172,34 +297,15 @@ class BlockTeam {
 
 constexpr int kTileThreads = 512;
 
-// A part of a long row, in global memory: what waits for it asks for several elements at once.
-class TileTeam : public BlockTeam {
+// A part of a long row, in global memory.
+class TileTeam : public BlockTeam<true> {
  public:
-  __device__ TileTeam() : BlockTeam(nullptr) {}
-
-  template <class Load, class Use>
-  __device__ void stream(std::int64_t n, const Load& load, const Use& use) {
-    using V = decltype(load(n));
-    for (std::int64_t first = threadIdx.x; first < n; first += kAtOnce * kTileThreads) {
-      V loaded[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const std::int64_t i = first + k * kTileThreads;
-        loaded[k] = i < n ? load(i) : V{};
-      }
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        const std::int64_t i = first + k * kTileThreads;
-        if (i < n) use(i, loaded[k]);
-      }
-    }
-    __syncthreads();
-  }
+  __device__ TileTeam() : BlockTeam<true>(nullptr) {}
 
   template <class V, class Map, class Combine>
   __device__ V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
     V mine = identity;
-#pragma unroll 8
+#pragma unroll 4
     for (std::int64_t i = threadIdx.x; i < n; i += kTileThreads) mine = combine(mine, map(i));
     return combine_threads(mine, combine);
   }
@@ -207,7 +313,7 @@ class TileTeam : public BlockTeam {
   // Nobody has several elements to ask for.
   template <class V, class Map, class Combine>
   __device__ V reduce_few(std::int64_t n, V identity, const Map& map, const Combine& combine) {
-    return BlockTeam::reduce(n, identity, map, combine);
+    return BlockTeam<true>::reduce(n, identity, map, combine);
   }
 
   // Ranks by digit in registers, and brings elements into order by shared memory.
@@ -264,7 +370,7 @@ class TileTeam : public BlockTeam {
   }
 
  private:
-  static constexpr int kAtOnce = 8, kItems = static_cast<int>(kTile / kTileThreads);
+  static constexpr int kItems = static_cast<int>(kTile / kTileThreads);
 
   struct Extract {
     __device__ std::uint32_t Digit(std::uint32_t digit) const { return digit; }

@@ -187,7 +187,7 @@ struct BlockedRows {
   // result is rounded, by much where w is far from zero.
   DIFFSORT_HD double softmax_part(Position e, Position start) const {
     if (l2) return 0.0;
-    const double scale = on_w ? 1.0 : over_strength(1.0, states.strength[at.set.row(e)]);
+    const double scale = on_w ? 1.0 : Grouping::over_strength(1.0, states.strength[at.set.row(e)]);
     return diffsort::softmax_part(operand(e), largest(start), scale);
   }
   DIFFSORT_HD double operand(Position e) const { return at.operand(values, sign, e); }
@@ -213,10 +213,10 @@ struct BlockedRows {
     const double strength = states.strength[place.row];
     double tangent = along.tangents.z ? at.z_sign * at.set.read(along.tangents.z, e) : 0.0;
     if (along.tangents.has_strength) {
-      const double s = over_strength(relative_z(e, place.start), strength);
+      const double s = Grouping::over_strength(relative_z(e, place.start), strength);
       tangent -= s * states.dstrength[place.row];
     }
-    return over_strength(tangent, strength);
+    return Grouping::over_strength(tangent, strength);
   }
 };
 

@@ -38,9 +38,8 @@ class SharedResult<Regularization::l2> {
   DIFFSORT_HD double operator()(const Row& row, std::int64_t i) const {
     const double z = row.z(i);
     if (row.units.of_z) {
-      // One division, which takes as long as all the rest.
       const double above = z == z_first_ ? 0.0 : z - z_first_;
-      return w_first_ + (above * size_ - sum_) / (size_ * row.strength);
+      return w_first_ + plain_quotient(above * size_ - sum_, size_ * row.strength);
     }
     // At strength 0 an infinite w may share a block with others; with both signs there is no mean.
     if (std::isinf(w_first_)) return w_first_ + w_last_;

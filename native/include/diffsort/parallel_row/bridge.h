@@ -143,34 +143,4 @@ DIFFSORT_HD void build_bridge(const Lanes& lanes, const Partition& partition, Ha
   });
 }
 
-// The same for one thread, block by block: for halves with few of them.
-template <class Partition>
-DIFFSORT_HD void build_bridge_serially(const Partition& partition, Halves halves) {
-  Block bridge = block_before(partition, halves);
-  auto sums = partition.sums_of(bridge);
-  const auto take_right = [&] {
-    if (bridge.end == halves.last) return false;
-    const Block right = partition.block_of(bridge.end, halves.last);
-    const auto right_sums = partition.sums_of(right);
-    if (!partition.pools(bridge, sums, right, right_sums)) return false;
-    sums.absorb(right_sums, right.size(), partition.row.shift(bridge.start, right.start));
-    bridge.end = right.end;
-    return true;
-  };
-  const auto take_left = [&] {
-    if (bridge.start == halves.first) return false;
-    const Block left = partition.block_of(bridge.start - 1, bridge.start);
-    auto left_sums = partition.sums_of(left);
-    if (!partition.pools(left, left_sums, bridge, sums)) return false;
-    left_sums.absorb(sums, bridge.size(), partition.row.shift(left.start, bridge.start));
-    sums = left_sums;
-    bridge.start = left.start;
-    return true;
-  };
-  while (take_right() || take_left()) {
-  }
-  partition.starts.clear_between(0, 1, bridge.start, bridge.end);
-  partition.keep(bridge, sums);
-}
-
 }  // namespace diffsort

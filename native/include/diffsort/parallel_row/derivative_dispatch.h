@@ -1,7 +1,9 @@
 // Which way the rows of a linear map go.
 //
-//     short rows     a thread per row, all in one launch, without workspace (short_derivatives.h)
-//     longer rows    by teams, or step by step over all rows of a chunk (long_derivatives.h)
+//     short rows     a thread per row, all in one launch, without workspace: the float32 cotangent of a
+//                    single operand (short_cotangent.h) or anything else (short_derivatives.h)
+//     longer rows    by teams: the same cotangent without a sort (row_cotangent.h), or anything else,
+//                    and step by step over all rows of a chunk (long_derivatives.h)
 //
 // The way depends on shapes and types, and on what is asked for, never on numbers.
 #pragma once
@@ -9,6 +11,8 @@
 #include <cstddef>
 
 #include "diffsort/parallel_row/long_derivatives.h"
+#include "diffsort/parallel_row/row_cotangent.h"
+#include "diffsort/parallel_row/short_cotangent.h"
 #include "diffsort/parallel_row/short_derivatives.h"
 
 namespace diffsort {
@@ -19,6 +23,17 @@ std::size_t linear_map_workspace(Executor& executor, const LinearizedRows& at,
   return derivative_workspace(executor, DerivativeProgram<R>{at, along});
 }
 
+// Whether it was such a cotangent, and rows are not too long.
+template <class Program, class Executor>
+bool run_cotangent(Executor& executor, const char* name, const LinearizedRows& at,
+                   const RowDirections& along) {
+  if (!Program::serves(at, along)) return false;
+  const Program program(at, along);
+  if (!executor.fits(program)) return false;
+  executor.for_each_row(name, at.set.rows, program);
+  return true;
+}
+
 template <Regularization R, class Executor>
 void run_linear_map(Executor& executor, const char* name, const LinearizedRows& at,
                     const RowDirections& along, void* workspace) {
@@ -27,10 +42,14 @@ void run_linear_map(Executor& executor, const char* name, const LinearizedRows& 
     executor.for_each_tile(name, tiles);
     return true;
   };
+  // Not of float64, whose kernels would be as large again, and are seldom asked for.
+  using Cotangent = CotangentTiles<R, float>;
   const bool is_float32 =
       along.forward ? along.tangents.out.is_float32 : along.cotangents.g.is_float32;
-  const bool done = is_float32 ? run_tiles(DerivativeTiles<R, float>(at, along))
-                               : run_tiles(DerivativeTiles<R, double>(at, along));
+  const bool done =
+      (is_float32 && Cotangent::serves(at, along) ? run_tiles(Cotangent(at, along))
+                                                  : run_tiles(DerivativeTiles<R>(at, along))) ||
+      run_cotangent<CotangentProgram<R>>(executor, name, at, along);
   if (!done) run_derivative(executor, name, DerivativeProgram<R>{at, along}, workspace);
 }
 

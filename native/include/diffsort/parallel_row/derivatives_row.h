@@ -55,7 +55,7 @@ DIFFSORT_HD double z_cotangent(const Rows& rows, typename Rows::Position e, cons
   const double centred = own - mean;
   // Of elements alone in their block. A device takes its time over the quotient.
   if (centred == 0.0) return 0.0;
-  return over_strength(centred, rows.states.strength[place.row]);
+  return rows.groups.over_strength(centred, rows.states.strength[place.row]);
 }
 
 template <class Rows>
@@ -91,7 +91,7 @@ struct WriteStrength {
     const auto& set = rows.at.set;
     const double total = combine_run(tree, set.count(), r * set.n, (r + 1) * set.n, Combine{},
                                      StrengthTerm<Rows>{rows});
-    const double value = -over_strength(total, rows.states.strength[r]);
+    const double value = -rows.groups.over_strength(total, rows.states.strength[r]);
     rows.along.cotangents.strength[r] = valid_value(rows.states, r, value);
   }
 };
@@ -294,6 +294,7 @@ class DerivativeMemory {
 template <Regularization R>
 struct DerivativeProgram {
   using SortKey = DerivativeMemory::Index;
+  static constexpr bool kSeldomSorts = true;
 
   LinearizedRows at;
   RowDirections along;

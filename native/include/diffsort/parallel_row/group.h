@@ -77,6 +77,9 @@ struct Groups {
   std::uint32_t* words = nullptr;
 
   DIFFSORT_HD static Output output(Doubles numbers) { return {numbers, false}; }
+  DIFFSORT_HD static double over_strength(double x, double strength) {
+    return called_over_strength(x, strength);
+  }
   DIFFSORT_HD std::int64_t element(std::int64_t p) const { return list.element(p); }
   DIFFSORT_HD bool is_start(std::int64_t p) const { return (words[p / 32] >> (p % 32) & 1) != 0; }
   DIFFSORT_HD bool alone(std::int64_t start) const {

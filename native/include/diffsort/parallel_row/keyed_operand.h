@@ -19,13 +19,34 @@ struct KeyedOperand {
 
   // The i-th largest value.
   DIFFSORT_HD double operator()(std::int64_t i) const {
-    return keys == nullptr ? static_cast<double>(n - i)
+    return keys == nullptr ? count_to_double(n - i)
                            : static_cast<double>(from_descending_key<T>(keys[i]));
   }
-
-  // NaN sort before or behind everything else, as their sign says.
-  DIFFSORT_HD bool has_nan() const { return std::isnan((*this)(0)) || std::isnan((*this)(n - 1)); }
 };
+
+// The same of a type that is known when it runs, for kernels that are to be there once.
+struct AnyKeyedOperand {
+  const void* keys;
+  std::int64_t n;
+  bool is_float32;
+
+  DIFFSORT_HD double operator()(std::int64_t i) const {
+    return keys == nullptr || is_float32 ? as<float>()(i) : as_double(i);
+  }
+
+ private:
+  DIFFSORT_HD DIFFSORT_NOINLINE double as_double(std::int64_t i) const { return as<double>()(i); }
+  template <class T>
+  DIFFSORT_HD KeyedOperand<T> as() const {
+    return {static_cast<const typename SortKey<T>::Bits*>(keys), n};
+  }
+};
+
+// NaN sort before or behind everything else, as their sign says.
+template <class Operand>
+DIFFSORT_HD bool has_nan(const Operand& x) {
+  return std::isnan(x(0)) || std::isnan(x(x.n - 1));
+}
 
 // The finite elements of a sorted operand lie at [first, last).
 struct FiniteRange {

@@ -17,10 +17,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_result.h"
+#include "diffsort/parallel_row/float_rows.h"
+#include "diffsort/parallel_row/hull.h"
+#include "diffsort/parallel_row/join.h"
 #include "diffsort/parallel_row/one_block.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
@@ -35,32 +40,108 @@ constexpr std::int64_t kJoinedTiles = 32;
 
 constexpr int kKeyDigitBits = 8;
 
-// A chunk of rows, all its memory, and how rows lie in it. Steps get it by value.
+template <Regularization R>
+using LongRowState = RowState<AnyKeyedOperand, R, kKeptInLongRow>;
+
+// The workspace for chunks of `rows` rows. What serves the spreads and weights, the sorts and the pooling, one
+// after another, lies in the same place, behind what lasts.
 template <class T, Regularization R>
-struct LongRows {
+struct LongMemory {
   using Bits = typename SortKey<T>::Bits;
 
-  ProjectionRows<T> arrays;
+  RowParts parts;
+  std::uint32_t* settled;
+  LongRowState<R>* states;
+  KeyedPlaces<Bits> z, w;
+  Spread<T>* spreads;
+  double* weights;
+  Bits* spare_keys = nullptr;
+  std::uint32_t* counts;
+  PartitionMemory<R, kKeptInLongRow> partitions;
+
+  LongMemory(Arena& arena, std::int64_t rows, std::int64_t n, bool has_z, bool has_w)
+      : parts(rows, n) {
+    settled = arena.template take<std::uint32_t>(rows);
+    states = arena.template take<LongRowState<R>>(rows);
+    for (KeyedPlaces<Bits>* sorted : {has_z ? &z : nullptr, has_w ? &w : nullptr}) {
+      if (sorted == nullptr) continue;
+      Bits* const keys = arena.template take<Bits>(rows * n);
+      *sorted = {keys, arena.template take<std::uint32_t>(rows * n), n};
+    }
+    const std::size_t shared = arena.mark();
+    spreads = arena.template take<Spread<T>>(rows * parts.count);
+    weights = arena.template take<double>(rows * parts.count);
+    arena.rewind(shared);
+    if (has_z || has_w) {
+      spare_keys = arena.template take<Bits>(rows * n);
+      counts = arena.template take<std::uint32_t>(digit_counts(rows, parts, kKeyDigitBits));
+    }
+    arena.rewind(shared);
+    partitions.blocks =
+        arena.template take<BlockSums<R>>(rows * PartitionMemory<R, kKeptInLongRow>::kept_sums(n));
+    partitions.tree = arena.template take<BlockSums<R>>(rows * RunTree<R>::nodes(n));
+    partitions.bits = arena.template take<std::uint32_t>(rows * StartBits::words(n));
+  }
+};
+
+// An operand that has been sorted: keys row after row, and columns as places. Absent: rho.
+struct SortedOperands {
+  const void* keys = nullptr;
+  const std::uint32_t* places = nullptr;
+  std::int64_t place_stride = 0;
+
+  template <class Bits>
+  explicit SortedOperands(const KeyedPlaces<Bits>& x)
+      : keys(x.keys), places(x.places), place_stride(x.place_stride) {}
+
+  // The column that sorted element i of row r came from.
+  DIFFSORT_HD std::int64_t column(std::int64_t r, std::int64_t i) const {
+    return keys == nullptr ? i : places[r * place_stride + i];
+  }
+};
+
+// A chunk of rows that are sorted, all its memory, and how rows lie in it. Steps get it by value. The
+// type of the arrays is looked up, so that there is one kernel of each step for all types.
+template <Regularization R>
+struct LongRows {
+  std::int64_t n;
+  bool is_float32;
   RowParts parts;
   const std::uint32_t* settled;  // of each row: is it written already?
-  KeyedPlaces<Bits> z, w;        // sorted, row after row, with columns as places; null: rho
-  RowState<T, R>* states;
-  PartitionMemory<R> partitions;  // of all rows, one after another
+  SortedOperands z, w;
+  LongRowState<R>* states;
+  PartitionMemory<R, kKeptInLongRow> partitions;  // of all rows, one after another
+  DensePerRow strength;
+  double w_sign;
+  FloatOutput result;
+  std::int64_t result_stride;
+  DenseRows<std::int32_t> block_z, block_w;
 
-  DIFFSORT_HD std::int64_t n() const { return arrays.n; }
+  template <class T>
+  LongRows(const ProjectionRows<T>& arrays, const LongMemory<T, R>& memory)
+      : n(arrays.n),
+        is_float32(std::is_same_v<T, float>),
+        parts(memory.parts),
+        settled(memory.settled),
+        z(memory.z),
+        w(memory.w),
+        states(memory.states),
+        partitions(memory.partitions),
+        strength(arrays.strength),
+        w_sign(arrays.w_sign),
+        result{arrays.result.data, is_float32},
+        result_stride(arrays.result.stride),
+        block_z(arrays.block_z),
+        block_w(arrays.block_w) {}
 
-  DIFFSORT_HD KeyedOperand<T> operand(const KeyedPlaces<Bits>& x, std::int64_t r) const {
-    return {x.keys == nullptr ? nullptr : x.keys + r * n(), n()};
+  DIFFSORT_HD AnyKeyedOperand operand(const SortedOperands& x, std::int64_t r) const {
+    if (x.keys == nullptr) return {nullptr, n, is_float32};
+    return {static_cast<const char*>(x.keys) + r * n * (is_float32 ? 4 : 8), n, is_float32};
   }
-  DIFFSORT_HD PartitionMemory<R> partition(std::int64_t r) const {
-    return {partitions.bits + r * StartBits::words(n()),
-            partitions.tree + r * RunTree<R>::nodes(n()),
-            partitions.blocks + r * PartitionMemory<R>::kept_sums(n())};
-  }
-  // The column that sorted element i of row r came from.
-  DIFFSORT_HD std::int64_t column(const KeyedPlaces<Bits>& x, std::int64_t r,
-                                  std::int64_t i) const {
-    return x.keys == nullptr ? i : x.places[r * x.place_stride + i];
+  DIFFSORT_HD PartitionMemory<R, kKeptInLongRow> partition(std::int64_t r) const {
+    return {partitions.bits + r * StartBits::words(n),
+            partitions.blocks + r * PartitionMemory<R, kKeptInLongRow>::kept_sums(n),
+            partitions.tree + r * RunTree<R>::nodes(n)};
   }
 };
 
@@ -195,21 +276,20 @@ struct KeysOfValues {
 };
 
 // By a team for every row.
-template <class T, Regularization R>
+template <Regularization R>
 struct DescribeRow {
   struct Shared {};
 
-  LongRows<T, R> rows;
+  LongRows<R> rows;
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t r) const {
     if (rows.settled[r] != 0) return;
-    const PartitionMemory<R> memory = rows.partition(r);
-    const StartBits starts(memory.bits, rows.n());
-    team.for_each(StartBits::upper_words(rows.n()), [&](std::int64_t k) { starts.fill(k); });
+    const PartitionMemory<R, kKeptInLongRow> memory = rows.partition(r);
+    fill_upper_levels(team, StartBits(memory.bits, rows.n), rows.n);
     team.for_each(1, [&](std::int64_t) {
-      rows.states[r] = {rows.arrays.strength.row(r), rows.operand(rows.z, r),
-                        rows.operand(rows.w, r), memory};
+      rows.states[r] = {rows.strength.row(r), rows.operand(rows.z, r), rows.operand(rows.w, r),
+                        memory};
     });
   }
 };
@@ -225,99 +305,131 @@ struct RunOfRow {
   }
 };
 
-// Makes a part of every run of `length` elements: from their leaves on, or from parts of `width`.
-template <class T, Regularization R>
+// Makes a part of every run of `length` elements: pools tiles, and joins parts of `width` elements.
+template <Regularization R>
 struct PoolRuns {
-  struct Shared {};
+  struct Shared {
+    static constexpr std::int64_t kHalf = kTile / 2;
 
-  LongRows<T, R> rows;
+    struct Pooling {
+      std::uint32_t marks[kTile / 32], changed[kTile / 32], counts[3];
+      PoolMemory::Offset ends[kHalf], begins[kHalf], seeds[2][kHalf], long_blocks[kTile / 16];
+    };
+    struct Hulls {
+      HullPoints fixed;
+      std::int64_t sums[kTile + 1];
+      std::uint32_t suspects[kTile / 32];
+    };
+
+    std::uint32_t bits[kTile / 32];
+    union {
+      Pooling pooling;
+      Hulls hulls;
+    };
+
+    DIFFSORT_HD PoolMemory pool_memory() {
+      Pooling& p = pooling;
+      return {bits,       p.marks,       p.changed, p.ends,       p.begins,    p.seeds[0],
+              p.seeds[1], p.long_blocks, p.counts,  p.counts + 1, p.counts + 2};
+    }
+    DIFFSORT_HD HullMemory hull_memory() { return {hulls.sums, bits, hulls.suspects}; }
+  };
+
+  LongRows<R> rows;
   std::int64_t length, width;
 
   template <class Team>
-  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
-    const RunOfRow run(rows.n(), length, k);
+  DIFFSORT_HD void operator()(Team& team, Shared& shared, std::int64_t k) const {
+    const RunOfRow run(rows.n, length, k);
     if (rows.settled[run.row] != 0) return;
-    const RowState<T, R>& state = rows.states[run.row];
+    const LongRowState<R>& state = rows.states[run.row];
     if (!state.has_value) return;
-    const std::int64_t left = rows.n() - run.first, n = left < length ? left : length;
-    if (width == kLeaf) pool_leaves(team, state.row, state.memory, run.first, n);
-    join_halves(team, state.row, state.memory, run.first, n, width);
+    const std::int64_t left = rows.n - run.first, size = left < length ? left : length;
+    if (length > kTile) {
+      return join_halves(team, state.row, state.memory, run.first, size, width);
+    }
+    if (!rows.is_float32 || !pool_by_hull(team, shared, state, run.first, size)) {
+      pool_part(team, state.row, state.memory, shared.pool_memory(), run.first, size);
+    }
+    build_tree(team, state.partition().tree, state.row, run.first, size);
+  }
+
+ private:
+  template <class Team>
+  DIFFSORT_HD static bool pool_by_hull(Team& team, Shared& shared, const LongRowState<R>& state,
+                                       std::int64_t first, std::int64_t n) {
+    if constexpr (R != Regularization::l2) {
+      return false;
+    } else {
+      const auto& row = state.row;
+      const HullPoints& fixed = shared.hulls.fixed;
+      team.for_each(1, [&](std::int64_t) { shared.hulls.fixed = HullPoints(row, first, n); });
+      if (!fixed.fits()) return false;
+      const Hull hull(shared.hull_memory(), n);
+      hull.run(team, [&](std::int32_t i) { return fixed.y(row, i); });
+      publish_part(team, StartBits(state.memory.bits, row.n), shared.bits, first, n);
+      const auto partition = state.partition();
+      team.for_each(n, [&](std::int64_t i) {
+        const Block block = hull.block_from(static_cast<std::int32_t>(i));
+        if (!partition.keeps(block)) return;
+        const auto start = static_cast<std::int32_t>(first);
+        partition.keep({start + block.start, start + block.end},
+                       {fixed.sum_from_first(row, block, hull.sum(block))});
+      });
+      return true;
+    }
   }
 };
 
-template <class T, Regularization R>
+template <Regularization R>
 struct WritePart {
   struct Shared {};
 
-  LongRows<T, R> rows;
+  LongRows<R> rows;
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(rows.parts, k);
     if (rows.settled[part.row] != 0) return;
-    const ProjectionRow<T> out = rows.arrays.row(part.row);
-    const RowState<T, R>& state = rows.states[part.row];
-    team.for_each(part.size(), [&](std::int64_t i) {
-      if (!state.has_value) return out.write_nan(part.first + i);
-      write(out, state, part.row, part.first + i);
+    const Outputs out{rows.result.from(part.row * rows.result_stride), rows.block_z.row(part.row),
+                      rows.block_w.row(part.row)};
+    const LongRowState<R>& state = rows.states[part.row];
+    if (!state.has_value) {
+      return team.for_each(part.size(), [&](std::int64_t i) { out.write_nan(part.first + i); });
+    }
+    const auto partition = state.partition();
+    team.for_each(part.size(), [&](std::int64_t k) {
+      write(out, state, partition, part.row, static_cast<std::int32_t>(part.first + k));
     });
   }
 
  private:
-  DIFFSORT_HD void write(const ProjectionRow<T>& out, const RowState<T, R>& state, std::int64_t r,
-                         std::int64_t i) const {
-    const auto partition = state.partition();
-    const Block block = partition.block_of(static_cast<std::int32_t>(i));
-    const std::int64_t column = rows.column(rows.z, r, i);
+  // Of one row.
+  struct Outputs {
+    FloatOutput result;
+    std::int32_t *block_z, *block_w;
+
+    DIFFSORT_HD void write_nan(std::int64_t i) const {
+      if (result) result.write(i, std::numeric_limits<double>::quiet_NaN());
+      if (block_z) block_z[i] = kNanRow;
+      if (block_w) block_w[i] = kNanRow;
+    }
+  };
+
+  template <class State, class Partition>
+  DIFFSORT_HD void write(const Outputs& out, const State& state, const Partition& partition,
+                         std::int64_t r, std::int32_t i) const {
+    const Block block = partition.block_of(i);
+    const std::int64_t column = rows.z.column(r, i);
     if (out.result) {
-      out.result[column] =
-          out.signed_result(block_result(state.row, partition.sums_of(block), block, i));
+      const double value = block_result(state.row, partition.sums_of(block), block, i);
+      out.result.write(column, signed_result<double>(rows.w_sign, value));
     }
     if (out.block_z) {
       const bool finite = state.finite_z.contains(i);
       out.block_z[column] = finite ? block.start : infinite_block(block.start);
     }
-    if (out.block_w) out.block_w[rows.column(rows.w, r, i)] = block.start;
-  }
-};
-
-// The workspace for chunks of `rows` rows. What serves the spreads and weights, the sorts and the pooling, one
-// after another, lies in the same place, behind what lasts.
-template <class T, Regularization R>
-struct LongMemory {
-  using Bits = typename SortKey<T>::Bits;
-
-  RowParts parts;
-  std::uint32_t* settled;
-  RowState<T, R>* states;
-  KeyedPlaces<Bits> z, w;
-  Spread<T>* spreads;
-  double* weights;
-  Bits* spare_keys = nullptr;
-  std::uint32_t* counts;
-  PartitionMemory<R> partitions;
-
-  LongMemory(Arena& arena, std::int64_t rows, std::int64_t n, bool has_z, bool has_w)
-      : parts(rows, n) {
-    settled = arena.template take<std::uint32_t>(rows);
-    states = arena.template take<RowState<T, R>>(rows);
-    for (KeyedPlaces<Bits>* sorted : {has_z ? &z : nullptr, has_w ? &w : nullptr}) {
-      if (sorted == nullptr) continue;
-      Bits* const keys = arena.template take<Bits>(rows * n);
-      *sorted = {keys, arena.template take<std::uint32_t>(rows * n), n};
-    }
-    const std::size_t shared = arena.mark();
-    spreads = arena.template take<Spread<T>>(rows * parts.count);
-    weights = arena.template take<double>(rows * parts.count);
-    arena.rewind(shared);
-    if (has_z || has_w) {
-      spare_keys = arena.template take<Bits>(rows * n);
-      counts = arena.template take<std::uint32_t>(digit_counts(rows, parts, kKeyDigitBits));
-    }
-    arena.rewind(shared);
-    partitions.blocks = arena.template take<BlockSums<R>>(rows * PartitionMemory<R>::kept_sums(n));
-    partitions.tree = arena.template take<BlockSums<R>>(rows * RunTree<R>::nodes(n));
-    partitions.bits = arena.template take<std::uint32_t>(rows * StartBits::words(n));
+    if (out.block_w) out.block_w[rows.w.column(r, i)] = block.start;
   }
 };
 
@@ -350,14 +462,12 @@ void settle_rows(Executor& executor, const ProjectionRows<T>& arrays,
   executor.for_each("settle_none", arrays.rows, SettleNone{memory.settled});
 }
 
-template <class Executor, class T, Regularization R>
-void pool_rows(Executor& executor, const LongRows<T, R>& rows) {
-  const std::int64_t n = rows.n();
-  std::int64_t width = kLeaf;
+template <class Executor, Regularization R>
+void pool_rows(Executor& executor, std::int64_t count, const LongRows<R>& rows) {
+  std::int64_t width = 0;
   for (std::int64_t length = kTile;; length *= kJoinedTiles) {
-    const std::int64_t runs = (n + length - 1) / length;
-    executor.for_each_team("pool_runs", rows.arrays.rows * runs,
-                           PoolRuns<T, R>{rows, length, width});
+    const std::int64_t runs = (rows.n + length - 1) / length;
+    executor.for_each_team("pool_runs", count * runs, PoolRuns<R>{rows, length, width});
     if (runs == 1) return;
     width = length;
   }
@@ -381,11 +491,10 @@ void project_chunk(Executor& executor, const ProjectionRows<T>& arrays,
   };
   sort(arrays.z, arrays.z_sign, memory.z);
   sort(arrays.w, arrays.w_sign, memory.w);
-  const LongRows<T, R> rows{arrays,   parts,         memory.settled,   memory.z,
-                            memory.w, memory.states, memory.partitions};
-  executor.for_each_team("describe_row", count, DescribeRow<T, R>{rows});
-  pool_rows(executor, rows);
-  executor.for_each_team("write_part", count * parts.count, WritePart<T, R>{rows});
+  const LongRows<R> rows(arrays, memory);
+  executor.for_each_team("describe_row", count, DescribeRow<R>{rows});
+  pool_rows(executor, count, rows);
+  executor.for_each_team("write_part", count * parts.count, WritePart<R>{rows});
 }
 
 }  // namespace diffsort

@@ -1,9 +1,10 @@
 // A partition of a row into blocks, and the sums of each block.
 //
-// Blocks of at least five elements keep their sums at a fifth of their start, where no other block
-// of that kind can; those of shorter ones are summed up when asked for.
-// Scratch: n / 5 sums, the tree of runs and the bits of starts: 3.8 bytes per element in l2, 7.4 in
-// kl and log_kl.
+// Blocks of at least k elements keep their sums at start / k, where no other block of that kind can;
+// those of shorter ones are summed up when asked for. A team that has a row in its own memory keeps
+// those of all blocks but single elements, k = 2; long rows save memory, k = 5.
+// Scratch: n / k sums, the bits of starts, and for long rows the tree of runs, from which joins of
+// parts read the sums of any run: 3.8 bytes per element of a long row in l2, 7.4 in kl and log_kl.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +17,16 @@
 
 namespace diffsort {
 
+constexpr std::int32_t kKeptByTeam = 2, kKeptInLongRow = 5;
+
 // One row's memory.
-template <Regularization R>
+template <Regularization R, std::int32_t kShortest>
 struct PartitionMemory {
   std::uint32_t* bits;   // StartBits::words(n)
-  BlockSums<R>* tree;    // RunTree<R>::nodes(n)
   BlockSums<R>* blocks;  // kept_sums(n)
+  BlockSums<R>* tree;    // of long rows: RunTree<R>::nodes(n)
 
-  static constexpr std::int32_t kShortestKept = 5;
+  static constexpr std::int32_t kShortestKept = kShortest;
 
   DIFFSORT_HD static std::int64_t kept_sums(std::int64_t n) { return n / kShortestKept; }
 };
@@ -34,14 +37,14 @@ struct Block {
   DIFFSORT_HD std::int32_t size() const { return end - start; }
 };
 
-template <Regularization R, class Row>
+template <Regularization R, class Row, std::int32_t kShortestKept>
 struct Partition {
   const Row& row;
   StartBits starts;
   RunTree<R> tree;
   BlockSums<R>* blocks;
 
-  DIFFSORT_HD Partition(const Row& row, const PartitionMemory<R>& memory)
+  DIFFSORT_HD Partition(const Row& row, const PartitionMemory<R, kShortestKept>& memory)
       : row(row), starts(memory.bits, row.n), tree(memory.tree), blocks(memory.blocks) {}
 
   DIFFSORT_HD Block block_of(std::int32_t i) const {
@@ -53,8 +56,11 @@ struct Partition {
     return {starts.prev(i), starts.next(i + 1, limit)};
   }
 
-  DIFFSORT_HD BlockSums<R> sums_of(Block block) const {
-    return keeps(block) ? blocks[block.start / kShortestKept] : sums_of_run(block);
+  DIFFSORT_HD const BlockSums<R>& kept(Block block) const {
+    return blocks[block.start / kShortestKept];
+  }
+  DIFFSORT_HD DIFFSORT_NOINLINE BlockSums<R> sums_of(Block block) const {
+    return keeps(block) ? kept(block) : sums_of_run(block);
   }
 
   DIFFSORT_HD void keep(Block block, const BlockSums<R>& sums) const {
@@ -66,16 +72,13 @@ struct Partition {
   }
 
   // v(left) <= v(right), of runs with these sums.
-  DIFFSORT_HD bool pools(Block left, const BlockSums<R>& left_sums, Block right,
-                         const BlockSums<R>& right_sums) const {
+  DIFFSORT_HD DIFFSORT_NOINLINE bool pools(Block left, const BlockSums<R>& left_sums, Block right,
+                                           const BlockSums<R>& right_sums) const {
     return row.pools(left.start, left_sums, left.size(), right.start, right_sums, right.size());
   }
 
   // Whether a block's sums are kept; those of others are read off its elements.
   DIFFSORT_HD static bool keeps(Block block) { return block.size() >= kShortestKept; }
-
- private:
-  static constexpr std::int32_t kShortestKept = PartitionMemory<R>::kShortestKept;
 };
 
 }  // namespace diffsort

@@ -20,6 +20,7 @@
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_result.h"
+#include "diffsort/parallel_row/hull.h"
 #include "diffsort/parallel_row/one_block.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
@@ -34,7 +35,9 @@ struct RowMemory {
   using Bits = typename SortKey<T>::Bits;
   using Index = std::uint16_t;
 
-  PartitionMemory<R> partition;
+  PartitionMemory<R, kKeptByTeam> partition;
+  PoolMemory pooling;
+  HullMemory hull{};
   void* stage;
   Bits *z_keys = nullptr, *w_keys = nullptr;
   Index *z_index = nullptr, *w_index = nullptr;
@@ -46,10 +49,14 @@ struct RowMemory {
     arena.rewind(begin);
     stage = arena.template take<Bits>(n);  // of elements of T or of block ids
     arena.rewind(begin);
-    partition.tree = arena.template take<BlockSums<R>>(RunTree<R>::nodes(n));
-    partition.blocks = arena.template take<BlockSums<R>>(PartitionMemory<R>::kept_sums(n));
+    const std::int64_t kept = decltype(partition)::kept_sums(n);
+    BlockSums<R>* const blocks = arena.template take<BlockSums<R>>(kept);
+    pooling = PoolMemory::of(arena, n, nullptr);
+    arena.rewind(begin);
+    if (kHasHull<T, R>) hull = HullMemory::of(arena, n, nullptr);
     arena.rewind(arena.bytes());
-    partition.bits = arena.template take<std::uint32_t>(StartBits::words(n));
+    partition = {arena.template take<std::uint32_t>(StartBits::words(n)), blocks, nullptr};
+    pooling.bits = hull.bits = partition.bits;
     if (has_z) z_keys = arena.template take<Bits>(n);
     if (has_w) w_keys = arena.template take<Bits>(n);
     if (has_z) z_index = arena.template take<Index>(n);
@@ -63,16 +70,17 @@ template <class T, Regularization R>
 struct RowWork {
   ProjectionRow<T> row;
   RowMemory<T, R> memory;
-  RowState<T, R> state;  // once the row is sorted
+  RowState<KeyedOperand<T>, R, kKeptByTeam> state;  // once the row is sorted
+  HullPoints fixed;
 };
 
 // out[index[i]] = value(i), by way of the stage; without an index in order.
 template <class Team, class Index, class V, class Value>
-DIFFSORT_HD void write_unsorted(Team& team, std::int64_t n, const Index* index, V* stage, V* out,
+DIFFSORT_HD void write_unsorted(Team& team, int n, const Index* index, V* stage, V* out,
                                 const Value& value) {
-  if (index == nullptr) return team.for_each(n, [&](std::int64_t i) { out[i] = value(i); });
-  team.for_each(n, [&](std::int64_t i) { stage[index[i]] = value(i); });
-  team.for_each(n, [&](std::int64_t i) { out[i] = stage[i]; });
+  if (index == nullptr) return team.for_each(n, [&](int i) { out[i] = value(i); });
+  team.for_each(n, [&](int i) { stage[index[i]] = value(i); });
+  team.for_each(n, [&](int i) { out[i] = stage[i]; });
 }
 
 // Done if the row is one block; on the keys of z.
@@ -81,30 +89,49 @@ DIFFSORT_HD bool rank_in_one_block(Team& team, const RowWork<T, R>& work) {
   const ProjectionRow<T>& row = work.row;
   const auto* const keys = work.memory.z_keys;
   return rank_in_one_block<R>(
-      team, row.n, row.strength, [=](std::int64_t i) { return from_descending_key<T>(keys[i]); },
-      [&](std::int64_t i, double rank) { row.write_one_block(i, rank); });
+      team, static_cast<int>(row.n), row.strength,
+      [=](int i) { return from_descending_key<T>(keys[i]); },
+      [&](int i, double rank) { row.write_one_block(i, rank); });
 }
 
 template <class Team, class T, Regularization R>
 DIFFSORT_HD void load_keys(Team& team, const RowWork<T, R>& work, const T* values, double sign,
                            typename SortKey<T>::Bits* keys) {
-  team.for_each(work.row.n, [=](std::int64_t i) { keys[i] = signed_key(values[i], sign); });
+  team.stream(
+      static_cast<int>(work.row.n), [=](int i) { return values[i]; },
+      [=](int i, T value) { keys[i] = signed_key(value, sign); });
+}
+
+// The results, which have taken the places of the keys of z.
+template <class Team, class T, Regularization R>
+DIFFSORT_HD void write_keys_unsorted(Team& team, const RowWork<T, R>& work) {
+  const auto* const keys = work.memory.z_keys;
+  write_unsorted(team, static_cast<int>(work.row.n), work.memory.z_index,
+                 static_cast<T*>(work.memory.stage), work.row.result, [&](int i) {
+                   T value;
+                   std::memcpy(&value, &keys[i], sizeof value);
+                   return value;
+                 });
+}
+
+template <class T, Regularization R>
+DIFFSORT_HD DIFFSORT_NOINLINE T result_of(const RowWork<T, R>& work, Block block,
+                                          const BlockSums<R>& sums, std::int64_t i) {
+  return work.row.signed_result(block_result(work.state.row, sums, block, i));
 }
 
 // Values of all elements of a row that has been pooled. The keys of z and the sums are lost.
 template <class Team, class T, Regularization R>
 DIFFSORT_HD void write_results(Team& team, const RowWork<T, R>& work) {
-  const std::int64_t n = work.row.n;
+  const int n = static_cast<int>(work.row.n);
   const auto partition = work.state.partition();
   auto* const keys = work.memory.z_keys;
-  const auto block_of = [&](std::int64_t i) {
-    return partition.block_of(static_cast<std::int32_t>(i));
-  };
+  const auto block_of = [&](int i) { return partition.block_of(static_cast<std::int32_t>(i)); };
   const auto result = [&](Block block, const BlockSums<R>& sums, std::int64_t i) {
-    return work.row.signed_result(block_result(work.state.row, sums, block, i));
+    return result_of(work, block, sums, i);
   };
   if (keys == nullptr) {
-    return team.for_each(n, [&](std::int64_t i) {
+    return team.for_each(n, [&](int i) {
       const Block block = block_of(i);
       work.row.result[i] = result(block, partition.sums_of(block), i);
     });
@@ -115,11 +142,11 @@ DIFFSORT_HD void write_results(Team& team, const RowWork<T, R>& work) {
     const T value = result(block, sums, i);
     std::memcpy(&keys[i], &value, sizeof value);
   };
-  team.for_each(n, [&](std::int64_t i) {
+  team.for_each(n, [&](int i) {
     const Block block = block_of(i);
     if (i > block.start && partition.keeps(block)) put(block, partition.sums_of(block), i);
   });
-  team.for_each(n, [&](std::int64_t i) {
+  team.for_each(n, [&](int i) {
     const Block block = block_of(i);
     if (i > block.start) return;
     const BlockSums<R> sums = partition.sums_of(block);
@@ -127,29 +154,64 @@ DIFFSORT_HD void write_results(Team& team, const RowWork<T, R>& work) {
       put(block, sums, k);
     }
   });
-  write_unsorted(team, n, work.memory.z_index, static_cast<T*>(work.memory.stage), work.row.result,
-                 [&](std::int64_t i) {
-                   T value;
-                   std::memcpy(&value, &keys[i], sizeof value);
-                   return value;
-                 });
+  write_keys_unsorted(team, work);
 }
 
 template <class Team, class T, Regularization R>
 DIFFSORT_HD void write_blocks(Team& team, const RowWork<T, R>& work) {
-  const std::int64_t n = work.row.n;
+  const int n = static_cast<int>(work.row.n);
   const StartBits starts(work.memory.partition.bits, n);
   const FiniteRange finite_z = work.state.finite_z;
   auto* const stage = static_cast<std::int32_t*>(work.memory.stage);
-  const auto start = [&](std::int64_t i) { return starts.prev(static_cast<std::int32_t>(i)); };
+  const auto start = [&](int i) { return starts.prev(static_cast<std::int32_t>(i)); };
   if (work.row.block_z) {
-    write_unsorted(team, n, work.memory.z_index, stage, work.row.block_z, [&](std::int64_t i) {
+    write_unsorted(team, n, work.memory.z_index, stage, work.row.block_z, [&](int i) {
       return finite_z.contains(i) ? start(i) : infinite_block(start(i));
     });
   }
   if (work.row.block_w) {
     write_unsorted(team, n, work.memory.w_index, stage, work.row.block_w, start);
   }
+}
+
+// Writes the results of a row that hull.h has pooled. The keys of z are lost.
+template <class Team, class T, Regularization R>
+DIFFSORT_HD void write_hull_results(Team& team, const RowWork<T, R>& work, const Hull& hull) {
+  const auto& row = work.state.row;
+  const auto& out = work.row;
+  const StartBits starts(work.memory.partition.bits, row.n);
+  auto* const keys = work.memory.z_keys;
+  const int n = static_cast<int>(row.n);
+  team.for_each(n, [&](int i) {
+    const Block block{starts.prev(i), starts.next(i + 1, n)};
+    // Alone in its block, an element of w comes through unchanged.
+    const T value = out.signed_result(
+        block.size() == 1 ? row.w(i) : work.fixed.result(row, i, hull.sum(block), block.size()));
+    if (keys == nullptr) {
+      out.result[i] = value;
+    } else {
+      std::memcpy(&keys[i], &value, sizeof value);
+    }
+  });
+  if (keys != nullptr) write_keys_unsorted(team, work);
+}
+
+// Pools a row of float32 by hull.h, if its numbers are such, and writes its results.
+template <class Team, class T, Regularization R>
+DIFFSORT_HD bool solve_by_hull(Team& team, const RowWork<T, R>& work) {
+  if constexpr (kHasHull<T, R>) {
+    const auto& row = work.state.row;
+    const HullPoints& fixed = work.fixed;
+    if (!fixed.fits()) return false;
+    const Hull hull(work.memory.hull, row.n);
+    hull.run(team, [&](std::int32_t i) { return fixed.y(row, i); });
+    const StartBits starts(work.memory.partition.bits, row.n);
+    fill_upper_levels(team, starts, row.n);
+    publish_part(team, starts, work.memory.partition.bits, 0, row.n);
+    if (work.row.result) write_hull_results(team, work, hull);
+    return true;
+  }
+  return false;
 }
 
 // `work` is to be seen by all threads, with row and memory.
@@ -165,14 +227,19 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
   }
   if (row.z) team.sort(row.n, kBits, memory.z_keys, memory.z_index);
   if (row.w) team.sort(row.n, kBits, memory.w_keys, memory.w_index);
-  team.for_each(1, [&](std::int64_t) {
+  team.for_each(1, [&](int) {
     work.state = {row.strength, {memory.z_keys, row.n}, {memory.w_keys, row.n}, memory.partition};
+    if constexpr (kHasHull<T, R>) {
+      if (work.state.has_value) work.fixed = HullPoints(work.state.row, 0, row.n);
+    }
   });
   if (!work.state.has_value) {
-    return team.for_each(row.n, [&](std::int64_t i) { row.write_nan(i); });
+    return team.for_each(static_cast<int>(row.n), [&](int i) { row.write_nan(i); });
   }
-  pool(team, work.state.row, work.state.memory);
-  if (row.result) write_results(team, work);
+  if (!solve_by_hull(team, work)) {
+    pool(team, work.state.row, work.state.memory, memory.pooling);
+    if (row.result) write_results(team, work);
+  }
   write_blocks(team, work);
 }
 
@@ -180,6 +247,7 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
 template <class T, Regularization R>
 struct ProjectRows {
   using SortKey = typename diffsort::SortKey<T>::Bits;
+  static constexpr bool kSeldomSorts = sizeof(T) > sizeof(float);
 
   ProjectionRows<T> arrays;
 

@@ -21,23 +21,28 @@ DIFFSORT_HD bool has_projection(double strength, double largest_w, double smalle
   return R != Regularization::kl || smallest_w >= 0.0;
 }
 
-template <class T, Regularization R>
+template <class Operand, Regularization R, std::int32_t kShortestKept>
 struct RowState {
-  using Row = SortedRow<R, KeyedOperand<T>, KeyedOperand<T>>;
+  using Row = SortedRow<R, Operand, Operand>;
+  using Memory = PartitionMemory<R, kShortestKept>;
 
   Row row;
-  PartitionMemory<R> memory;
+  Memory memory;
   FiniteRange finite_z;
   bool has_value;  // otherwise results are NaN, and no more is done
 
-  DIFFSORT_HD RowState(double strength, const KeyedOperand<T>& z, const KeyedOperand<T>& w,
-                       const PartitionMemory<R>& memory)
-      : row{z.n, strength, Units(strength, FiniteRange::of(z).width(z), w(0) - w(w.n - 1)), z, w},
+  DIFFSORT_HD RowState(double strength, const Operand& z, const Operand& w, const Memory& memory)
+      : row{z.n, strength, Units(strength, finite_range(z).width(z), w(0) - w(w.n - 1)), z, w},
         memory(memory),
-        finite_z(FiniteRange::of(z)),
-        has_value(!z.has_nan() && !w.has_nan() && has_projection<R>(strength, w(0), w(w.n - 1))) {}
+        finite_z(finite_range(z)),
+        has_value(!has_nan(z) && !has_nan(w) && has_projection<R>(strength, w(0), w(w.n - 1))) {}
 
-  DIFFSORT_HD Partition<R, Row> partition() const { return {row, memory}; }
+  DIFFSORT_HD Partition<R, Row, kShortestKept> partition() const { return {row, memory}; }
+
+ private:
+  DIFFSORT_HD DIFFSORT_NOINLINE static FiniteRange finite_range(const Operand& x) {
+    return FiniteRange::of(x);
+  }
 };
 
 }  // namespace diffsort

@@ -19,7 +19,7 @@
 
 namespace diffsort {
 
-// What a thread reads of its row: as RowSet, FloatRows and FloatOutput, with nothing to find out.
+// What a thread reads of its row: as RowSet, with nothing to find out.
 struct OneRow {
   static constexpr int rows = 1;
 
@@ -56,25 +56,6 @@ DIFFSORT_HD inline bool check_ids(int n, std::int32_t* ids) {
   return all_valid;
 }
 
-template <class T>
-struct OneRowValues {
-  static constexpr bool is_float32 = std::is_same_v<T, float>;
-
-  const T* data = nullptr;
-
-  DIFFSORT_HD explicit operator bool() const { return data != nullptr; }
-  DIFFSORT_HD double operator[](int e) const { return static_cast<double>(data[e]); }
-};
-
-template <class T>
-struct OneRowOutput {
-  T* data = nullptr;
-
-  DIFFSORT_HD explicit operator bool() const { return data != nullptr; }
-  DIFFSORT_HD double operator[](int e) const { return static_cast<double>(data[e]); }
-  DIFFSORT_HD void write(int e, double value) const { data[e] = static_cast<T>(value); }
-};
-
 // As Groups, of one short row.
 struct ShortGroups {
   using Doubles = Column<double>;
@@ -85,6 +66,9 @@ struct ShortGroups {
   Column<std::uint8_t> index;  // of an element alone in its block, by the block's start
   Column<std::uint8_t> sizes;  // of blocks by their start; 0 where none starts
 
+  DIFFSORT_HD static double over_strength(double x, double strength) {
+    return diffsort::over_strength(x, strength);
+  }
   DIFFSORT_HD static Output output(const Doubles& numbers) { return numbers; }
   DIFFSORT_HD int element(int start) const { return index[start]; }
   DIFFSORT_HD bool is_start(int p) const { return sizes[p] != 0; }
@@ -160,29 +144,33 @@ DIFFSORT_HD void for_each_quantity(const SerialTeam&, const F& f) {
 }
 
 // An array of row layout for every operand, direction and output that is read or written.
-template <Regularization R, class T>
+template <Regularization R>
 struct ShortDerivativeLayout {
-  Piece<T> z, w, result, g, dz, dw, z_out, w_out, out;
+  Piece<char> z, w, result, g, dz, dw, z_out, w_out, out;  // all of float or all of double
   Piece<std::int32_t> block_z, block_w;
   Piece<std::uint8_t> index, sizes, other_sizes;
   Piece<double> sums, totals, largest, trees, strengths;
   Piece<std::uint32_t> invalid;
   std::size_t bytes;
 
-  ShortDerivativeLayout(const LinearizedRows& at, const RowDirections& along) {
+  ShortDerivativeLayout(const LinearizedRows& at, const RowDirections& along, bool is_float32) {
     const std::int64_t n = at.set.n;
     const Wanted<R> wanted = Wanted<R>::of(at, along);
     const std::int64_t blocks = (n + 1) / 2;
     TileLayout tile(n);
-    z = tile.rows<T>(at.z && wanted.largest());
-    w = tile.rows<T>(at.w && R == Regularization::log_kl && along.wants_w());
-    result = tile.rows<T>(R == Regularization::kl);
-    g = tile.rows<T>(bool(along.cotangents.g));
-    dz = tile.rows<T>(bool(along.tangents.z));
-    dw = tile.rows<T>(bool(along.tangents.w));
-    z_out = tile.rows<T>(bool(along.cotangents.z));
-    w_out = tile.rows<T>(bool(along.cotangents.w));
-    out = tile.rows<T>(bool(along.tangents.out));
+    const auto values = [&](bool present) {
+      return Piece<char>{is_float32 ? tile.rows<float>(present).offset
+                                    : tile.rows<double>(present).offset};
+    };
+    z = values(at.z && wanted.largest());
+    w = values(at.w && R == Regularization::log_kl && along.wants_w());
+    result = values(R == Regularization::kl);
+    g = values(bool(along.cotangents.g));
+    dz = values(bool(along.tangents.z));
+    dw = values(bool(along.tangents.w));
+    z_out = values(bool(along.cotangents.z));
+    w_out = values(bool(along.cotangents.w));
+    out = values(bool(along.tangents.out));
     block_z = tile.rows<std::int32_t>();
     block_w = tile.rows<std::int32_t>(along.wants_w());
     index = tile.columns<std::uint8_t>(n);
@@ -198,12 +186,16 @@ struct ShortDerivativeLayout {
   }
 };
 
-// What an executor runs for tile k (see executor.cuh). T: the type of all arrays.
-template <Regularization R, class T>
+// What an executor runs for tile k (see executor.cuh). All arrays are of one type, which is looked up
+// where an element is read or written: a kernel for each would be as large again.
+template <Regularization R>
 class DerivativeTiles {
  public:
   DerivativeTiles(const LinearizedRows& at, const RowDirections& along)
-      : at(at), along(along), layout_(at, along) {}
+      : at(at),
+        along(along),
+        is_float32_(along.forward ? along.tangents.out.is_float32 : along.cotangents.g.is_float32),
+        layout_(at, along, is_float32_) {}
 
   LinearizedRows at;
   RowDirections along;
@@ -216,27 +208,33 @@ class DerivativeTiles {
   DIFFSORT_HD void operator()(Team& team, std::int64_t k, char* memory) const {
     const std::int64_t n = at.set.n, first = k * kTileRows, left = at.set.rows - first;
     const TileShape shape(left < kTileRows ? left : kTileRows, n);
-    const auto load_values = [&](const FloatRows& from, T* to) {
-      load(team, shape, static_cast<const T*>(from.from(first).data), from.stride, to);
+    const auto load_values = [&](const FloatRows& from, const Piece<char>& piece) {
+      char* const to = piece.in(memory);
+      const void* const data = from.from(first).data;
+      if (is_float32_) return load_as<float>(team, shape, data, from.stride, to);
+      load_as<double>(team, shape, data, from.stride, to);
     };
     const auto load_ids = [&](const DenseRows<const std::int32_t>& from, std::int32_t* to) {
       load(team, shape, from.row(first), from.stride, to);
     };
-    const auto store_values = [&](T* from, const FloatOutput& to) {
-      store(team, shape, from, static_cast<T*>(to.from(first * n).data));
+    const auto store_values = [&](const Piece<char>& piece, const FloatOutput& to) {
+      char* const from = piece.in(memory);
+      void* const data = to.from(first * n).data;
+      if (is_float32_) return store_as<float>(team, shape, from, data);
+      store_as<double>(team, shape, from, data);
     };
-    load_values(at.z, layout_.z.in(memory));
-    load_values(at.w, layout_.w.in(memory));
-    load_values(at.result, layout_.result.in(memory));
-    load_values(along.cotangents.g, layout_.g.in(memory));
-    load_values(along.tangents.z, layout_.dz.in(memory));
-    load_values(along.tangents.w, layout_.dw.in(memory));
+    load_values(at.z, layout_.z);
+    load_values(at.w, layout_.w);
+    load_values(at.result, layout_.result);
+    load_values(along.cotangents.g, layout_.g);
+    load_values(along.tangents.z, layout_.dz);
+    load_values(along.tangents.w, layout_.dw);
     load_ids(at.block_z, layout_.block_z.in(memory));
     load_ids(at.block_w, layout_.block_w.in(memory));
     team.for_each(shape.rows, [&](int r) { take_row(shape, memory, first, r); });
-    store_values(layout_.z_out.in(memory), along.cotangents.z);
-    store_values(layout_.w_out.in(memory), along.cotangents.w);
-    store_values(layout_.out.in(memory), along.tangents.out);
+    store_values(layout_.z_out, along.cotangents.z);
+    store_values(layout_.w_out, along.cotangents.w);
+    store_values(layout_.out, along.tangents.out);
   }
 
  private:
@@ -246,41 +244,48 @@ class DerivativeTiles {
     if (to != nullptr) RowTile<V>(shape, to).load(team, {from, stride});
   }
 
-  template <class Team>
-  DIFFSORT_HD DIFFSORT_NOINLINE static void store(Team& team, TileShape shape, T* from, T* to) {
-    if (from != nullptr) RowTile<T>(shape, from).store(team, to);
+  template <class T, class Team>
+  DIFFSORT_HD static void load_as(Team& team, const TileShape& shape, const void* from,
+                                  std::int64_t stride, char* to) {
+    load(team, shape, static_cast<const T*>(from), stride, reinterpret_cast<T*>(to));
+  }
+
+  template <class T, class Team>
+  DIFFSORT_HD DIFFSORT_NOINLINE static void store_as(Team& team, TileShape shape, char* from,
+                                                     void* to) {
+    if (from != nullptr) {
+      RowTile<T>(shape, reinterpret_cast<T*>(from)).store(team, static_cast<T*>(to));
+    }
   }
 
   // Row r of a tile, all of whose arrays are in the tile's memory.
   DIFFSORT_HD void take_row(const TileShape& shape, char* memory, std::int64_t first, int r) const {
     const int skipped = r * shape.pitch();
-    const auto in = [=](const T* data) {
-      return OneRowValues<T>{data == nullptr ? nullptr : data + skipped};
+    const int skipped_bytes =
+        skipped * static_cast<int>(is_float32_ ? sizeof(float) : sizeof(double));
+    const auto in = [&](const Piece<char>& piece) {
+      char* const data = piece.in(memory);
+      return FloatRows{data == nullptr ? nullptr : data + skipped_bytes, 0, is_float32_};
     };
-    const auto out = [=](T* data) {
-      return OneRowOutput<T>{data == nullptr ? nullptr : data + skipped};
+    const auto out = [&](const Piece<char>& piece) {
+      char* const data = piece.in(memory);
+      return FloatOutput{data == nullptr ? nullptr : data + skipped_bytes, is_float32_};
     };
     std::int32_t* const block_z = layout_.block_z.in(memory) + skipped;
     std::int32_t* block_w = layout_.block_w.in(memory);
     if (block_w != nullptr) block_w += skipped;
     const auto& c = along.cotangents;
     const auto& t = along.tangents;
-    const LinearizedSet<OneRow, OneRowValues<T>, const std::int32_t*> row{
-        {shape.n},
-        at.z_sign,
-        at.w_sign,
-        at.strength.from(first + r),
-        in(layout_.z.in(memory)),
-        in(layout_.w.in(memory)),
-        in(layout_.result.in(memory)),
-        block_z,
+    const LinearizedSet<OneRow, FloatRows, const std::int32_t*> row{
+        {shape.n},     at.z_sign,     at.w_sign,          at.strength.from(first + r),
+        in(layout_.z), in(layout_.w), in(layout_.result), block_z,
         block_w};
-    const DirectionSet<OneRowValues<T>, OneRowOutput<T>> directions{
+    const DirectionSet<FloatRows, FloatOutput> directions{
         along.forward,
-        {in(layout_.g.in(memory)), out(layout_.z_out.in(memory)), out(layout_.w_out.in(memory)),
+        {in(layout_.g), out(layout_.z_out), out(layout_.w_out),
          c.strength == nullptr ? nullptr : c.strength + first + r},
-        {in(layout_.dz.in(memory)), in(layout_.dw.in(memory)), t.strength.from(first + r),
-         t.has_strength, out(layout_.out.in(memory))}};
+        {in(layout_.dz), in(layout_.dw), t.strength.from(first + r), t.has_strength,
+         out(layout_.out)}};
     const auto column = [=](const auto& piece) {
       return Column<std::decay_t<decltype(*piece.in(memory))>>(piece.in(memory)).of_row(r);
     };
@@ -300,7 +305,8 @@ class DerivativeTiles {
     take_derivative<R>(thread, work, row, directions);
   }
 
-  ShortDerivativeLayout<R, T> layout_;
+  bool is_float32_;
+  ShortDerivativeLayout<R> layout_;
 };
 
 }  // namespace diffsort

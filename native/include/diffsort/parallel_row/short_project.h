@@ -171,7 +171,9 @@ template <class T, Regularization R>
 class ProjectTiles {
  public:
   explicit ProjectTiles(const ProjectionRows<T>& arrays)
-      : arrays(arrays), layout_(arrays.n, bool(arrays.z), bool(arrays.w)) {}
+      : arrays(arrays),
+        shape_(kTileRows, arrays.n),
+        layout_(arrays.n, bool(arrays.z), bool(arrays.w)) {}
 
   ProjectionRows<T> arrays;
 
@@ -182,7 +184,7 @@ class ProjectTiles {
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, std::int64_t k, char* memory) const {
     const std::int64_t first = k * kTileRows, left = arrays.rows - first;
-    const TileShape shape(left < kTileRows ? left : kTileRows, arrays.n);
+    const TileShape shape = shape_.with_rows(left < kTileRows ? left : kTileRows);
     const RowTile<T> stage(shape, layout_.stage.in(memory));
     const auto of_row = [&](int r) { return Memory(layout_, memory, r); };
     team.for_each(shape.rows, [&](int r) { of_row(r).blocks[0] = {}; });
@@ -287,6 +289,7 @@ class ProjectTiles {
     }
   }
 
+  TileShape shape_;
   ShortLayout<T, R> layout_;
 };
 

@@ -2,7 +2,7 @@
 //
 // Level 0 has a bit for every element, each level above a bit for every word of the one below, up
 // to a level of one word. A search visits at most two words per level, mostly one in all.
-// At first each word holds a start, its first bit, so the upper levels start full.
+// The upper levels start full; whoever leaves a word empty clears its bit.
 // Scratch: about n / 31 words of 32 bits; see words().
 //
 // Several ranges of elements may be worked on at once, each of 2^k elements from a multiple of 2^k
@@ -36,57 +36,35 @@ class StartBits {
   // start is cleared. Bits beyond the end of a level are set too, but no search goes there.
   DIFFSORT_HD void fill(std::int64_t k) const { words_[size(0) + k] = ~std::uint32_t{0}; }
 
-  // Sets the starts among the 8 elements from the 8k-th on by the lowest bits of `starts`; that
-  // element is one. To be called for every k.
-  DIFFSORT_HD void set(std::int32_t k, std::uint32_t starts) const {
-    const std::int32_t bytes = (n_ + 7) / 8;
-    auto* const byte =
-        reinterpret_cast<unsigned char*>(words_);  // the lowest of a word comes first
-    byte[k] = static_cast<unsigned char>(starts);
-    if (k == bytes - 1) {
-      for (std::int32_t rest = bytes; rest % 4 != 0; ++rest) byte[rest] = 0;
-    }
+  // Sets the k-th word of level 0. To be called for every k, or by one caller for each.
+  DIFFSORT_HD void set_word(std::int32_t k, std::uint32_t starts) const {
+    words_[k] = starts;
+    if (starts == 0) clear_bits(words_ + size(0) + k / 32, std::uint32_t{1} << (k % 32));
   }
 
-  // The last start at or before i; there is one.
-  DIFFSORT_HD DIFFSORT_NOINLINE std::int32_t prev(std::int32_t i) const {
+  // Clears the bit that stands for the k-th word of an upper level, if that word is empty; not for
+  // the last level.
+  DIFFSORT_HD void clear_empty_word(int level, std::int32_t k) const {
     const std::uint32_t* words = words_;
-    int level = 0;
-    std::uint32_t found = load_bits(words + i / 32) & ~after(i % 32);
-    while (found == 0) {
-      words += size(level++);
-      i /= 32;
-      found = load_bits(words + i / 32) & before(i % 32);
-    }
-    for (;;) {
-      i = i / 32 * 32 + highest_bit(found);
-      if (level == 0) return i;
-      words -= size(--level);
-      found = load_bits(words + i);
-      i *= 32;
-    }
+    for (int below = 0; below < level; ++below) words += size(below);
+    if (load_bits(words + k) != 0) return;
+    clear_bits(const_cast<std::uint32_t*>(words) + size(level) + k / 32,
+               std::uint32_t{1} << (k % 32));
+  }
+
+  // The last start at or before i; there is one, mostly in the same word.
+  DIFFSORT_HD std::int32_t prev(std::int32_t i) const {
+    const std::uint32_t found = load_bits(words_ + i / 32) & ~after(i % 32);
+    return found != 0 ? i / 32 * 32 + highest_bit(found) : prev_word(i);
   }
 
   // The first start at or after i and before `limit`; otherwise `limit`, which is at most n.
-  DIFFSORT_HD DIFFSORT_NOINLINE std::int32_t next(std::int32_t i, std::int32_t limit) const {
+  DIFFSORT_HD std::int32_t next(std::int32_t i, std::int32_t limit) const {
     if (i >= limit) return limit;
-    const std::uint32_t* words = words_;
-    int level = 0;
-    std::uint32_t found = load_bits(words + i / 32) & ~before(i % 32);
-    while (found == 0) {
-      words += size(level++);
-      i /= 32;
-      if (i >= bit_at(level, limit - 1)) return limit;
-      found = load_bits(words + i / 32) & after(i % 32);
-    }
-    for (;;) {
-      i = i / 32 * 32 + lowest_bit(found);
-      if (i > bit_at(level, limit - 1)) return limit;
-      if (level == 0) return i;
-      words -= size(--level);
-      found = load_bits(words + i);
-      i *= 32;
-    }
+    const std::uint32_t found = load_bits(words_ + i / 32) & ~before(i % 32);
+    if (found == 0) return next_word(i, limit);
+    const std::int32_t start = i / 32 * 32 + lowest_bit(found);
+    return start < limit ? start : limit;
   }
 
   // One of `lanes` shares of clearing the starts between `first`, a start that stays, and `last`: a
@@ -112,6 +90,46 @@ class StartBits {
   }
 
  private:
+  // The last start in the words before that of i.
+  DIFFSORT_HD DIFFSORT_NOINLINE std::int32_t prev_word(std::int32_t i) const {
+    const std::uint32_t* words = words_;
+    int level = 0;
+    std::uint32_t found = 0;
+    while (found == 0) {
+      words += size(level++);
+      i /= 32;
+      found = load_bits(words + i / 32) & before(i % 32);
+    }
+    for (;;) {
+      i = i / 32 * 32 + highest_bit(found);
+      if (level == 0) return i;
+      words -= size(--level);
+      found = load_bits(words + i);
+      i *= 32;
+    }
+  }
+
+  // The first start in the words behind that of i, before `limit`.
+  DIFFSORT_HD DIFFSORT_NOINLINE std::int32_t next_word(std::int32_t i, std::int32_t limit) const {
+    const std::uint32_t* words = words_;
+    int level = 0;
+    std::uint32_t found = 0;
+    while (found == 0) {
+      words += size(level++);
+      i /= 32;
+      if (i >= bit_at(level, limit - 1)) return limit;
+      found = load_bits(words + i / 32) & after(i % 32);
+    }
+    for (;;) {
+      i = i / 32 * 32 + lowest_bit(found);
+      if (i > bit_at(level, limit - 1)) return limit;
+      if (level == 0) return i;
+      words -= size(--level);
+      found = load_bits(words + i);
+      i *= 32;
+    }
+  }
+
   // Bits of a word before and after a position in it.
   DIFFSORT_HD static std::uint32_t before(std::int32_t bit) {
     return (std::uint32_t{1} << bit) - 1;

@@ -16,6 +16,8 @@
 //     team.sort(n, bits, keys, index)
 //                                sorts keys[0..n) ascending by their lowest `bits` bits, stable,
 //                                and writes where each came from
+//     team.prefix_sums(n, value, sums)
+//                                sums[i] = value(0) + ... + value(i - 1) for 0 <= i <= n, of integers
 //     team.stream(n, load, use)  use(i, load(i)) for 0 <= i < n; what one call uses no other may load
 //     team.split<bits, Key>(n, load, digit, begin, write)
 //                                the n <= kTile elements load(i), each a KeyedPlace<Key>, in the order
@@ -24,6 +26,15 @@
 //                                element) is called for every position p
 //     lanes.ballot(p)            bit l of the result is p(l), for l = 0..31; for the 32 lanes this is
 //                                a barrier too: what one wrote before or in p, all may read after
+//     lanes.for_each(f)          f(l) for l = 0..31, and a barrier
+//     lanes.absorb_while(total, load, combine, holds)
+//                                total = combine(total, load(l)) for l = 0, 1, ... as long as
+//                                holds(total, load(l)); how many l those were. combine is associative:
+//                                lanes find all totals together
+//     lanes.each<V>()            v[l] is a V of lane l's own
+//     lanes.gather<how>(some, same, value, use)
+//                                use(l, value(l)) for the lanes l of `some`; of those that are in
+//                                `same` too one may stand for all, with their combined LaneWords
 #pragma once
 
 #include <algorithm>
@@ -33,6 +44,7 @@
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/keyed_place.h"
+#include "diffsort/parallel_row/lane_words.h"
 
 namespace diffsort {
 
@@ -45,6 +57,49 @@ struct SerialLanes {
       mask |= predicate(lane) ? std::uint32_t{1} << lane : std::uint32_t{0};
     }
     return mask;
+  }
+
+  template <class F>
+  DIFFSORT_HD void for_each(const F& f) const {
+    for (int lane = 0; lane < 32; ++lane) f(lane);
+  }
+
+  template <class V, class Load, class Combine, class Holds>
+  DIFFSORT_HD int absorb_while(V& total, const Load& load, const Combine& combine,
+                               const Holds& holds) const {
+    for (int lane = 0; lane < 32; ++lane) {
+      const V next = load(lane);
+      if (!holds(total, next)) return lane;
+      total = combine(total, next);
+    }
+    return 32;
+  }
+
+  template <class V>
+  struct Each {
+    V of[32];
+    DIFFSORT_HD V& operator[](int lane) { return of[lane]; }
+  };
+  template <class V>
+  DIFFSORT_HD Each<V> each() const {
+    return {};
+  }
+
+  template <Gather kHow, class Value, class Use>
+  DIFFSORT_HD void gather(std::uint32_t some, std::uint32_t same, const Value& value,
+                          const Use& use) const {
+    decltype(value(0)) gathered{};
+    for (int lane = 0; lane < 32; ++lane) {
+      if (!has_lane(some, lane)) continue;
+      const auto own = value(lane);
+      if (!has_lane(same, lane)) {
+        use(lane, own);
+        continue;
+      }
+      int k = 0;
+      for (auto& word : gathered.word) word = gather_words<kHow>(word, own.word[k++]);
+    }
+    if ((some & same) != 0) use(lowest_bit(some & same), gathered);
   }
 };
 
@@ -98,6 +153,13 @@ class HostTeam {
   template <class V, class Map, class Combine>
   V reduce_few(std::int64_t n, V identity, const Map& map, const Combine& combine) {
     return reduce(n, identity, map, combine);
+  }
+
+  template <class Value>
+  void prefix_sums(std::int64_t n, const Value& value, std::int64_t* sums) {
+    sums[0] = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+      sums[i + 1] = sums[i] + value(static_cast<std::int32_t>(i));
   }
 
   template <class Key, class Index>

@@ -20,6 +20,7 @@
 namespace diffsort {
 
 constexpr int kTileRows = 32;
+constexpr int kTileAtOnce = 4;          // elements of an array that a thread moves at a time
 constexpr std::int64_t kShortRow = 32;  // the longest row of a tile: a bit of a word per element
 
 DIFFSORT_HD inline std::int64_t tiles_of(std::int64_t rows) {
@@ -31,9 +32,9 @@ template <class V>
 struct Piece {
   int offset = -1;
 
-  DIFFSORT_HD V* in(char* memory) const {
-    return offset < 0 ? nullptr : reinterpret_cast<V*>(memory + offset);
-  }
+  DIFFSORT_HD V* in(char* memory) const { return offset < 0 ? nullptr : at(memory); }
+  // Of an array that is there.
+  DIFFSORT_HD V* at(char* memory) const { return reinterpret_cast<V*>(memory + offset); }
 };
 
 // Lays a tile's memory out. Done once, where a launch is prepared: for a thread with a short row it
@@ -97,6 +98,12 @@ class TileShape {
 
   int rows, n;
 
+  // The last tile of all may have fewer rows than others. Made of them, it costs no division.
+  DIFFSORT_HD TileShape with_rows(std::int64_t count) const {
+    TileShape shape = *this;
+    shape.rows = static_cast<int>(count);
+    return shape;
+  }
   DIFFSORT_HD int count() const { return rows * n; }
   DIFFSORT_HD int pitch() const { return n | 1; }
   // e / n: the reciprocal is too large by less than 2^-20, and e below 2^10.
@@ -110,6 +117,65 @@ class TileShape {
   std::uint32_t reciprocal_;
 };
 
+// An array of a tile's rows, as one of 32 threads loads its elements.
+template <class V>
+class TileSource {
+ public:
+  DIFFSORT_HD TileSource(const DenseRows<const V>& rows, std::int64_t first_row, V* tile)
+      : next_(rows.data + first_row * rows.stride),
+        tile_(tile),
+        one_row_for_all_(rows.stride == 0) {}
+
+  DIFFSORT_HD bool one_row_for_all() const { return one_row_for_all_; }
+  DIFFSORT_HD void skip(int elements) { next_ += elements; }
+  // The element 32 j behind the next one, which comes to `place` of the tile.
+  DIFFSORT_HD void fetch(int j) { values_[j] = next_[j * kTileRows]; }
+  DIFFSORT_HD void put(int j, int place) const { tile_[place] = values_[j]; }
+  // The next element, whose row starts `row_start` elements behind the tile's first one.
+  DIFFSORT_HD void copy(int row_start, int place) const {
+    tile_[place] = one_row_for_all_ ? *(next_ - row_start) : *next_;
+  }
+
+ private:
+  const V* next_;
+  V* tile_;
+  bool one_row_for_all_;
+  V values_[kTileAtOnce];
+};
+
+// What one of 32 threads does of load_together.
+template <class... Vs>
+DIFFSORT_HD void load_by_lane(const TileShape& shape, int lane, TileSource<Vs>... sources) {
+  const int count = shape.count(), padding = shape.pitch() - shape.n;
+  const bool as_they_lie = !(sources.one_row_for_all() || ...);
+  int e = lane;
+  (sources.skip(lane), ...);
+  DIFFSORT_ROLLED
+  for (; as_they_lie && e < count - (kTileAtOnce - 1) * kTileRows; e += kTileAtOnce * kTileRows) {
+    DIFFSORT_UNROLLED
+    for (int j = 0; j < kTileAtOnce; ++j) (sources.fetch(j), ...);
+    DIFFSORT_UNROLLED
+    for (int j = 0; j < kTileAtOnce; ++j) {
+      const int f = e + j * kTileRows, place = f + shape.row_of(f) * padding;
+      (sources.put(j, place), ...);
+    }
+    (sources.skip(kTileAtOnce * kTileRows), ...);
+  }
+  DIFFSORT_ROLLED
+  for (; e < count; e += kTileRows) {
+    const int row = shape.row_of(e);
+    (sources.copy(row * shape.n, e + row * padding), ...);
+    (sources.skip(kTileRows), ...);
+  }
+}
+
+// Loads several arrays of one shape: where an element comes to is found out once for all of them.
+template <class Team, class... Vs>
+DIFFSORT_HD void load_together(Team& team, const TileShape& shape,
+                               const TileSource<Vs>&... sources) {
+  team.for_each(kTileRows, [=](int lane) { load_by_lane(shape, lane, sources...); });
+}
+
 template <class V>
 class RowTile {
  public:
@@ -118,49 +184,28 @@ class RowTile {
 
   DIFFSORT_HD V* row(int r) const { return data_ + r * shape_.pitch(); }
 
-  // From the tile's rows in an array. Several loads are under way at a time.
   template <class Team>
   DIFFSORT_HD void load(Team& team, const DenseRows<const V>& rows) const {
-    const int one_row_for_all = rows.stride == 0 ? shape_.n : 0;
-    const V* const from = rows.data;
-    const RowTile tile = *this;
-    team.for_each(batches() * kTileRows, [=](int k) {
-      V values[kAtOnce];
-      DIFFSORT_UNROLLED
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int e = element(k, j);
-        if (e < tile.count_) values[j] = from[e - tile.shape_.row_of(e) * one_row_for_all];
-      }
-      DIFFSORT_UNROLLED
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int e = element(k, j);
-        if (e < tile.count_) tile.at(e) = values[j];
-      }
-    });
+    load_together(team, shape_, TileSource<V>(rows, 0, data_));
   }
 
   template <class Team>
   DIFFSORT_HD void store(Team& team, V* rows) const {
     const RowTile tile = *this;
-    team.for_each(batches() * kTileRows, [=](int k) {
-      DIFFSORT_UNROLLED
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int e = element(k, j);
-        if (e < tile.count_) rows[e] = tile.at(e);
+    team.for_each(kTileRows, [=](int lane) {
+      int e = lane;
+      DIFFSORT_ROLLED
+      for (; e < tile.count_ - (kTileAtOnce - 1) * kTileRows; e += kTileAtOnce * kTileRows) {
+        DIFFSORT_UNROLLED
+        for (int j = 0; j < kTileAtOnce; ++j)
+          (rows + e)[j * kTileRows] = tile.at(e + j * kTileRows);
       }
+      DIFFSORT_ROLLED
+      for (; e < tile.count_; e += kTileRows) rows[e] = tile.at(e);
     });
   }
 
  private:
-  static constexpr int kAtOnce = 8;
-
-  DIFFSORT_HD int batches() const {
-    return (count_ + kAtOnce * kTileRows - 1) / (kAtOnce * kTileRows);
-  }
-  // The j-th element of thread k % 32 in batch k / 32: neighbours for neighbouring threads.
-  DIFFSORT_HD static int element(int k, int j) {
-    return (k & ~(kTileRows - 1)) * kAtOnce + (k & (kTileRows - 1)) + j * kTileRows;
-  }
   // The tile's e-th element, counted as the array counts them.
   DIFFSORT_HD V& at(int e) const { return data_[e + shape_.row_of(e) * padding_]; }
 
