@@ -40,7 +40,7 @@ REGISTERS = {
 # Beside each are the bytes that ptxas -v says are spilled, for sm_90: in the kernel itself, and in
 # functions that it calls.
 STACK = {
-    # A thread of 1024 keeps a row's state across calls of sorts and pooling, whose runs of blocks are
+    # A thread keeps a row's state across calls of sorts and pooling, whose runs of blocks are
     # passed in memory.
     "ProjectRows": 512,
     "DerivativeProgram": 384,

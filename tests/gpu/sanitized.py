@@ -21,7 +21,9 @@ def tangents(n, dtype):
         print("no CuPy: the kernels of jvp are left out")
         return
     x, t = (
-        cupy.random.default_rng(0).standard_normal((2, 3, n)).astype(str(dtype).removeprefix("torch."))
+        cupy.random.default_rng(0)
+        .standard_normal((2, 3, n))
+        .astype(str(dtype).removeprefix("torch."))
     )
     for op, regularization in itertools.product(("soft_rank", "soft_sort"), ("l2", "kl")):
         moving = {"values": t, "regularization_strength": 1.0}

@@ -29,7 +29,7 @@ struct ProjectionRow {
   std::int64_t n;
   double strength, z_sign, w_sign;
   const T *z, *w;
-  T *result;
+  T* result;
   std::int32_t *block_z, *block_w;
 
   DIFFSORT_HD T signed_result(double value) const {
