@@ -170,9 +170,10 @@ long double block_value(const SortedCase& c, std::size_t a, std::size_t b) {
 // log_kl it is the logarithm of sums of at most m positive terms, each to (m + 2) epsilon, and a
 // difference of s and w, to D epsilon. A comparison errs by two such values; a wrong one moves the
 // value of a block by no more than that, and the next one starts from there, over log2(m) + 1 levels
-// in both partitions.
+// in both partitions. Values that are no further apart than `near` count as equal.
 template <Regularization R>
-bool differ_in_near_ties_only(const SortedCase& c, const Starts& a, const Starts& b) {
+bool differ_in_near_ties_only(const SortedCase& c, const Starts& a, const Starts& b,
+                              double near = 0.0) {
   const auto n = static_cast<std::int32_t>(c.n());
   std::size_t i = 0, j = 0;
   const auto next = [&](const Starts& starts, std::size_t& k) {
@@ -196,7 +197,7 @@ bool differ_in_near_ties_only(const SortedCase& c, const Starts& a, const Starts
     const auto m = static_cast<long double>(last - first);
     const long double rounding = std::numeric_limits<double>::epsilon() *
                                  (R == Regularization::l2 ? m * range : m + 2 + range);
-    const long double slack = 2 * 2 * (std::log2(m) + 1) * rounding;
+    const long double slack = near + 2 * 2 * (std::log2(m) + 1) * rounding;
     const long double whole = block_value<R>(c, first, last);
     for (std::size_t k = 0; k + 1 < cuts.size(); ++k) {
       const auto start = static_cast<std::size_t>(cuts[k]);
