@@ -37,7 +37,7 @@ REGISTERS = {
 
 # Bytes of stack per thread: what functions save for their callers, local arrays, and what is
 # spilled because the registers above do not suffice; where there is no stack nothing is spilled.
-# Beside each are the bytes that ptxas -v says are spilled, for sm_90: in the kernel itself, and in
+# Beside some are the bytes that ptxas -v says are spilled, for sm_90: in the kernel itself, and in
 # functions that it calls.
 STACK = {
     # A thread keeps a row's state across calls of sorts and pooling, whose runs of blocks are

@@ -5,7 +5,7 @@
 //               written, and settled; all that follows leaves settled rows alone
 //     sort      row_sort.h, which makes keys of the values as it goes
 //     describe  each row: has it a value, and in what units do its blocks compare
-//     pool      tiles, and the joins of tiles, 32 of them at a time (pool.h)
+//     pool      tiles (hull.h, pool.h), and the joins of tiles, 32 of them at a time (join.h)
 //     write     results and block ids to where their elements came from
 //
 // Launches: 2 for ranks of l2, 3 of kl and 1 otherwise; 2 for each byte of a key; 3 + log_32(n / 4096).
