@@ -183,6 +183,65 @@ TEST_CASE("hulls where a block grows by one element a round") {
   }
 }
 
+namespace {
+
+// A hull in whose steps threads can be taken apart.
+struct OpenHull : Hull {
+  using Hull::before;
+  using Hull::behind;
+  using Hull::goes;
+  using Hull::grow_blocks;
+  using Hull::Hull;
+  using Hull::look_at;
+  using Hull::suspect;
+  using Hull::take_away;
+};
+
+}  // namespace
+
+// Both corners at once, each with the other one still in sight; that before them has been looked at in between.
+TEST_CASE("hulls of neighbours that go at the same time") {
+  std::vector<double> y(130, 100.0);
+  const auto fill = [&](std::size_t first, std::size_t last, double value) {
+    std::fill(y.begin() + static_cast<std::ptrdiff_t>(first),
+              y.begin() + static_cast<std::ptrdiff_t>(last), value);
+  };
+  fill(0, 30, 500.0);
+  fill(30, 32, 0.0);
+  fill(32, 33, 900.0);
+  fill(33, 65, 320.0);
+  fill(65, 66, 330.0);
+  fill(66, 67, 325.0);
+  fill(67, 100, 10000.0);
+  const auto size = static_cast<std::int64_t>(y.size());
+  const HullScratch scratch(size);
+  const OpenHull hull(scratch.memory, size);
+  scratch.memory.sums[0] = 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    scratch.memory.sums[i + 1] = scratch.memory.sums[i] + static_cast<std::int64_t>(y[i]);
+  }
+  std::fill_n(scratch.memory.bits, 5, 0u);
+  std::fill_n(scratch.memory.suspects, 5, 0u);
+  for (const int corner : {0, 30, 32, 65, 67, 100}) {
+    set_bits(scratch.memory.bits + corner / 32, 1u << (corner % 32));
+  }
+  REQUIRE(hull.before(65) == 32);
+  REQUIRE(hull.goes(32, 65, hull.behind(65)) == hull.goes(32, 65, 67));
+  hull.take_away(32);
+  std::fill_n(scratch.memory.suspects, 5, 0u);  // the thread of 30 looks, and still sees 65
+  hull.look_at(30);
+  REQUIRE(hull.behind(0) == 30);
+  hull.take_away(65);
+  hull.grow_blocks(SerialLanes{});
+  // What one thread finds in order.
+  const HullScratch other(size);
+  HostTeam team;
+  Hull(other.memory, size).run(team, [&](std::int32_t i) {
+    return static_cast<std::int64_t>(y[static_cast<std::size_t>(i)]);
+  });
+  CHECK(scratch.bits == other.bits);
+}
+
 TEST_CASE("hulls of 100,000 rows" * doctest::skip()) {
   for (std::uint64_t seed = 0; seed < 100'000; ++seed) {
     CAPTURE(seed);

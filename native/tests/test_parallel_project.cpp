@@ -597,6 +597,24 @@ TEST_CASE("long rows: threads") {
   }
 }
 
+// Where both operands have an element far from all others, ranges say nothing of these.
+TEST_CASE("kernels' projection: an outlier of both operands") {
+  std::mt19937_64 random(31);
+  for (const std::int64_t n : {40, 1024, 9000}) {
+    for (const float far : {1e6f, 1e9f, 1e12f, 1e30f}) {
+      Case<float> c{1, n, Regularization::l2, {}, {}, {1e-4f}};
+      std::uniform_real_distribution<float> z(-0.1f, 0.1f), w(-1.0f, 1.0f);
+      for (std::int64_t i = 0; i < n; ++i) {
+        c.z.push_back(z(random));
+        c.w.push_back(w(random));
+      }
+      c.z[5] = c.w[7] = far;
+      const Solved<float> expected = solve_sequentially(c);
+      compare(c, solve_in_parallel(c, HostExecutor{}), expected);
+    }
+  }
+}
+
 // The table of docs/architecture.md, scratch of sorts included: bytes per element.
 TEST_CASE("the workspace of long rows") {
   struct Shape {

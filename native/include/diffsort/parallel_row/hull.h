@@ -12,8 +12,10 @@
 //     growth    what is left after a few rounds is as a rule one block that grows by an element a
 //               round: 32 lanes look at its next 32 corners at a time
 //
-// Means are off by half a unit at most. HullPoints admits rows where that moves results by
-// less than float32 resolves; all else is for pool.h, float64 included.
+// Means are off by half a unit at most, beside the rounding of y. HullPoints admits rows where a unit is
+// next to nothing beside the range of w. That is for ranks and sorted values, where z or w is rho;
+// where neither is, elements far from all others would hide how near these are, and pool.h
+// serves, as it does float64.
 //
 // Cost: O(n) work as a rule. Scratch: 8.3 bytes per element.
 #pragma once
@@ -67,7 +69,7 @@ struct HullPoints {
         per_strength(0.0) {
     const double z_range = z_first - row.z(first + n - 1);
     const double w_range = row.strength * (w_first - row.w(first + n - 1));
-    const double size = count_to_double(n), range = z_range + w_range;
+    const double size = count_to_double(n < kShortest ? kShortest : n), range = z_range + w_range;
     // Neither if a range is not finite, or at strength 0.
     if (!row.units.of_z || !(w_range > 0.0) || !(size * size * range <= kFinest * w_range)) return;
     int exponent;
@@ -102,7 +104,9 @@ struct HullPoints {
 
  private:
   static constexpr int kBits = 61;
-  // n times a unit, n (z's range + w's) / 2^61, is at most 2^-27 of w's range.
+  // In shorter tiles doubles round coarser than units.
+  static constexpr std::int64_t kShortest = 32;
+  // n times a unit, at most n (z's range + w's) / 2^60, is at most 2^-26 of w's range.
   static constexpr double kFinest = 17179869184.0;  // 2^34
 };
 
@@ -133,7 +137,7 @@ class Hull {
     return m_.sums[block.end] - m_.sums[block.start];
   }
 
- private:
+ protected:  // for a test that goes through steps of threads one by one
   static constexpr int kRounds = 4;
 
   // Whether the corner b between a and c goes.
@@ -197,9 +201,22 @@ class Hull {
     m_.suspects[k] = corners & ~kept;
   }
 
-  // Looks at the suspects of the k-th word, while others look at theirs. What a thread sees of its
-  // neighbours' corners may be older than what they know: blocks that have been made are always right,
-  // and whoever removes a corner has those beside it looked at once more.
+  // What a thread sees of its neighbours' corners may be older than what they know, but no block that
+  // has ever been is wrong.
+  DIFFSORT_HD void look_at(std::int32_t b) const {
+    if (is_corner(b) && goes(before(b), b, behind(b))) take_away(b);
+  }
+
+  // Has the corners beside a corner looked at once more. They are looked up when it is gone: of
+  // neighbours that go at the same time, the last one then sees those that stay.
+  DIFFSORT_HD void take_away(std::int32_t b) const {
+    remove(b);
+    fence_team();  // whoever looks at them again sees that b is gone
+    suspect(before(b));
+    suspect(behind(b));
+  }
+
+  // Looks at the suspects of the k-th word, while others look at theirs.
   template <class Lanes>
   DIFFSORT_HD void look_again(const Lanes& lanes, std::int32_t k) const {
     const std::uint32_t all = load_bits(m_.suspects + k);
@@ -209,15 +226,9 @@ class Hull {
       if (lane == 0) clear_bits(m_.suspects + k, taken);
     });
     lanes.for_each([&](int lane) {
-      const std::int32_t b = 32 * k + lane;
-      if ((taken >> lane & 1) == 0 || !is_corner(b)) return;
+      if ((taken >> lane & 1) == 0) return;
       fence_team();
-      const std::int32_t a = before(b), c = behind(b);
-      if (!goes(a, b, c)) return;
-      remove(b);
-      fence_team();  // whoever looks at a and c again sees that b is gone
-      suspect(a);
-      suspect(c);
+      look_at(32 * k + lane);
     });
   }
 
@@ -325,6 +336,7 @@ class Hull {
     return block.size() > before_all.size();
   }
 
+ private:
   static constexpr std::int64_t kLow = 0xffffffff;
 
   HullMemory m_;

@@ -316,12 +316,12 @@ struct PoolRuns {
       PoolMemory::Offset ends[kHalf], begins[kHalf], seeds[2][kHalf], long_blocks[kTile / 16];
     };
     struct Hulls {
-      HullPoints fixed;
       std::int64_t sums[kTile + 1];
       std::uint32_t suspects[kTile / 32];
     };
 
     std::uint32_t bits[kTile / 32];
+    HullPoints fixed;
     union {
       Pooling pooling;
       Hulls hulls;
@@ -348,7 +348,8 @@ struct PoolRuns {
     if (length > kTile) {
       return join_halves(team, state.row, state.memory, run.first, size, width);
     }
-    if (!rows.is_float32 || !pool_by_hull(team, shared, state, run.first, size)) {
+    const bool has_hull = rows.is_float32 && !(rows.z.keys && rows.w.keys);
+    if (!has_hull || !pool_by_hull(team, shared, state, run.first, size)) {
       pool_part(team, state.row, state.memory, shared.pool_memory(), run.first, size);
     }
     build_tree(team, state.partition().tree, state.row, run.first, size);
@@ -362,8 +363,8 @@ struct PoolRuns {
       return false;
     } else {
       const auto& row = state.row;
-      const HullPoints& fixed = shared.hulls.fixed;
-      team.for_each(1, [&](std::int64_t) { shared.hulls.fixed = HullPoints(row, first, n); });
+      const HullPoints& fixed = shared.fixed;
+      team.for_each(1, [&](std::int64_t) { shared.fixed = HullPoints(row, first, n); });
       if (!fixed.fits()) return false;
       const Hull hull(shared.hull_memory(), n);
       hull.run(team, [&](std::int32_t i) { return fixed.y(row, i); });

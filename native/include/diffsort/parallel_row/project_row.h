@@ -203,7 +203,7 @@ DIFFSORT_HD bool solve_by_hull(Team& team, const RowWork<T, R>& work) {
   if constexpr (kHasHull<T, R>) {
     const auto& row = work.state.row;
     const HullPoints& fixed = work.fixed;
-    if (!fixed.fits()) return false;
+    if ((work.row.z && work.row.w) || !fixed.fits()) return false;
     const Hull hull(work.memory.hull, row.n);
     hull.run(team, [&](std::int32_t i) { return fixed.y(row, i); });
     const StartBits starts(work.memory.partition.bits, row.n);
