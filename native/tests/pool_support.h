@@ -1,6 +1,8 @@
 // Rows pooled by teams, and by how much their partition may differ from the sequential one.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -21,6 +23,18 @@ void for_each_regularization(const F& f) {
   f(std::integral_constant<Regularization, Regularization::l2>{});
   f(std::integral_constant<Regularization, Regularization::kl>{});
   f(std::integral_constant<Regularization, Regularization::log_kl>{});
+}
+
+// f(c, seed) for rows of 1 to 3162 elements, of all families in turn.
+template <class F>
+void for_each_random_row(std::uint64_t count, const F& f) {
+  for (std::uint64_t seed = 0; seed < count; ++seed) {
+    CAPTURE(seed);
+    CaseMaker maker(seed);
+    const double length = std::uniform_real_distribution<double>(0.0, 3.5)(maker.random());
+    const auto family = static_cast<Family>(seed % static_cast<int>(Family::count));
+    f(maker.make(family, static_cast<std::int64_t>(std::pow(10.0, length))), seed);
+  }
 }
 
 // Reading beyond its ends throws. May count how often it is read.

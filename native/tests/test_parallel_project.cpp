@@ -104,7 +104,8 @@ TEST_CASE("kernels' projection: the longest row of a team, and a longer one") {
   }
 }
 
-TEST_CASE("kernels' projection: infinities, NaN, zeros and strengths of every kind") {
+TEST_CASE_TEMPLATE("kernels' projection: infinities, NaN, zeros and strengths of every kind", T,
+                   float, double) {
   const double strengths[] = {0.0, -0.0, -1.0, kNan, kInf, 1e-3, 0.5, 1.0, 100.0, 1e6};
   std::mt19937_64 random(14);
   std::normal_distribution<double> normal;
@@ -112,17 +113,18 @@ TEST_CASE("kernels' projection: infinities, NaN, zeros and strengths of every ki
   // w must not be equal once z is divided: in their difference rounding would decide what pools.
   const auto values = [&](std::int64_t rows, std::int64_t n, double huge, bool nonnegative) {
     const double specials[] = {kInf, -kInf, 0.0, -0.0, 1.0, -1.0, 2.0, huge, -huge};
-    std::vector<double> x;
+    std::vector<T> x;
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::uint64_t share = random() % 5, nan_at = random() % 8 == 0 ? random() : ~0ull;
       for (std::int64_t i = 0; i < n; ++i) {
         double value =
             random() % 4 < share ? specials[random() % std::size(specials)] : normal(random);
         if (nonnegative && r % 7 != 0) value = std::abs(value);
-        x.push_back(nan_at % static_cast<std::uint64_t>(n) == static_cast<std::uint64_t>(i) &&
-                            nan_at != ~0ull
-                        ? kNan
-                        : value);
+        x.push_back(static_cast<T>(nan_at % static_cast<std::uint64_t>(n) ==
+                                               static_cast<std::uint64_t>(i) &&
+                                           nan_at != ~0ull
+                                       ? kNan
+                                       : value));
       }
     }
     return x;
@@ -130,11 +132,11 @@ TEST_CASE("kernels' projection: infinities, NaN, zeros and strengths of every ki
   for (const std::int64_t n : {1, 2, 3, 7, 20, 33, 70, 300}) {
     for (const Regularization regularization : kRegularizations) {
       for (int operands = 1; operands < 4; ++operands) {
-        Case<double> c{60, n, regularization, {}, {}, {}};
+        Case<T> c{60, n, regularization, {}, {}, {}};
         if (operands & 1) c.z = values(c.rows, n, 1e30, false);
         if (operands & 2) c.w = values(c.rows, n, 1e20, regularization == Regularization::kl);
         for (std::int64_t r = 0; r < c.rows; ++r) {
-          c.strength.push_back(strengths[random() % std::size(strengths)]);
+          c.strength.push_back(static_cast<T>(strengths[random() % std::size(strengths)]));
         }
         check_paths(c);
       }

@@ -174,17 +174,12 @@ TEST_CASE("a join takes logarithmically many rounds and reads") {
 }
 
 TEST_CASE("pooling 100,000 rows by a team" * doctest::skip()) {
-  for (std::uint64_t seed = 0; seed < 100'000; ++seed) {
-    CAPTURE(seed);
-    CaseMaker maker(seed);
-    const double length = std::uniform_real_distribution<double>(0.0, 3.5)(maker.random());
-    const auto family = static_cast<Family>(seed % static_cast<int>(Family::count));
-    const SortedCase c = maker.make(family, static_cast<std::int64_t>(std::pow(10.0, length)));
+  for_each_random_row(100'000, [](const SortedCase& c, std::uint64_t seed) {
     for_each_regularization([&](auto r) {
       HostTeam team(static_cast<Order>(seed % 3), seed);
       compare<decltype(r)::value>(c, pooled_starts<decltype(r)::value>(c, team));
     });
-  }
+  });
 }
 
 TEST_CASE("pooling a row of 10,000,000 elements by parts" * doctest::skip()) {

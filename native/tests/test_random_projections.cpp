@@ -91,7 +91,7 @@ bool close_row(const ProjectionCase<T>& c, const Solved<T>& actual, const Solved
 template <class T>
 double tie_of_hulls(const ProjectionCase<T>& c, const SortedCase& row) {
   if (c.regularization != Regularization::l2 || sizeof(T) != sizeof(float)) return 0.0;
-  const double range = std::ldexp(row.w.front() - row.w.back(), -26);
+  const double range = std::ldexp(row.w.front() - row.w.back(), -25);
   return c.n <= kTile ? range / static_cast<double>(c.n) : range;
 }
 

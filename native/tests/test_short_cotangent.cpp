@@ -118,7 +118,7 @@ std::vector<T> cotangent(const Batch<T>& batch, bool of_z, Way way,
   if (way == Way::general) {
     executor.for_each_tile("vjp", DerivativeTiles<R>(at, along));
   } else {
-    REQUIRE((batch.w.empty() || CotangentTiles<R, T>::serves(at, along)));
+    REQUIRE((batch.w.empty() || is_one_cotangent<R>(at, along)));
     executor.for_each_tile("vjp", CotangentTiles<R, T>(at, along));
   }
   CHECK(out.back() == T(-7));

@@ -111,16 +111,16 @@ DIFFSORT_HD inline double plain_quotient(double x, double y) {
 #endif
 }
 
-// A counter that other threads increase as well; what it was before.
-DIFFSORT_HD inline std::uint32_t count_more(std::uint32_t* counter, std::uint32_t more) {
+// A word to which other threads add as well; what it was before.
+DIFFSORT_HD inline std::uint32_t add_to_word(std::uint32_t* word, std::uint32_t number) {
 #ifdef __CUDA_ARCH__
-  return atomicAdd(counter, more);
+  return atomicAdd(word, number);
 #else
-  return __atomic_fetch_add(counter, more, __ATOMIC_RELAXED);
+  return __atomic_fetch_add(word, number, __ATOMIC_RELAXED);
 #endif
 }
 DIFFSORT_HD inline std::uint32_t count_one(std::uint32_t* counter) {
-  return count_more(counter, 1);
+  return add_to_word(counter, 1);
 }
 
 // How many bits of a word are set.
@@ -132,15 +132,7 @@ DIFFSORT_HD inline std::uint32_t count_bits(std::uint32_t word) {
 #endif
 }
 
-// A word to which other threads add, or that they raise, as well.
-DIFFSORT_HD inline void add_to_word(std::uint32_t* word, std::uint32_t number) {
-#ifdef __CUDA_ARCH__
-  atomicAdd(word, number);
-#else
-  __atomic_fetch_add(word, number, __ATOMIC_RELAXED);
-#endif
-}
-
+// A word that other threads raise as well.
 DIFFSORT_HD inline void raise_word(std::uint32_t* word, std::uint32_t number) {
   if (load_bits(word) >= number) return;
 #ifdef __CUDA_ARCH__

@@ -47,8 +47,8 @@ void run_linear_map(Executor& executor, const char* name, const LinearizedRows& 
   const bool is_float32 =
       along.forward ? along.tangents.out.is_float32 : along.cotangents.g.is_float32;
   const bool done =
-      (is_float32 && Cotangent::serves(at, along) ? run_tiles(Cotangent(at, along))
-                                                  : run_tiles(DerivativeTiles<R>(at, along))) ||
+      (is_float32 && is_one_cotangent<R>(at, along) ? run_tiles(Cotangent(at, along))
+                                                    : run_tiles(DerivativeTiles<R>(at, along))) ||
       run_cotangent<CotangentProgram<R>>(executor, name, at, along);
   if (!done) run_derivative(executor, name, DerivativeProgram<R>{at, along}, workspace);
 }

@@ -26,6 +26,7 @@
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
+#include "diffsort/parallel_row/bit_words.h"
 #include "diffsort/parallel_row/partition.h"
 #include "diffsort/parallel_row/start_bits.h"
 
@@ -234,23 +235,11 @@ class Hull {
 
   template <class Lanes>
   DIFFSORT_HD void grow_blocks(const Lanes& lanes) const {
-    const std::int32_t words = (size_ + 31) / 32;
-    DIFFSORT_ROLLED
-    for (std::int32_t k = 0; k < words; k += 32) {
-      std::uint32_t suspicious = lanes.ballot(
-          [&](int lane) { return k + lane < words && load_bits(m_.suspects + k + lane) != 0; });
-      DIFFSORT_ROLLED
-      for (; suspicious != 0; suspicious &= suspicious - 1) {
-        const std::int32_t word = k + lowest_bit(suspicious);
-        DIFFSORT_ROLLED
-        for (std::uint32_t left = load_bits(m_.suspects + word); left != 0; left &= left - 1) {
-          const std::int32_t b = 32 * word + lowest_bit(left);
-          if (!is_corner(b)) continue;
-          const Block block{far_before(lanes, b), far_behind(lanes, b)};
-          if (goes(block.start, b, block.end)) grow(lanes, block);
-        }
-      }
-    }
+    for_each_bit(lanes, m_.suspects, (size_ + 31) / 32, [&](std::int32_t b) {
+      if (!is_corner(b)) return;
+      const Block block{far_before(lanes, b), far_behind(lanes, b)};
+      if (goes(block.start, b, block.end)) grow(lanes, block);
+    });
   }
 
   // As before() and behind(), by lanes, for large blocks.
@@ -296,17 +285,9 @@ class Hull {
     DIFFSORT_ROLLED
     for (int idle = 0; idle < 2;) {
       on_left = !on_left;
-      idle = take(lanes, block, on_left) ? 0 : idle + 1;
+      idle = take(lanes, block, on_left) ? 1 : idle + 1;
     }
-    lanes.for_each([&](int lane) {
-      const std::int32_t first = block.start + 1, last = block.end;
-      for (std::int32_t k = first / 32 + lane; 32 * k < last; k += 32) {
-        std::uint32_t gone = ~std::uint32_t{0};
-        if (32 * k < first) gone <<= first % 32;
-        if (32 * k + 32 > last) gone &= ~(~std::uint32_t{0} << (last % 32));
-        clear_bits(m_.bits + k, gone);
-      }
-    });
+    lanes.for_each([&](int lane) { clear_bits_between(lane, m_.bits, block.start, block.end); });
   }
 
   // Moves one end of a block over the corners that go; whether any did. The lanes look at as many

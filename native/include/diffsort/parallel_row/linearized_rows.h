@@ -98,4 +98,13 @@ struct DirectionSet {
 
 using RowDirections = DirectionSet<FloatRows, FloatOutput>;
 
+// Whether it is what training asks for: the cotangent of one operand, of z for ranks (l2, kl) and of w
+// for sorted values (l2, log_kl), and nothing else. It has ways of its own.
+template <Regularization R>
+bool is_one_cotangent(const LinearizedRows& at, const RowDirections& along) {
+  if (along.forward || along.wants_strength() || along.wants_z() == along.wants_w()) return false;
+  if (along.wants_z()) return R != Regularization::log_kl;
+  return R == Regularization::l2 || (R == Regularization::log_kl && at.w);
+}
+
 }  // namespace diffsort

@@ -20,13 +20,11 @@ namespace diffsort {
 constexpr std::int32_t kKeptByTeam = 2, kKeptInLongRow = 5;
 
 // One row's memory.
-template <Regularization R, std::int32_t kShortest>
+template <Regularization R, std::int32_t kShortestKept>
 struct PartitionMemory {
   std::uint32_t* bits;   // StartBits::words(n)
   BlockSums<R>* blocks;  // kept_sums(n)
   BlockSums<R>* tree;    // of long rows: RunTree<R>::nodes(n)
-
-  static constexpr std::int32_t kShortestKept = kShortest;
 
   DIFFSORT_HD static std::int64_t kept_sums(std::int64_t n) { return n / kShortestKept; }
 };

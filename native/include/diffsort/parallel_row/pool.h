@@ -22,6 +22,7 @@
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
+#include "diffsort/parallel_row/bit_words.h"
 #include "diffsort/parallel_row/partition.h"
 
 namespace diffsort {
@@ -243,7 +244,7 @@ class PartPooling {
     if (left < 32) ends |= std::uint32_t{1} << (left - 1);
     std::uint32_t runs = starts & ~ends;
     if (runs == 0) return;
-    std::uint32_t place = count_more(m_.count, count_bits(runs));
+    std::uint32_t place = add_to_word(m_.count, count_bits(runs));
     DIFFSORT_ROLLED
     for (; runs != 0; runs &= runs - 1) {
       m_.seeds[place++] = static_cast<Offset>(32 * k + lowest_bit(runs));
@@ -304,20 +305,9 @@ class PartPooling {
   template <class Lanes>
   DIFFSORT_HD void grow_blocks(const Lanes& lanes) const {
     const auto words = static_cast<std::int32_t>(PoolMemory::words(size_));
-    DIFFSORT_ROLLED
-    for (std::int32_t k = 0; k < words; k += 32) {
-      std::uint32_t changed = lanes.ballot(
-          [&](int lane) { return k + lane < words && load_bits(m_.changed + k + lane) != 0; });
-      DIFFSORT_ROLLED
-      for (; changed != 0; changed &= changed - 1) {
-        const std::int32_t word = k + lowest_bit(changed);
-        DIFFSORT_ROLLED
-        for (std::uint32_t seeds = load_bits(m_.changed + word); seeds != 0; seeds &= seeds - 1) {
-          const std::int32_t start = 32 * word + lowest_bit(seeds);
-          if (is_start(start)) grow(lanes, block_from(start));  // else another has taken it
-        }
-      }
-    }
+    for_each_bit(lanes, m_.changed, words, [&](std::int32_t start) {
+      if (is_start(start)) grow(lanes, block_from(start));  // else another has taken it
+    });
   }
 
   template <class Lanes>
@@ -332,14 +322,7 @@ class PartPooling {
     }
     if (run.block.size() == block.size()) return;
     lanes.for_each([&](int lane) {
-      // The starts behind the first and before the end.
-      const std::int32_t first = run.block.start + 1, last = run.block.end;
-      for (std::int32_t k = first / 32 + lane; 32 * k < last; k += 32) {
-        std::uint32_t gone = ~std::uint32_t{0};
-        if (32 * k < first) gone <<= first % 32;
-        if (32 * k + 32 > last) gone &= ~(~std::uint32_t{0} << (last % 32));
-        clear_bits(m_.bits + k, gone);
-      }
+      clear_bits_between(lane, m_.bits, run.block.start, run.block.end);
       if (lane != 0) return;
       describe(run.block);
       partition_.keep(in_row(run.block), run.sums);

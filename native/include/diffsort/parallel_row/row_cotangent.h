@@ -57,11 +57,8 @@ struct CotangentProgram {
 
   // Whether this is a way for what is asked for. (No team has longer rows.)
   static bool serves(const LinearizedRows& at, const RowDirections& along) {
-    if (along.forward || along.wants_strength() || along.wants_z() == along.wants_w()) return false;
-    const bool by_w = along.wants_w();
-    const bool has_formula = l2 || (kl ? !by_w : by_w && at.w);
-    if (!along.cotangents.g.is_float32) return false;
-    return has_formula && at.set.n >= 2 && at.set.n <= kLongestSum;
+    return is_one_cotangent<R>(at, along) && along.cotangents.g.is_float32 && at.set.n >= 2 &&
+           at.set.n <= kLongestSum;
   }
 
   CotangentProgram(const LinearizedRows& at, const RowDirections& along)

@@ -43,13 +43,6 @@ class CotangentTiles {
  public:
   static constexpr bool kl = R == Regularization::kl, log_kl = R == Regularization::log_kl;
 
-  // Whether what is asked for is what there are formulas of.
-  static bool serves(const LinearizedRows& at, const RowDirections& along) {
-    if (along.forward || along.wants_strength()) return false;
-    if (along.wants_z()) return !along.wants_w() && !log_kl;
-    return along.wants_w() && !kl && (!log_kl || at.w);
-  }
-
   CotangentTiles(const LinearizedRows& at, const RowDirections& along)
       : rows_(at.set.rows),
         shape_(kTileRows, at.set.n),
