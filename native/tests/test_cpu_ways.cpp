@@ -119,7 +119,8 @@ void check_bucket_sort(const std::vector<T>& row, T top, double width, Way way) 
 TEST_CASE_TEMPLATE("rows are sorted by counting and by cells, and only crowded ones by bits", T,
                    float, double) {
   std::mt19937_64 random(71);
-  for (const std::int64_t n : {40, 96, 97, 160, 161, 500, 2047, 2048, 4096, 4097, 30000, 65536}) {
+  for (const std::int64_t n :
+       {40, 96, 97, 160, 161, 500, 2047, 2048, 4096, 4097, 16384, 16385, 65536}) {
     const bool counted = n <= (sizeof(T) == 4 ? 160 : 96);
     const auto row = with_zeros(normal_row<T>(n, random));
     check_row_sort(row, Way::keeps_zeros);
@@ -140,6 +141,70 @@ TEST_CASE_TEMPLATE("buckets are sorted by words of a cell and a place", T, float
     row = with_outlier(row);
     check_bucket_sort(row, T(1), 2.0, Way::keeps_zeros);
     check_bucket_sort(row, T(1), 1e30, Way::by_bits);  // crowds
+  }
+}
+
+namespace {
+
+// That values are out of order by `within` at most, some of them, and come with their indices.
+template <class T>
+void check_nearly_sorted(const std::vector<T>& row, const SortedPairsOf<T>& found, double within) {
+  Ids places = found.index;
+  std::sort(places.begin(), places.end());
+  bool is_permutation = true, same = true, near = true;
+  double lowest = std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    is_permutation &= places[i] == static_cast<std::int32_t>(i);
+    same &= found.values[i] == row[static_cast<std::size_t>(found.index[i])];
+    lowest = std::min(lowest, static_cast<double>(found.values[i]));
+    near &= static_cast<double>(found.values[i]) - lowest <= within;
+  }
+  CHECK(is_permutation);
+  CHECK(same);
+  CHECK(near);
+  CHECK(!std::is_sorted(found.values.rbegin(), found.values.rend()));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("what shares a cell stays as it is where any order serves, and nothing else", T,
+                   float, double) {
+  std::mt19937_64 random(83);
+  std::uniform_real_distribution<double> uniform;
+  for (const std::int64_t n : {200, 2000, 3000, 10000, 65536}) {
+    CAPTURE(n);
+    // Pairs in ascending order, of which most share a cell.
+    std::vector<T> row(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      row[i] = i % 2 == 0 ? static_cast<T>(uniform(random)) : row[i - 1] + T(3e-7);
+    }
+    row[0] = T(1);
+    row[1] = T(0);
+    const double cell = n < 2048 || (n > 4096 && n <= 16384) ? 0x1p-18 : 0x1p-20;
+    for (const double within : {1.3 * cell, 1.2 * cell}) {
+      const bool any_order = within > 1.25 * cell;
+      SortedPairsOf<T> found{std::vector<T>(row.size()), Ids(row.size())};
+      RowSorter<T> sorter;
+      sorter.sort(row.data(), n, T(1), 0.0, 1.0, found.values.data(), found.index.data(),
+                  AnyOrder{within});
+      any_order ? check_nearly_sorted(row, found, within)
+                : check_sorted(found, sorted(row, T(1)), Way::keeps_zeros);
+      const double bucket_cell = n <= 16384 ? 0x1p-18 : 0x1p-16, scaled = within / cell;
+      BucketSorter<T> bucket_sorter;
+      found.values = row;
+      bucket_sorter.sort(found.values.data(), n, T(1), 1.0, found.index.data(),
+                         AnyOrder{scaled * bucket_cell});
+      any_order ? check_nearly_sorted(row, found, scaled * bucket_cell)
+                : check_sorted(found, sorted(row, T(1)), Way::keeps_zeros);
+      // What lies beyond the bounds of a bucket is in its first cell or the last one, however far.
+      if (!any_order) continue;
+      auto beyond = row;
+      beyond[beyond.size() / 2] = T(1.01);
+      found.values = beyond;
+      bucket_sorter.sort(found.values.data(), n, T(1), 1.0, found.index.data(),
+                         AnyOrder{scaled * bucket_cell});
+      check_sorted(found, sorted(beyond, T(1)), Way::keeps_zeros);
+    }
   }
 }
 

@@ -230,6 +230,50 @@ TEST_CASE(
   CHECK(is_solved(x, 1e-5));
 }
 
+// --- cells of a sort
+
+namespace {
+
+// Clusters of a few values that lie within a cell of a sort.
+Vector clustered_row(std::int64_t n, std::mt19937_64& random) {
+  std::normal_distribution<double> normal;
+  std::uniform_real_distribution<double> uniform;
+  Vector x;
+  double cluster = 0.0;
+  while (static_cast<std::int64_t>(x.size()) < n) {
+    if (uniform(random) < 0.4) cluster = normal(random);
+    x.push_back(cluster + 1e-5 * uniform(random));
+  }
+  return x;
+}
+
+template <class T>
+void check_ranks_of_cells(const Vector& values, Regularization regularization, double strength) {
+  const auto n = static_cast<std::int64_t>(values.size());
+  const auto problem = problem_of(1, n, regularization, strength);
+  const auto found = solve<T>(problem, as<T>(values), {}, 1);
+  const auto expected = solve_generally<T>(problem, as<T>(values), {});
+  CHECK(found.block_z == expected.block_z);
+  CHECK(found.block_w == expected.block_w);
+  check_close(found.result, expected.result, static_cast<double>(n));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("what is not sorted within a cell has the same blocks", T, float, double) {
+  std::mt19937_64 random(105);
+  for (const std::int64_t n : {200, 1000, 3000, 9000, 30'000, 70'000}) {
+    CAPTURE(n);
+    const auto size = static_cast<double>(n);
+    const auto clusters = clustered_row(n, random);
+    for (const double cells : {0.5, 0.9, 1.2, 1.3, 2.0, 8.0, 100.0}) {
+      const double within = cells * range_of(clusters) * 0x1p-18;
+      check_ranks_of_cells<T>(clusters, Regularization::l2, within);
+      check_ranks_of_cells<T>(clusters, Regularization::kl, within * size);
+    }
+  }
+}
+
 // --- buckets of long rows
 
 namespace {
@@ -275,7 +319,7 @@ TEST_CASE_TEMPLATE("buckets that pool in any order are not sorted", T, float, do
   SortedRow<T> sorted, left;
   const double pools_at = 0.5 * static_cast<double>(n) / range_of(values) * 4.0;
   sorted.sort(n, {x.data(), T(1)}, scan(x.data(), n), sorter, 1);
-  left.sort(n, {x.data(), T(1)}, scan(x.data(), n), sorter, 1, pools_at);
+  left.sort(n, {x.data(), T(1)}, scan(x.data(), n), sorter, 1, AnyOrder{0.0, pools_at});
   const Partition* const buckets = left.buckets();
   REQUIRE(buckets != nullptr);
   REQUIRE(sorted.buckets()->buckets() == buckets->buckets());

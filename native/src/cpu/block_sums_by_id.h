@@ -4,6 +4,7 @@
 // elements of a block meet often. A look at a few ids decides:
 //
 //     most are in one block       its elements go to a few spare entries in turn
+//     many are, of a long row     the same: a second table would not stay in the caches
 //     neighbours share a block    two tables take turns, or, if blocks lie in order, parts of the row
 //     else, and in short rows     one table, in order
 //
@@ -41,7 +42,9 @@ class SumsById {
   void add_more(const std::int32_t* ids, std::int64_t n, const F& pair) {
     const Look look = n > kInOrder ? look_at(ids, n) : Look{};
     if (look.most_are_one) {
-      add_to_one(ids, n, look.one, pair);
+      add_to_one<true>(ids, n, look.one, pair);
+    } else if (look.many_are_one && !look.monotone && n > kCached) {
+      add_to_one<false>(ids, n, look.one, pair);
     } else if (look.neighbours_meet) {
       look.monotone ? add_parts_by_turns(ids, n, pair) : add_by_turns(ids, n, pair);
     } else {
@@ -50,11 +53,11 @@ class SumsById {
     }
   }
 
-  // The id that most elements have, by a look at a few; -1: perhaps none.
+  // The id that many elements have, by a look at a few; -1: perhaps none.
   static std::int32_t most_frequent(const std::int32_t* ids, std::int64_t n) {
     if (n < 2) return -1;
     const Look look = look_at(ids, n);
-    return look.most_are_one ? static_cast<std::int32_t>(look.one) : -1;
+    return look.many_are_one ? static_cast<std::int32_t>(look.one) : -1;
   }
 
   Pair operator[](std::int64_t id) const { return at(sums_.data(), id); }
@@ -70,14 +73,16 @@ class SumsById {
 
  private:
   static constexpr std::int64_t kTurns = 4;
+  static constexpr std::int64_t kCached = std::int64_t{1} << 13;  // two tables are, 256 KB
 
   struct Look {
-    bool most_are_one = false, neighbours_meet = false, monotone = false;
+    bool most_are_one = false, many_are_one = false;
+    bool neighbours_meet = false, monotone = false;
     std::int64_t one = 0;
   };
 
   static Look look_at(const std::int32_t* ids, std::int64_t n) {
-    constexpr int kLooks = 16, kMost = 12;
+    constexpr int kLooks = 16, kMost = 12, kMany = 6;
     std::int32_t seen[kLooks];
     Look look;
     bool rise = false, fall = false;
@@ -92,17 +97,25 @@ class SumsById {
       lead += ids[i] == look.one ? 1 : -1;
     }
     look.monotone = !(rise && fall);
-    look.most_are_one = std::count(seen, seen + kLooks, look.one) >= kMost;
+    const auto count = std::count(seen, seen + kLooks, look.one);
+    look.most_are_one = count >= kMost;
+    look.many_are_one = count >= kMany;
     return look;
   }
 
-  template <class F>
+  // kPredictable: a branch tells the elements of the one block from others; else it would be mispredicted.
+  template <bool kPredictable, class F>
   void add_to_one(const std::int32_t* ids, std::int64_t n, std::int64_t one, const F& pair) {
     clear(size_, kTurns);
     double* const sums = sums_.data();
     const std::int64_t size = size_;
     for (std::int64_t i = 0; i < n; ++i) {
-      add(sums, ids[i] == one ? size + i % kTurns : ids[i], pair(i));
+      if constexpr (kPredictable) {
+        add(sums, ids[i] == one ? size + i % kTurns : ids[i], pair(i));
+      } else {
+        const std::int64_t id = ids[i], is_one = -std::int64_t{id == one};
+        add(sums, id + (is_one & (size + i % kTurns - one)), pair(i));
+      }
     }
     for (std::int64_t k = 0; k < kTurns; ++k) add(sums, one, at(sums, size + k));
   }

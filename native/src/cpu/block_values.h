@@ -91,12 +91,16 @@ class BlockValues {
   // Of the elements from i on, side by side; what lies beyond the block means nothing.
   template <class Z>
   Doubles from(std::int64_t i, const Z& z) const {
+    if constexpr (kPartsAreKnown<Z>) return load(z.parts + i) * sign_;
     const Doubles s = (z.vector(i) - first_) * scale_;
     if (R == Regularization::kl) return exp_nonpositive<T>(s) * sign_;
     return (shift_ + (s - below_)) * sign_;
   }
 
  private:
+  template <class Z>
+  static constexpr bool kPartsAreKnown = std::is_same_v<Z, KnownParts<T>>;
+
   // Sums of pooling round once per element, those of this file once per sixteenth of them.
   static bool pooled_sums_serve(const BlockRange& block) {
     return !block.in_order && (sizeof(T) == sizeof(float) || block.b - block.a <= 256);

@@ -24,15 +24,17 @@ class BucketSorter {
  public:
   // x gets the values in order and index the place of each before. `top` is the upper bound and
   // `width` the distance to the lower one; values beyond, by rounding, are sorted as well.
-  void sort(T* x, std::int64_t n, T top, double width, std::int32_t* index) {
+  void sort(T* x, std::int64_t n, T top, double width, std::int32_t* index,
+            const AnyOrder& any_order = {}) {
     T* const copy = copy_.get(static_cast<std::size_t>(n));
     std::memcpy(copy, x, static_cast<std::size_t>(n) * sizeof(T));
-    if (n <= longest<9>() ? sort_by_cells<9>(copy, n, top, width, x, index)
-                          : n <= longest<8>() && sort_by_cells<8>(copy, n, top, width, x, index)) {
+    if (n <= longest<9>()
+            ? sort_by_cells<9>(copy, n, top, width, any_order, x, index)
+            : n <= longest<8>() && sort_by_cells<8>(copy, n, top, width, any_order, x, index)) {
       return;
     }
     const RowFacts facts = scan(copy, n);
-    sorter_.sort(copy, n, T(1), facts.low, facts.high, x, index);
+    sorter_.sort(copy, n, T(1), facts.low, facts.high, x, index, any_order);
   }
 
  private:
@@ -42,8 +44,8 @@ class BucketSorter {
   }
 
   template <int kDigitBits>
-  bool sort_by_cells(const T* x, std::int64_t n, T top, double width, T* values,
-                     std::int32_t* index) {
+  bool sort_by_cells(const T* x, std::int64_t n, T top, double width, const AnyOrder& any_order,
+                     T* values, std::int32_t* index) {
     constexpr std::uint32_t kDigits = 1u << kDigitBits, kMask = kDigits - 1;
     constexpr int kPlaceBits = 32 - 2 * kDigitBits;
     constexpr std::uint32_t kPlaces = 1u << kPlaceBits;
@@ -52,8 +54,10 @@ class BucketSorter {
     if (scale == T(0)) return false;
     std::uint32_t* const words = words_.get(static_cast<std::size_t>(2 * n));
     std::uint32_t* const passed = words + n;
+    std::int32_t beyond = 0;  // are in the first or the last cell, however far
     for (std::int32_t i = 0; i < static_cast<std::int32_t>(n); ++i) {
       T cell = (top - x[i]) * scale;
+      beyond |= (cell < T(0)) | (cell >= kLastCell + T(1));
       cell = cell > T(0) ? cell : T(0);
       cell = cell < kLastCell ? cell : kLastCell;
       words[i] = static_cast<std::uint32_t>(static_cast<std::int32_t>(cell)) * kPlaces +
@@ -76,7 +80,7 @@ class BucketSorter {
       index[i] = static_cast<std::int32_t>(place);
       values[i] = x[place];
     }
-    return insert_rises(n, values, index);
+    return (beyond == 0 && any_order.holds_cells(scale)) || insert_rises(n, values, index);
   }
 
   Buffer<T> copy_;

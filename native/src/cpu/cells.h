@@ -20,6 +20,22 @@ T cell_scale(std::int64_t cells, double range) {
   return distance <= kMax && scale <= kMax ? scale : T(0);
 }
 
+// What of a sorted row may stay in any order: values no further apart than `within`, and parts of the row
+// that have `density` elements or more per unit of their range. By default nothing.
+struct AnyOrder {
+  double within = 0.0, density = std::numeric_limits<double>::infinity();
+
+  // Whether what shares a cell is within that distance. (An eighth for each of the two roundings.)
+  template <class T>
+  bool holds_cells(T scale) const {
+    return 1.25 <= within * static_cast<double>(scale);
+  }
+  // (An infinite density times a range of 0 is NaN, and false.)
+  bool holds_part(double range, std::int64_t size) const {
+    return static_cast<double>(size) >= density * range;
+  }
+};
+
 // Numbers of elements with a digit, for the lower and the upper one, become the places where they begin.
 inline void counts_to_places(std::uint32_t digits, std::uint32_t* low, std::uint32_t* high) {
   std::uint32_t low_sum = 0, high_sum = 0;

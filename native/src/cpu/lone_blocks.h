@@ -1,8 +1,9 @@
-// Which blocks of a row have one element only.
+// Which blocks of a row have one element only, and where the elements of the others are.
 //
 // Two bits for each block id say how many elements have it: none (00), one (01), or more (11). The table
 // is a 64th of one of sums (block_sums_by_id.h), and fits into caches that are much nearer.
-// Cost: one read of the ids. Scratch: n / 4 bytes, on several threads for each of them.
+// Cost: one read of the ids, and one more for a list. Scratch: n / 4 bytes, on several threads for each
+// of them, and 4 per element that is listed.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "buffer.h"
 #include "diffsort/parallel.h"
+#include "id_buckets.h"
 #include "levels.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -49,9 +51,29 @@ class LoneBlocks {
   // How many blocks have one element.
   std::int64_t count() const { return count_; }
   // Whether several elements have the id; false of the one that was passed over.
-  bool is_shared(std::int32_t id) const {
-    const auto place = static_cast<std::uint32_t>(id);
-    return (words_[place / kIds] >> (2 * place + 1) % 64 & 1) != 0;
+  bool is_shared(std::int32_t id) const { return (bits_of(id) & 2) != 0; }
+  bool is_lone(std::int32_t id) const { return bits_of(id) == 1; }
+
+  // Where elements are whose ids are shared.
+  SomeElements list_shared(const std::int32_t* ids, std::int64_t n, const Workers& workers) {
+    std::int32_t* const list = list_.get(static_cast<std::size_t>(n));
+    std::int64_t* const sizes = sizes_.get(static_cast<std::size_t>(pieces(n)));
+    parallel_for(pieces(n), workers, [&](std::int64_t p) {
+      const auto [begin, end] = piece(p, n);
+      std::int64_t k = begin;
+      for (std::int64_t i = begin; i < end; ++i) {
+        list[k] = static_cast<std::int32_t>(i);
+        k += is_shared(ids[i]);
+      }
+      sizes[p] = k - begin;
+    });
+    std::int64_t size = 0;
+    for (std::int64_t p = 0; p < pieces(n); ++p) {
+      std::memmove(list + size, list + piece(p, n).first,
+                   static_cast<std::size_t>(sizes[p]) * sizeof(std::int32_t));
+      size += sizes[p];
+    }
+    return {size, list};
   }
 
  private:
@@ -60,8 +82,16 @@ class LoneBlocks {
   static constexpr Word kOnce = 0x5555555555555555;
   static constexpr std::int64_t kMostParts = 8;
 
+  // 0: no element has the id; 1: one has; 3: several.
+  Word bits_of(std::int32_t id) const {
+    const auto place = static_cast<std::uint32_t>(id);
+    return words_[place / kIds] >> (2 * place) % 64 & 3;
+  }
+
   Buffer<Word> memory_;
   Word* words_ = nullptr;
+  Buffer<std::int32_t> list_;
+  Buffer<std::int64_t> sizes_;
   std::int64_t count_ = 0;
 };
 

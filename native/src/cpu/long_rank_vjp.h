@@ -44,7 +44,8 @@ class LongRankVjp {
     if (2 * rest > row.n) return solve_by_buckets<R>(row, AllElements{row.n}, scale, workers);
     if (most.id >= 0 && most.weight == 0.0) return false;
     write_most_and_lone<R>(row, most, scale, workers);
-    return rest == 0 || solve_by_buckets<R>(row, list_shared(row, workers), scale, workers);
+    return rest == 0 ||
+           solve_by_buckets<R>(row, lone_.list_shared(row.block_z, row.n, workers), scale, workers);
   }
 
  private:
@@ -160,28 +161,6 @@ class LongRankVjp {
     });
   }
 
-  // Where elements are whose blocks are neither that nor lone.
-  SomeElements list_shared(const DenseVjpRow<T>& row, const Workers& workers) {
-    std::int32_t* const list = list_.get(static_cast<std::size_t>(row.n));
-    std::int64_t* const sizes = sizes_.get(static_cast<std::size_t>(pieces(row.n)));
-    parallel_for(pieces(row.n), workers, [&](std::int64_t p) {
-      const auto [begin, end] = piece(p, row.n);
-      std::int64_t k = begin;
-      for (std::int64_t i = begin; i < end; ++i) {
-        list[k] = static_cast<std::int32_t>(i);
-        k += lone_.is_shared(row.block_z[i]);
-      }
-      sizes[p] = k - begin;
-    });
-    std::int64_t size = 0;
-    for (std::int64_t p = 0; p < pieces(row.n); ++p) {
-      std::memmove(list + size, list + piece(p, row.n).first,
-                   static_cast<std::size_t>(sizes[p]) * sizeof(std::int32_t));
-      size += sizes[p];
-    }
-    return {size, list};
-  }
-
   static bool weigh(Element* of, std::int64_t n, Sums* sums, std::int64_t blocks, double scale) {
     for (std::int64_t k = 0; k < n; ++k) {
       Sums& sum = sums[of[k].id];
@@ -220,8 +199,6 @@ class LongRankVjp {
   LoneBlocks lone_;
   MovedElements moved_;
   Buffer<MostFrequent> parts_;
-  Buffer<std::int32_t> list_;
-  Buffer<std::int64_t> sizes_;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL

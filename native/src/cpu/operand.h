@@ -30,6 +30,12 @@ struct SortedValues {
   std::int64_t index(std::int64_t i) const { return from[i]; }
 };
 
+// The same, with exp((x_i - x_0) / strength) known.
+template <class T>
+struct KnownParts : SortedValues<T> {
+  const double* parts;
+};
+
 // The same, of a part of a row from `begin` on, in memory of its own.
 template <class T>
 struct SortedPart {

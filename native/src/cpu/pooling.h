@@ -227,33 +227,55 @@ struct PooledBlock {
 
 // The blocks of more than one element, from left to right; memory is kept from row to row.
 template <Regularization R>
-class BlockGrowth {
+class PooledBlocks {
  public:
-  template <class Z, class W>
-  void run(std::int64_t n, double strength, const Z& z, const W& w) {
-    NeighboursOf<R, Z, W> neighbours(n, strength, z, w);
+  using Sums = std::conditional_t<R == Regularization::l2, BlockSums<R>, ReachingSums<R>>;
+
+  // Makes room for those of n elements.
+  void clear(std::int64_t n) {
     const auto most = static_cast<std::size_t>(n / 2 + 1);
     blocks_.get(most);
     sums_.get(most);
     count_ = 0;
-    for (std::int64_t i = 0; (i = next_violation(n, i, neighbours)) < n;) i = grow(i, neighbours);
   }
-
-  // All n elements are one block, with these sums.
-  void take_all(std::int64_t n, const BlockSums<R>& sums) {
-    blocks_.get(1)[0] = {0, static_cast<std::int32_t>(n)};
-    static_cast<BlockSums<R>&>(sums_.get(1)[0]) = sums;
-    count_ = 1;
+  // One with these sums, if it is to be `kept`.
+  void add(PooledBlock block, const BlockSums<R>& sums, bool kept = true) {
+    blocks_.data()[count_] = block;
+    static_cast<BlockSums<R>&>(sums_.data()[count_]) = sums;
+    count_ += kept;
   }
 
   std::int64_t count() const { return count_; }
   const PooledBlock* begin() const { return blocks_.data(); }
   const PooledBlock* end() const { return begin() + count_; }
   PooledBlock at(std::int64_t k) const { return blocks_.data()[k]; }
-  const BlockSums<R>& sums(std::int64_t k) const { return sums_.data()[k]; }
+  const Sums& sums(std::int64_t k) const { return sums_.data()[k]; }
+  Sums& sums(std::int64_t k) { return sums_.data()[k]; }
+
+ protected:
+  Buffer<PooledBlock> blocks_;
+  Buffer<Sums> sums_;
+  std::int64_t count_ = 0;
+};
+
+// Finds them.
+template <Regularization R>
+class BlockGrowth : public PooledBlocks<R> {
+ public:
+  using typename PooledBlocks<R>::Sums;
+  using PooledBlocks<R>::at;
+
+  template <class Z, class W>
+  void run(std::int64_t n, double strength, const Z& z, const W& w) {
+    NeighboursOf<R, Z, W> neighbours(n, strength, z, w);
+    this->clear(n);
+    for (std::int64_t i = 0; (i = next_violation(n, i, neighbours)) < n;) i = grow(i, neighbours);
+  }
 
  private:
-  using Sums = std::conditional_t<R == Regularization::l2, BlockSums<R>, ReachingSums<R>>;
+  using PooledBlocks<R>::blocks_;
+  using PooledBlocks<R>::sums_;
+  using PooledBlocks<R>::count_;
 
   // The first i from here on that violates the order with i + 1, or n.
   template <class N>
@@ -301,10 +323,6 @@ class BlockGrowth {
     start = last.start;
     --count_;
   }
-
-  Buffer<PooledBlock> blocks_;
-  Buffer<Sums> sums_;
-  std::int64_t count_ = 0;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL

@@ -4,7 +4,7 @@
 //     one block      ranks that need no order are written at once             one_block.h
 //     dense ranks    are counted into cells instead of the next three         certified_cells.h
 //     sort           values and where they stood                  sorted_row.h, sort_row.h
-//     pool           blocks of more than one element                          pooling.h
+//     pool           blocks of more than one element             pooling.h, pool_runs.h
 //     write          values of blocks, back to where they stood               write_row.h
 //
 // Moderate: operands are finite, and neither their range nor the strength is beyond kModerate or its
@@ -23,6 +23,7 @@
 #include "group.h"
 #include "one_block.h"
 #include "operand.h"
+#include "pool_runs.h"
 #include "pooling.h"
 #include "row.h"
 #include "scan.h"
@@ -59,7 +60,7 @@ class RowSolver {
     const Rho rho{n};
     if (z.values != nullptr) {
       z_.sort(n, z, z_facts, sorter_, workers,
-              w.values == nullptr ? ranks_pool_at(strength) : kNever);
+              w.values == nullptr ? order_of_ranks(n, strength) : AnyOrder{});
     }
     if (w.values != nullptr) w_.sort(n, w, w_facts, sorter_, workers);
     if (z.values == nullptr) {
@@ -73,15 +74,14 @@ class RowSolver {
   }
 
  private:
-  static constexpr double kNever = std::numeric_limits<double>::infinity();
-
   static bool scan_finds_moderate(std::int64_t n, DenseOperand<T> x, RowFacts* facts) {
     *facts = scan(x.values, n);
     return facts->finite && facts->range() < kModerate;
   }
-  // Elements per unit of range from which neighbours share a block in any order (sorted_row.h).
-  static double ranks_pool_at(double strength) {
-    return R == Regularization::l2 ? (1.0 + 0x1p-40) * 2.0 / strength : kNever;
+  // What shares a block in any order (sorted_row.h).
+  static AnyOrder order_of_ranks(std::int64_t n, double strength) {
+    if (R == Regularization::l2) return {strength, (1.0 + 0x1p-40) * 2.0 / strength};
+    return R == Regularization::kl ? AnyOrder{strength / static_cast<double>(n)} : AnyOrder{};
   }
   static double lowest(const RowFacts& facts, DenseOperand<T> x) {
     return x.sign < T(0) ? -facts.high : facts.low;
@@ -90,11 +90,23 @@ class RowSolver {
   template <class Z, class W>
   void pool(std::int64_t n, double strength, const Z& z, const W& w, const DenseOutput<T>& out,
             const Workers& workers) {
-    if (!find_one_block(n, strength, z, w)) growth_.run(n, strength, z, w);
-    if (n <= kLongestSort) {
-      RowWriter<T, R, Z, W>(n, strength, z, w, growth_, out).write();
-      return;
+    if constexpr (R == Regularization::kl && sizeof(T) == sizeof(float) &&
+                  std::is_same_v<Z, SortedValues<T>> && std::is_same_v<W, Rho>) {
+      if (n > kLongestInGroup && z(0) - z(n - 1) <= RunPooling::kReach * strength &&
+          runs_.run(n, strength, z, n <= kLongestSort, growth_)) {
+        if (n > kLongestSort) return write_long(n, strength, z, w, out, workers);
+        const KnownParts<T> known{z, runs_.parts()};
+        return RowWriter<T, R, KnownParts<T>, W>(n, strength, known, w, growth_, out).write();
+      }
     }
+    if (!find_one_block(n, strength, z, w)) growth_.run(n, strength, z, w);
+    if (n > kLongestSort) return write_long(n, strength, z, w, out, workers);
+    RowWriter<T, R, Z, W>(n, strength, z, w, growth_, out).write();
+  }
+
+  template <class Z, class W>
+  void write_long(std::int64_t n, double strength, const Z& z, const W& w,
+                  const DenseOutput<T>& out, const Workers& workers) {
     LongRowWriter<T, R, Z, W>(n, strength, z, w, growth_, out, workers)
         .write(std::is_same_v<Z, Rho> ? nullptr : &z_, std::is_same_v<W, Rho> ? nullptr : &w_);
   }
@@ -105,7 +117,8 @@ class RowSolver {
                   !std::is_same_v<W, Rho>) {
       BlockSums<R> sums;
       if (!sort_is_one_block(n, strength, w, &sums)) return false;
-      growth_.take_all(n, sums);
+      growth_.clear(n);
+      growth_.add({0, static_cast<std::int32_t>(n)}, sums);
       return true;
     }
     return false;
@@ -114,6 +127,7 @@ class RowSolver {
   struct Nothing {};
 
   std::conditional_t<R == Regularization::l2, CertifiedCells<T>, Nothing> cells_;
+  std::conditional_t<R == Regularization::kl, RunPooling, Nothing> runs_;
   RowSorter<T> sorter_;
   BlockGrowth<R> growth_;
   SortedRow<T> z_, w_;

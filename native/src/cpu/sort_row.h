@@ -36,9 +36,9 @@ class RowSorter {
  public:
   // Sorts sign * x, which is finite and lies in [low, high].
   void sort(const T* x, std::int64_t n, T sign, double low, double high, T* values,
-            std::int32_t* index) {
+            std::int32_t* index, const AnyOrder& any_order = {}) {
     if (n <= kCountingLimit) return sort_by_counting(x, n, sign, values, index);
-    if (sort_by_cells(x, n, sign, low, high, values, index)) return;
+    if (sort_by_cells(x, n, sign, low, high, any_order, values, index)) return;
     pairs_.sort({x, 1}, sign < T(0), n);
     for (std::int64_t i = 0; i < n; ++i) {
       values[i] = pairs_.value(i);
@@ -48,8 +48,7 @@ class RowSorter {
 
  private:
   static constexpr std::int64_t kCountingLimit = sizeof(T) == 4 ? 160 : 96;
-  static constexpr std::int64_t kManyCells = 2048;     // from where on 2^20 cells pay, not 2^18
-  static constexpr std::int64_t kShortEntries = 4096;  // as many indices leave room for 2^20 cells
+  static constexpr std::int64_t kManyCells = 2048;  // from where on 2^20 cells pay, not 2^18
 
   void sort_by_counting(const T* x, std::int64_t n, T sign, T* values, std::int32_t* index) {
     using Values = typename Lanes<T>::Values;
@@ -85,22 +84,29 @@ class RowSorter {
     }
   }
 
-  bool sort_by_cells(const T* x, std::int64_t n, T sign, double low, double high, T* values,
-                     std::int32_t* index) {
-    if (n < kManyCells) {
-      return sort_by_cells<9>(x, n, sign, low, high, values, index, entries_);
+  bool sort_by_cells(const T* x, std::int64_t n, T sign, double low, double high,
+                     const AnyOrder& any_order, T* values, std::int32_t* index) {
+    if (n < kManyCells || (n > longest<10>() && n <= longest<9>())) {
+      return sort_by_cells<9>(x, n, sign, low, high, any_order, values, index, entries_);
     }
-    if (n <= kShortEntries) {
-      return sort_by_cells<10>(x, n, sign, low, high, values, index, entries_);
+    if (n <= longest<10>()) {
+      return sort_by_cells<10>(x, n, sign, low, high, any_order, values, index, entries_);
     }
     return n <= kLongestSort &&
-           sort_by_cells<10>(x, n, sign, low, high, values, index, long_entries_);
+           sort_by_cells<10>(x, n, sign, low, high, any_order, values, index, long_entries_);
+  }
+
+  // Whose indices leave room for a cell in 32 bits.
+  template <int kDigitBits>
+  static constexpr std::int64_t longest() {
+    return std::int64_t{1} << (32 - 2 * kDigitBits);
   }
 
   // Entries hold a cell, which has two digits, and the row's index above it.
   template <int kDigitBits, class Entry>
-  static bool sort_by_cells(const T* x, std::int64_t n, T sign, double low, double high, T* values,
-                            std::int32_t* index, Buffer<Entry>& buffer) {
+  static bool sort_by_cells(const T* x, std::int64_t n, T sign, double low, double high,
+                            const AnyOrder& any_order, T* values, std::int32_t* index,
+                            Buffer<Entry>& buffer) {
     constexpr std::uint32_t kDigits = 1u << kDigitBits, kMask = kDigits - 1;
     const T top = static_cast<T>(sign < T(0) ? -low : high);
     const T scale = cell_scale<T>(kDigits * kDigits, high - low);
@@ -126,7 +132,7 @@ class RowSorter {
       index[place] = static_cast<std::int32_t>(from);
       values[place] = sign * x[from];
     }
-    return insert_rises(n, values, index);
+    return any_order.holds_cells(scale) || insert_rises(n, values, index);
   }
 
   Buffer<std::uint32_t> entries_;

@@ -6,11 +6,12 @@
 // it came, over the sorted values and indices that it replaces, and replayed from there. So the
 // whole needs no memory but these.
 //
-// Ranks of l2 need no order within a block, and m neighbours of a sorted row share one if their range is
-// m strength / 2 or less: they would be one block if they were the row (one_block.h), and what lies
-// around them only makes it larger. So a bucket that is as dense as that is not sorted. What pools finds
-// the same blocks in it: of all orders the sorted one has the largest sums of the k first values, and
-// where these do not divide a block, no others do.
+// Ranks need no order within a block. Neighbours share one if they differ by no more than the strength
+// (l2), or by strength / n (kl: exp of that is at most rho_i / rho_{i+1}), and m neighbours of l2 if their
+// range is m strength / 2 or less: they would be one block if they were the row (one_block.h), and what
+// lies around them only makes it larger. So buckets as dense as that are not sorted, nor is what shares a
+// cell (cells.h) as narrow as that. What pools finds the same blocks: of all orders the sorted one has the
+// largest sums of the k first values, and where these do not divide a block, no others do.
 // Cost: O(n); in buckets the row is read four times. Scratch: a value and 4 bytes per element.
 #pragma once
 
@@ -35,12 +36,10 @@ namespace diffsort::DIFFSORT_LEVEL {
 template <class T>
 class SortedRow {
  public:
-  // Buckets with `pools_at` elements or more per unit of their range are left in the order in which they
-  // came.
   void sort(std::int64_t n, DenseOperand<T> x, const RowFacts& facts, RowSorter<T>& sorter,
-            const Workers& workers, double pools_at = std::numeric_limits<double>::infinity()) {
+            const Workers& workers, const AnyOrder& any_order = {}) {
     x_ = x;
-    pools_at_ = pools_at;
+    any_order_ = any_order;
     in_buckets_ = false;
     const auto size = static_cast<std::size_t>(n);
     T* const values = values_.get(size + kLanes);  // vectors are read beyond the end
@@ -52,7 +51,7 @@ class SortedRow {
         from[i] = static_cast<std::int32_t>(i);
       }
     } else if (n <= kLongestSort || !sort_by_buckets(n, facts, workers)) {
-      sorter.sort(x.values, n, x.sign, facts.low, facts.high, values, from);
+      sorter.sort(x.values, n, x.sign, facts.low, facts.high, values, from, any_order);
     }
   }
 
@@ -138,17 +137,13 @@ class SortedRow {
           if (size == 0) return;
           const double width = bucket.width(b);
           std::int32_t* const from = from_.data() + start;
-          if (pools(width, size) && pools(scan(values + start, size).range(), size)) {
+          if (any_order_.holds_part(width, size) &&
+              any_order_.holds_part(scan(values + start, size).range(), size)) {
             std::iota(from, from + size, 0);
             return;
           }
-          sorter.sort(values + start, size, bucket.top(b), width, from);
+          sorter.sort(values + start, size, bucket.top(b), width, from, any_order_);
         });
-  }
-
-  // (An infinite bound times a range of 0 is NaN, and false.)
-  bool pools(double range, std::int64_t size) const {
-    return static_cast<double>(size) >= pools_at_ * range;
   }
 
   // Calls body with the function that has the buckets of elements.
@@ -159,7 +154,7 @@ class SortedRow {
 
   DenseOperand<T> x_{};
   bool in_buckets_ = false;
-  double pools_at_ = 0.0;
+  AnyOrder any_order_;
   BucketsByWidth<T> by_width_;
   BucketsByBits<T> by_bits_;
   Partition partition_;

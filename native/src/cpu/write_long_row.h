@@ -26,7 +26,7 @@ template <class T, Regularization R, class Z, class W>
 class LongRowWriter {
  public:
   LongRowWriter(std::int64_t n, double strength, const Z& z, const W& w,
-                const BlockGrowth<R>& blocks, const DenseOutput<T>& out, const Workers& workers)
+                const PooledBlocks<R>& blocks, const DenseOutput<T>& out, const Workers& workers)
       : n_(n), strength_(strength), z_(z), w_(w), blocks_(blocks), out_(out), workers_(workers) {}
 
   // The sorted operands; null: rho.
@@ -106,7 +106,7 @@ class LongRowWriter {
   double strength_;
   Z z_;
   W w_;
-  const BlockGrowth<R>& blocks_;
+  const PooledBlocks<R>& blocks_;
   DenseOutput<T> out_;
   const Workers& workers_;
   std::vector<RowPart<T, R>> parts_;

@@ -32,12 +32,12 @@ struct RowPart {
 template <class T, Regularization R, class Z, class W>
 class RowWriter {
  public:
-  RowWriter(std::int64_t n, double strength, const Z& z, const W& w, const BlockGrowth<R>& blocks,
+  RowWriter(std::int64_t n, double strength, const Z& z, const W& w, const PooledBlocks<R>& blocks,
             const DenseOutput<T>& out)
       : RowWriter(strength, z, w, blocks, out, {0, n}) {
     in_order_ = n <= kLongestInGroup;
   }
-  RowWriter(double strength, const Z& z, const W& w, const BlockGrowth<R>& blocks,
+  RowWriter(double strength, const Z& z, const W& w, const PooledBlocks<R>& blocks,
             const DenseOutput<T>& out, const RowPart<T, R>& part)
       : scale_(1.0 / strength),
         z_(z),
@@ -125,7 +125,7 @@ class RowWriter {
   double scale_;
   Z z_;
   W w_;
-  const BlockGrowth<R>& blocks_;
+  const PooledBlocks<R>& blocks_;
   DenseOutput<T> out_;
   RowPart<T, R> part_;
   bool in_order_ = false;
