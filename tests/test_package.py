@@ -119,7 +119,7 @@ class TestShowConfig:
         assert capsys.readouterr().out == ""
         assert config["version"] == diffsort.__version__
         assert config["threads"] == diffsort.get_num_threads()
-        assert config["native"]["simd"] in ("portable", "avx2")
+        assert config["native"]["simd"] in ("portable", "avx2", "avx512")
         assert {"cuda", "cuda_devices", "cuda_problem"} <= set(config["native"])
         assert config["backends"]["numpy"]["version"] == importlib.metadata.version("numpy")
 
@@ -153,6 +153,8 @@ class TestShowConfig:
         assert python("-c", script, cwd=tmp_path, DIFFSORT_SIMD="portable").strip() == "portable"
         best = python("-c", script, cwd=tmp_path, DIFFSORT_SIMD="").strip()
         assert python("-c", script, cwd=tmp_path, DIFFSORT_SIMD=best).strip() == best
+        if best == "avx512":
+            assert python("-c", script, cwd=tmp_path, DIFFSORT_SIMD="avx2").strip() == "avx2"
 
     def test_vector_instructions_that_are_not_there_are_an_error(self, tmp_path):
         env = {**os.environ, "DIFFSORT_SIMD": "Portable"}
@@ -160,7 +162,7 @@ class TestShowConfig:
         run = subprocess.run(
             command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )
-        message = r'ImportError: .*DIFFSORT_SIMD must be (avx2 or )?portable .*got "Portable"'
+        message = r'ImportError: .*DIFFSORT_SIMD must be (avx512 or )?(avx2 or )?portable .*got "Portable"'
         assert run.returncode != 0
         assert re.search(message, run.stderr), run.stderr
 

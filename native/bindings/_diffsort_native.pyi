@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 __version__: str
-simd: str  # the vector instructions of the CPU's solver, "portable" or "avx2"
+simd: str  # the vector instructions of the CPU's solver, "portable", "avx2" or "avx512"
 cuda: str
 # Handlers of XLA's FFI by target name, and the FFI's version; empty and None if built without them.
 xla_handlers: dict[str, Any]

@@ -23,14 +23,6 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 
-std::vector<const Solver*> levels() {
-  std::vector<const Solver*> found{&portable::kSolver};
-#ifdef DIFFSORT_HAS_AVX2
-  if (__builtin_cpu_supports("avx2")) found.push_back(&avx2::kSolver);
-#endif
-  return found;
-}
-
 template <class V>
 std::vector<V> row_of(const std::vector<V>& all, std::int64_t r, std::int64_t n) {
   return {all.begin() + r * n, all.begin() + (r + 1) * n};
@@ -138,7 +130,7 @@ struct Forger {
   }
 
   static std::vector<const Solver*> all_ways() {
-    auto ways = levels();
+    auto ways = solver_levels();
     ways.push_back(nullptr);
     return ways;
   }

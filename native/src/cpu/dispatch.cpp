@@ -9,9 +9,22 @@
 namespace diffsort {
 namespace {
 
-// The levels that this build has and this processor can run, the best first.
-std::vector<const Solver*> available() {
+#ifdef DIFFSORT_HAS_AVX512
+// From Ice Lake and Zen 4 on, which have VBMI2: older processors lower their clock for such vectors.
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vbmi2");
+}
+#endif
+
+}  // namespace
+
+std::vector<const Solver*> solver_levels() {
   std::vector<const Solver*> levels;
+#ifdef DIFFSORT_HAS_AVX512
+  if (has_avx512()) levels.push_back(&avx512::kSolver);
+#endif
 #ifdef DIFFSORT_HAS_AVX2
   if (__builtin_cpu_supports("avx2")) levels.push_back(&avx2::kSolver);
 #endif
@@ -19,8 +32,10 @@ std::vector<const Solver*> available() {
   return levels;
 }
 
+namespace {
+
 const Solver& chosen() {
-  const std::vector<const Solver*> levels = available();
+  const std::vector<const Solver*> levels = solver_levels();
   const char* const variable = std::getenv("DIFFSORT_SIMD");
   const std::string wanted = variable == nullptr ? "" : variable;
   if (wanted.empty()) return *levels.front();

@@ -8,14 +8,25 @@
 // the level's instructions.)
 #pragma once
 
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
+#if defined(DIFFSORT_LEVEL_IS_AVX512)
+#define DIFFSORT_LEVEL avx512
+#define DIFFSORT_INSTRUCTIONS "avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"
+#elif defined(DIFFSORT_LEVEL_IS_AVX2)
 #define DIFFSORT_LEVEL avx2
+#define DIFFSORT_INSTRUCTIONS "avx2"
+#endif
+
+#if defined(DIFFSORT_INSTRUCTIONS)
+#define DIFFSORT_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
-#define DIFFSORT_BEGIN_LEVEL \
-  _Pragma("clang attribute push(__attribute__((target(\"avx2\"))), apply_to = function)")
+#define DIFFSORT_TARGET(instructions) \
+  DIFFSORT_PRAGMA(clang attribute push(__attribute__((target(instructions))), apply_to = function))
+#define DIFFSORT_BEGIN_LEVEL DIFFSORT_TARGET(DIFFSORT_INSTRUCTIONS)
 #define DIFFSORT_END_LEVEL _Pragma("clang attribute pop")
 #else
-#define DIFFSORT_BEGIN_LEVEL _Pragma("GCC push_options") _Pragma("GCC target(\"avx2\")")
+#define DIFFSORT_TARGET(instructions) \
+  _Pragma("GCC push_options") DIFFSORT_PRAGMA(GCC target(instructions))
+#define DIFFSORT_BEGIN_LEVEL DIFFSORT_TARGET(DIFFSORT_INSTRUCTIONS)
 #define DIFFSORT_END_LEVEL _Pragma("GCC pop_options")
 #endif
 #else
@@ -26,7 +37,9 @@
 
 namespace diffsort::DIFFSORT_LEVEL {
 
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
+#if defined(DIFFSORT_LEVEL_IS_AVX512)
+constexpr int kVectorBytes = 64;
+#elif defined(DIFFSORT_LEVEL_IS_AVX2)
 constexpr int kVectorBytes = 32;
 #else
 constexpr int kVectorBytes = 16;  // SSE2, NEON, and what the compiler makes of it elsewhere

@@ -11,17 +11,18 @@
 // Chosen: rows of up to 32 elements, three or more of them; ranks of l2 and kl, sorted values of l2 and
 // log_kl. With 64 elements it would be hardly faster than single rows, with 40, which take the network
 // for 64, not.
-// Cost: that of the three. Scratch: 12 KB, 24 with AVX2.
+// Cost: that of the three. Scratch: 12 KB, 24 with AVX2, 48 with AVX-512.
 #pragma once
 
 #include <cstdint>
 
+#include "diffsort/block_sums.h"
 #include "diffsort/projection.h"
 #include "group_blocks.h"
 #include "group_sort.h"
 #include "log.h"
 #include "one_block.h"
-#include "row_solver.h"
+#include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
@@ -35,11 +36,12 @@ class ShortRows {
            ((R != Regularization::log_kl && is_rank) || (R != Regularization::kl && is_sort));
   }
 
-  // Solves rows [begin, end), and calls alone(row) for those that it does not.
-  template <class Alone>
+  // Solves rows [begin, end), and calls others(first, last) for those that it does not, neighbours together.
+  template <class Others>
   void solve(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
-             std::int64_t end, const Alone& alone) {
-    int apart = 0;  // groups that are not tried
+             std::int64_t end, const Others& others) {
+    int apart = 0;               // groups that are not tried
+    std::int64_t first = begin;  // of those that are left to others
     for (std::int64_t r = begin; r < end; r += kGroup) {
       const std::int64_t count = end - r < kGroup ? end - r : kGroup;
       unsigned solved = 0;
@@ -51,9 +53,12 @@ class ShortRows {
         if (solved == 0) apart = kApart;
       }
       for (int l = 0; l < count; ++l) {
-        if (!(solved >> l & 1u)) alone(r + l);
+        if (!(solved >> l & 1u)) continue;
+        if (first < r + l) others(first, r + l);
+        first = r + l + 1;
       }
     }
+    if (first < end) others(first, end);
   }
 
  private:

@@ -1,42 +1,25 @@
-// Short vectors of numbers, as wide as the registers of the level that is compiled (see levels.h).
+// What is done with short vectors of numbers (lanes.h).
 //
-// The vector extensions of GCC and Clang: operators work lane by lane, a comparison gives lanes of
-// all ones or all zeros, and `mask ? a : b` selects. Sums run over kSumLanes partial sums whatever
-// the width, so that all levels round alike.
+// Sums run over kSumLanes partial sums whatever the width, so that all levels round alike.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "levels.h"
+#include "lanes.h"
+
+#if defined(DIFFSORT_LEVEL_IS_AVX512)
+#include "instructions_avx512.h"
+#elif defined(DIFFSORT_LEVEL_IS_AVX2)
+#include "instructions_avx2.h"
+#else
+#include "instructions_portable.h"
+#endif
 
 namespace diffsort::DIFFSORT_LEVEL {
 
-constexpr int kLanes = kVectorBytes / 8;   // doubles in a vector
 constexpr int kSumLanes = 16;              // partial sums of a long sum
 constexpr int kSums = kSumLanes / kLanes;  // and the vectors that hold them
-
-typedef double Doubles __attribute__((vector_size(kVectorBytes)));
-typedef std::int64_t Longs __attribute__((vector_size(kVectorBytes)));
-typedef std::uint64_t Bits __attribute__((vector_size(kVectorBytes)));
-typedef float Floats __attribute__((vector_size(kVectorBytes)));
-typedef std::int32_t Ints __attribute__((vector_size(kVectorBytes)));
-typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
-typedef std::int32_t HalfInts __attribute__((vector_size(kVectorBytes / 2)));
-
-// T side by side, and what comparing them gives.
-template <class T>
-struct Lanes;
-template <>
-struct Lanes<float> {
-  typedef Floats Values;
-  typedef Ints Counts;
-};
-template <>
-struct Lanes<double> {
-  typedef Doubles Values;
-  typedef Longs Counts;
-};
 
 inline Doubles broadcast(double x) {
   return x - Doubles{};  // plus 0 would lose the sign of -0
@@ -47,23 +30,6 @@ inline Doubles load(const double* x) {
   std::memcpy(&v, x, sizeof v);
   return v;
 }
-
-// GCC 12 converts halves of the vector one by one, through memory.
-#if defined(DIFFSORT_LEVEL_IS_AVX2) && !defined(__clang__)
-inline Doubles widen(HalfFloats v) {
-  return __builtin_ia32_cvtps2pd256(v);
-}
-inline HalfFloats narrow(Doubles v) {
-  return __builtin_ia32_cvtpd2ps256(v);
-}
-#else
-inline Doubles widen(HalfFloats v) {
-  return __builtin_convertvector(v, Doubles);
-}
-inline HalfFloats narrow(Doubles v) {
-  return __builtin_convertvector(v, HalfFloats);
-}
-#endif
 
 inline Doubles load(const float* x) {
   HalfFloats v;
@@ -84,64 +50,7 @@ inline void store(float* x, Doubles v) {
 inline Longs are(const std::int32_t* x, std::int32_t value) {
   HalfInts v;
   std::memcpy(&v, x, sizeof v);
-#if defined(DIFFSORT_LEVEL_IS_AVX2) && !defined(__clang__)
-  return reinterpret_cast<Longs>(__builtin_ia32_pmovsxdq256(v == value));
-#else
-  return __builtin_convertvector(v == value, Longs);
-#endif
-}
-
-// x > y ? x : y and x < y ? x : y, which GCC does not see to be one instruction each.
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
-inline Doubles larger(Doubles x, Doubles y) {
-  return __builtin_ia32_maxpd256(x, y);
-}
-inline Doubles smaller(Doubles x, Doubles y) {
-  return __builtin_ia32_minpd256(x, y);
-}
-inline Floats larger(Floats x, Floats y) {
-  return __builtin_ia32_maxps256(x, y);
-}
-inline Floats smaller(Floats x, Floats y) {
-  return __builtin_ia32_minps256(x, y);
-}
-#else
-template <class V>
-V larger(V x, V y) {
-  return x > y ? x : y;
-}
-template <class V>
-V smaller(V x, V y) {
-  return x < y ? x : y;
-}
-#endif
-
-// (at(0), at(1), ...)
-template <class At>
-Doubles gather(const At& at) {
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
-  return Doubles{at(0), at(1), at(2), at(3)};
-#else
-  return Doubles{at(0), at(1)};
-#endif
-}
-
-// Element j of x[i] becomes element i of x[j], for kLanes vectors.
-inline void transpose(Doubles* x) {
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
-  const Doubles a = __builtin_shufflevector(x[0], x[1], 0, 4, 2, 6);
-  const Doubles b = __builtin_shufflevector(x[0], x[1], 1, 5, 3, 7);
-  const Doubles c = __builtin_shufflevector(x[2], x[3], 0, 4, 2, 6);
-  const Doubles d = __builtin_shufflevector(x[2], x[3], 1, 5, 3, 7);
-  x[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
-  x[1] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
-  x[2] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-  x[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
-#else
-  const Doubles a = x[0], b = x[1];
-  x[0] = Doubles{a[0], b[0]};
-  x[1] = Doubles{a[1], b[1]};
-#endif
+  return widen(v == value);
 }
 
 // (0, 1, 2, ...)
@@ -149,17 +58,6 @@ inline Doubles iota() {
   Doubles v;
   for (int k = 0; k < kLanes; ++k) v[k] = k;
   return v;
-}
-
-// Bit k is set where lane k of a comparison holds.
-inline unsigned mask_bits(Longs mask) {
-#if defined(DIFFSORT_LEVEL_IS_AVX2)
-  return static_cast<unsigned>(__builtin_ia32_movmskpd256(reinterpret_cast<Doubles>(mask)));
-#else
-  unsigned bits = 0;
-  for (int k = 0; k < kLanes; ++k) bits |= static_cast<unsigned>(mask[k] & 1) << k;
-  return bits;
-#endif
 }
 
 template <class V>

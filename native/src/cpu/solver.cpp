@@ -109,32 +109,31 @@ class Kept {
   std::int64_t n_;
 };
 
-template <class T, Regularization R>
+template <class T, Regularization R, bool kEach>
 void project_rows(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
                   std::int64_t end, const Workers& workers) {
   Kept<Scratch<T, R>> kept(problem.space.length);
   Scratch<T, R>& scratch = kept.memory();
-  const auto alone = [&](std::int64_t r) {
-    project_row<T, R>(problem, arrays, r, workers, scratch);
+  const auto each = [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      project_row<T, R>(problem, arrays, r, workers, scratch);
+    }
   };
-  if (ShortRows<T, R>::serves(problem, arrays, end - begin)) {
-    if (!scratch.short_rows) scratch.short_rows = std::make_unique<ShortRows<T, R>>();
-    scratch.short_rows->solve(problem, arrays, begin, end, alone);
-  } else {
-    for (std::int64_t r = begin; r < end; ++r) alone(r);
-  }
+  if (kEach || !ShortRows<T, R>::serves(problem, arrays, end - begin)) return each(begin, end);
+  if (!scratch.short_rows) scratch.short_rows = std::make_unique<ShortRows<T, R>>();
+  scratch.short_rows->solve(problem, arrays, begin, end, each);
 }
 
-template <class T>
+template <class T, bool kEach>
 void project(const Problem& problem, const Projection<T>& arrays, std::int64_t begin,
              std::int64_t end, const Workers& workers) {
   switch (problem.regularization) {
     case Regularization::l2:
-      return project_rows<T, Regularization::l2>(problem, arrays, begin, end, workers);
+      return project_rows<T, Regularization::l2, kEach>(problem, arrays, begin, end, workers);
     case Regularization::kl:
-      return project_rows<T, Regularization::kl>(problem, arrays, begin, end, workers);
+      return project_rows<T, Regularization::kl, kEach>(problem, arrays, begin, end, workers);
     case Regularization::log_kl:
-      return project_rows<T, Regularization::log_kl>(problem, arrays, begin, end, workers);
+      return project_rows<T, Regularization::log_kl, kEach>(problem, arrays, begin, end, workers);
   }
 }
 
@@ -211,7 +210,12 @@ std::int64_t vjp(const Problem& problem, const Linearization<T>& at,
 
 #define DIFFSORT_NAME_OF(level) #level
 #define DIFFSORT_NAME(level) DIFFSORT_NAME_OF(level)
-const Solver kSolver = {DIFFSORT_NAME(DIFFSORT_LEVEL), project<float>, project<double>, vjp<float>,
+const Solver kSolver = {DIFFSORT_NAME(DIFFSORT_LEVEL),
+                        project<float, false>,
+                        project<double, false>,
+                        project<float, true>,
+                        project<double, true>,
+                        vjp<float>,
                         vjp<double>};
 
 }  // namespace diffsort::DIFFSORT_LEVEL

@@ -1,7 +1,9 @@
-// What is compiled for each level of vector instructions, as a table of functions.
+// What is compiled for each level of vector instructions, as a table of functions (solver.cpp, and
+// solver_avx512.cpp for what gains from that).
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "diffsort/projection.h"
 
@@ -22,6 +24,8 @@ struct Solver {
   const char* level;
   ProjectRows<float> project_float;
   ProjectRows<double> project_double;
+  ProjectRows<float> project_each_float;  // one after the other, none side by side
+  ProjectRows<double> project_each_double;
   VjpRows<float> vjp_float;
   VjpRows<double> vjp_double;
 
@@ -32,6 +36,14 @@ struct Solver {
   void project(const Problem& problem, const Projection<double>& arrays, std::int64_t begin,
                std::int64_t end, const Workers& workers) const {
     project_double(problem, arrays, begin, end, workers);
+  }
+  void project_each(const Problem& problem, const Projection<float>& arrays, std::int64_t begin,
+                    std::int64_t end, const Workers& workers) const {
+    project_each_float(problem, arrays, begin, end, workers);
+  }
+  void project_each(const Problem& problem, const Projection<double>& arrays, std::int64_t begin,
+                    std::int64_t end, const Workers& workers) const {
+    project_each_double(problem, arrays, begin, end, workers);
   }
   std::int64_t vjp(const Problem& problem, const Linearization<float>& at,
                    const Cotangents<float>& cotangents, std::int64_t begin, std::int64_t end,
@@ -45,14 +57,20 @@ struct Solver {
   }
 };
 
+// The levels that this build has and this processor can run, the best first.
+std::vector<const Solver*> solver_levels();
+
 // That of the best level which this processor has, or of the one that the environment variable
-// DIFFSORT_SIMD names: "portable" or "avx2". Throws std::runtime_error for one that is not there.
+// DIFFSORT_SIMD names: "portable", "avx2" or "avx512". Throws std::runtime_error for one that is not there.
 const Solver& solver();
 
 namespace portable {
 extern const Solver kSolver;
 }
 namespace avx2 {
+extern const Solver kSolver;
+}
+namespace avx512 {
 extern const Solver kSolver;
 }
 

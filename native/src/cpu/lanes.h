@@ -1,0 +1,37 @@
+// Short vectors of numbers, as wide as the registers of the level that is compiled (see levels.h).
+//
+// The vector extensions of GCC and Clang: operators work lane by lane, a comparison gives lanes of
+// all ones or all zeros, and `mask ? a : b` selects.
+#pragma once
+
+#include <cstdint>
+
+#include "levels.h"
+
+namespace diffsort::DIFFSORT_LEVEL {
+
+constexpr int kLanes = kVectorBytes / 8;  // doubles in a vector
+
+typedef double Doubles __attribute__((vector_size(kVectorBytes)));
+typedef std::int64_t Longs __attribute__((vector_size(kVectorBytes)));
+typedef std::uint64_t Bits __attribute__((vector_size(kVectorBytes)));
+typedef float Floats __attribute__((vector_size(kVectorBytes)));
+typedef std::int32_t Ints __attribute__((vector_size(kVectorBytes)));
+typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
+typedef std::int32_t HalfInts __attribute__((vector_size(kVectorBytes / 2)));
+
+// T side by side, and what comparing them gives.
+template <class T>
+struct Lanes;
+template <>
+struct Lanes<float> {
+  typedef Floats Values;
+  typedef Ints Counts;
+};
+template <>
+struct Lanes<double> {
+  typedef Doubles Values;
+  typedef Longs Counts;
+};
+
+}  // namespace diffsort::DIFFSORT_LEVEL
