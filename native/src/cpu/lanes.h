@@ -17,6 +17,7 @@ typedef std::int64_t Longs __attribute__((vector_size(kVectorBytes)));
 typedef std::uint64_t Bits __attribute__((vector_size(kVectorBytes)));
 typedef float Floats __attribute__((vector_size(kVectorBytes)));
 typedef std::int32_t Ints __attribute__((vector_size(kVectorBytes)));
+typedef std::int16_t Shorts __attribute__((vector_size(kVectorBytes)));
 typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
 typedef std::int32_t HalfInts __attribute__((vector_size(kVectorBytes / 2)));
 
@@ -27,11 +28,19 @@ template <>
 struct Lanes<float> {
   typedef Floats Values;
   typedef Ints Counts;
+  typedef std::int32_t Count;  // a lane of them
 };
 template <>
 struct Lanes<double> {
   typedef Doubles Values;
   typedef Longs Counts;
+  typedef std::int64_t Count;
+};
+template <>
+struct Lanes<std::int16_t> {
+  typedef Shorts Values;
+  typedef Shorts Counts;
+  typedef std::int16_t Count;
 };
 
 }  // namespace diffsort::DIFFSORT_LEVEL

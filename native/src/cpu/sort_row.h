@@ -3,8 +3,9 @@
 // Three ways.
 //
 // Up to kCountingLimit elements, every element is put behind those that are larger: n^2 comparisons
-// side by side. Elements that are equal are found by the sum of all counts, and then counted by
-// position as well.
+// side by side, of cells of equal width that 16 bits tell apart. Elements that share a cell are found by the
+// sum of all counts, placed in the order in which they are, and put right by insertion. Where values crowd
+// into few cells, the values themselves are compared.
 //
 // Longer rows are spread over cells of equal width between the largest and the smallest value,
 //     cell(x) = floor((high - x) * (cells - 1) / (high - low)),
@@ -37,7 +38,9 @@ class RowSorter {
   // Sorts sign * x, which is finite and lies in [low, high].
   void sort(const T* x, std::int64_t n, T sign, double low, double high, T* values,
             std::int32_t* index, const AnyOrder& any_order = {}) {
-    if (n <= kCountingLimit) return sort_by_counting(x, n, sign, values, index);
+    if (n <= kCountingLimit) {
+      return sort_by_counting(x, n, sign, low, high, any_order, values, index);
+    }
     if (sort_by_cells(x, n, sign, low, high, any_order, values, index)) return;
     pairs_.sort({x, 1}, sign < T(0), n);
     for (std::int64_t i = 0; i < n; ++i) {
@@ -47,17 +50,38 @@ class RowSorter {
   }
 
  private:
-  static constexpr std::int64_t kCountingLimit = sizeof(T) == 4 ? 160 : 96;
+  static constexpr std::int64_t kCountingLimit = 192;
   static constexpr std::int64_t kManyCells = 2048;  // from where on 2^20 cells pay, not 2^18
 
-  void sort_by_counting(const T* x, std::int64_t n, T sign, T* values, std::int32_t* index) {
-    using Values = typename Lanes<T>::Values;
-    using Counts = typename Lanes<T>::Counts;
-    constexpr std::int64_t kStep = kVectorBytes / sizeof(T), kVectors = 4;
+  // Counts cells first, of which there are as many as 16 bits tell: four times as many of them fit into a
+  // vector as doubles do. Where they crowd, the values themselves.
+  void sort_by_counting(const T* x, std::int64_t n, T sign, double low, double high,
+                        const AnyOrder& any_order, T* values, std::int32_t* index) {
+    constexpr std::int32_t kCells = 1 << 16;
+    const T top = static_cast<T>(sign < T(0) ? -low : high);
+    const T scale = cell_scale<T>(kCells, high - low);
+    if (scale != T(0)) {
+      const auto cell = [&](std::int64_t i) {
+        const auto below = static_cast<std::int32_t>((top - sign * x[i]) * scale);
+        return static_cast<std::int16_t>(kCells / 2 - 1 - below);
+      };
+      const bool ties = place_by_counting<std::int16_t>(x, n, sign, cell, values, index);
+      if (!ties || any_order.holds_cells(scale) || insert_rises(n, values, index)) return;
+    }
+    place_by_counting<T>(x, n, sign, [&](std::int64_t i) { return sign * x[i]; }, values, index);
+  }
+
+  // In descending order of key(i), equal ones in the order in which they are; whether there are any.
+  template <class Key, class KeyOf>
+  static bool place_by_counting(const T* x, std::int64_t n, T sign, const KeyOf& key, T* values,
+                                std::int32_t* index) {
+    using Values = typename Lanes<Key>::Values;
+    using Counts = typename Lanes<Key>::Counts;
+    constexpr std::int64_t kStep = kVectorBytes / sizeof(Key), kVectors = 4;
     constexpr std::int64_t kPadded = kCountingLimit + kVectors * kStep;
-    alignas(64) T keys[kPadded];
+    alignas(64) Key keys[kPadded];
     alignas(64) Counts counts[kPadded / kStep];
-    for (std::int64_t i = 0; i < n; ++i) keys[i] = sign * x[i];
+    for (std::int64_t i = 0; i < n; ++i) keys[i] = key(i);
     for (std::int64_t i = n; i < n + kVectors * kStep && i < kPadded; ++i) keys[i] = keys[0];
     for (std::int64_t i = 0; i < n; i += kVectors * kStep) {
       Values v[kVectors];
@@ -68,20 +92,18 @@ class RowSorter {
       }
       std::memcpy(&counts[i / kStep], above, sizeof above);
     }
-    const auto* count =
-        reinterpret_cast<const std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>*>(
-            counts);
+    const auto* count = reinterpret_cast<const typename Lanes<Key>::Count*>(counts);
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < n; ++i) sum += count[i];
     const bool ties = sum != n * (n - 1) / 2;
+    std::uint8_t equal[kCountingLimit] = {};  // that were placed already, where they begin
     for (std::int64_t i = 0; i < n; ++i) {
       std::int64_t place = count[i];
-      if (ties) {
-        for (std::int64_t j = 0; j < i; ++j) place += keys[j] == keys[i];
-      }
-      values[place] = keys[i];
+      if (ties) place += equal[place]++;
+      values[place] = sign * x[i];
       index[place] = static_cast<std::int32_t>(i);
     }
+    return ties;
   }
 
   bool sort_by_cells(const T* x, std::int64_t n, T sign, double low, double high,
