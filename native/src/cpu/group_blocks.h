@@ -83,13 +83,14 @@ class GroupBlocks {
       find_ratios(n, half, *values[half], strength[half], kFarApart);
     }
     const float error = static_cast<float>(n + 4) * 0x1p-21f;
+    const Floats lowest = Floats{} + kLowestPart;
     Ints sure = Ints{} - 1;
     starts_[0] = Ints{} - 1;
     for (std::int64_t i = 1; i < n; ++i) {
       const Floats* const over_rho = over_rho_ + i;
       Floats part = Floats{} + 1.0f, sum = part, high = over_rho[i];
       for (std::int64_t k = i + 1; k < n; ++k) {
-        part *= down_[k];
+        part = larger(part * down_[k], lowest);
         sum += part;
         high = larger(sum * over_[k - i] * over_rho[k], high);
       }
@@ -227,6 +228,9 @@ class GroupBlocks {
     store(reinterpret_cast<float*>(&to) + half * kLanes, x);
   }
 
+  // Parts of sums that are at least 1 count as this where they are less, which adds 2^-28 at most: they
+  // would come to denormal numbers, which take some processors a hundred cycles each.
+  static constexpr float kLowestPart = 1e-10f;
   static constexpr double kFarApart = 10.0;  // log n <= log 32 < 3.5
   static constexpr double kFarthest = 60.0;  // sums of 32 exp(60) are far from float32's limit
 
