@@ -74,7 +74,7 @@ VERDICT = {None: "–", True: "yes", False: "**no**"}
 def of_sorting(shape, regime):
     """The reason of a row that is sorted, or that is one block."""
     rows, n = shape
-    if n <= 160:
+    if n <= 192:
         return "short rows"
     if regime == "S":
         return "one block"

@@ -166,6 +166,8 @@ const std::vector<Family<T>>& all_families() {
        [](Random& r, std::int64_t) {
          return die(r, 40) ? T(normal(r)) : die(r, 2) ? Limits::infinity() : -Limits::infinity();
        }},
+      {"near neighbours, ascending", true,
+       [](Random& r, std::int64_t i) { return T(0.7 * double(die(r, 5)) + 1e-6 * double(i)); }},
       {"with an offset", true, [](Random& r, std::int64_t) { return T(1000 + normal(r)); }},
       {"decimals", false, [](Random& r, std::int64_t) { return T(0.1 * double(die(r, 30))); }}};
   return families;

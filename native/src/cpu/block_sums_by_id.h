@@ -99,6 +99,7 @@ class SumsById {
     look.monotone = !(rise && fall);
     const auto count = std::count(seen, seen + kLooks, look.one);
     look.most_are_one = count >= kMost;
+    // (The vote may miss who has less than half: then another way adds up.)
     look.many_are_one = count >= kMany;
     return look;
   }

@@ -10,7 +10,7 @@
 
 #if defined(DIFFSORT_LEVEL_IS_AVX512)
 #define DIFFSORT_LEVEL avx512
-#define DIFFSORT_INSTRUCTIONS "avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"
+#define DIFFSORT_INSTRUCTIONS "avx512f,avx512bw,avx512dq,avx512vl"
 #elif defined(DIFFSORT_LEVEL_IS_AVX2)
 #define DIFFSORT_LEVEL avx2
 #define DIFFSORT_INSTRUCTIONS "avx2"

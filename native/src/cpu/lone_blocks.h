@@ -3,7 +3,7 @@
 // Two bits for each block id say how many elements have it: none (00), one (01), or more (11). The table
 // is a 64th of one of sums (block_sums_by_id.h), and fits into caches that are much nearer.
 // Cost: one read of the ids, and one more for a list. Scratch: n / 4 bytes, on several threads for each
-// of them, and 4 per element that is listed.
+// of them, and for a list 4 per element of the row, of which those of what is listed are touched.
 #pragma once
 
 #include <algorithm>

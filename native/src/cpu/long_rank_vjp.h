@@ -1,12 +1,12 @@
 // J^T of ranks of one long row, for the calls that vjp_solver.h takes and by the same formulas.
 //
 //     an element alone in its block    gets 0                              lone_blocks.h
-//     the block that most are in       is summed and written in place
+//     the block that many are in       is summed and written in place
 //     the rest                         goes by buckets of block ids        id_buckets.h
 //
 // Results of the rest take the elements' place in the buckets and are replayed from there. Where the
 // rest is more than half of the row, all of it goes that way.
-// Cost: three reads of the ids and one of the row; one more of both for a block that has most, and of the
+// Cost: three reads of the ids and one of the row; one more of both for a block that has many, and of the
 // rest three more. Scratch: n / 4 bytes on each thread, 4 per element if there is a rest, and for
 // each element of that 6 bytes in float32 (10 in kl).
 // Chosen: rows of more than 131072 elements.
@@ -93,7 +93,7 @@ class LongRankVjp {
     return true;
   }
 
-  // Of the block that most elements are in; id -1 if perhaps none is.
+  // Of the block that many elements are in; id -1 if perhaps none is.
   template <Regularization R>
   MostFrequent add_up_most_frequent(const DenseVjpRow<T>& row, const Workers& workers) {
     MostFrequent most{SumsById::most_frequent(row.block_z, row.n), 0.0, 0.0, 0.0};

@@ -59,8 +59,8 @@ class LongSortVjp {
     return true;
   }
 
-  // softmax_B(w)_j sum_B(g), in the same way; false as well where w has not as many elements in a block
-  // as z.
+  // softmax_B(w)_j sum_B(g), in the same way; false as well where lone elements are written in place and are
+  // not those of z, or the block that many are in is not as large in z.
   bool log_kl(const DenseVjpRow<T>& row, const Workers& workers) {
     Most most{SumsById::most_frequent(row.block_w, row.n), kLowest, 0.0, 0.0, 0};
     if (most.id < 0) return solve_by_buckets(row, AllElements{row.n}, workers);
@@ -132,7 +132,8 @@ class LongSortVjp {
   }
 
   // Whether z has one element where w has, several where w has, and as many in the block that many are
-  // in, whose sum it brings.
+  // in, whose sum it brings. (What goes by buckets needs no more: sums of z and softmaxes of w come from
+  // their own ids.)
   bool blocks_agree(const DenseVjpRow<T>& row, Most& most, const Workers& workers) const {
     std::atomic<bool> agree{true};
     std::atomic<std::int64_t> lone{0};
@@ -203,7 +204,7 @@ class LongSortVjp {
           if (!for_each_block(row, begin, end, visit)) solved = false;
           Element* const bucket = moved + moved_.partition.start(b);
           const std::int64_t size = moved_.partition.size(b);
-          if (singletons) {
+          if (singletons && !meet(bucket, size, blocks)) {
             for (std::int64_t k = 0; k < size; ++k) {
               bucket[k].value = static_cast<T>(blocks[bucket[k].id].sum);
             }
@@ -216,6 +217,18 @@ class LongSortVjp {
       row.w_out[elements[k]] = moved[place].value;
     });
     return true;
+  }
+
+  // Whether elements share a block, though z's have one each: ids of w come from outside.
+  static bool meet(const Element* of, std::int64_t n, Softmax* blocks) {
+    bool any = false;
+    for (std::int64_t k = 0; k < n; ++k) {
+      Softmax& block = blocks[of[k].id];
+      any |= block.total != 0.0;
+      block.total = 1.0;
+    }
+    for (std::int64_t k = 0; any && k < n; ++k) blocks[of[k].id].total = 0.0;
+    return any;
   }
 
   // The shares take the place of the values, a few at a time, rounded to T.

@@ -11,8 +11,8 @@
 // the order with the next: all of a run is in one block. One loop without a branch lists them, those
 // of one element, too. Blocks then grow from violations between runs, of which few are left.
 // Runs are listed kChunk elements at a time, behind the blocks found so far.
-// Cost: O(n); an exponential per element. Scratch: 20 bytes per block, single elements included, and 8
-// per element where the exponentials are kept.
+// Cost: O(n); an exponential per element. Scratch: 20 bytes per block, single elements included (10 per
+// element at the most; rows with more blocks are refused), or 28 per element where exponentials are kept.
 // Chosen: kl ranks of float32, unless the row is so short that short_rows.h has to give the same bits.
 #pragma once
 
@@ -33,8 +33,8 @@ class RunPooling {
  public:
   static constexpr double kReach = 64.0;
 
-  // `keep`: parts() are wanted, and sums relative to the row's first element, not to the block's. False: the row has more blocks than this way has memory for, and
-  // `blocks` means nothing.
+  // `keep`: parts() are wanted, and sums relative to the row's first element, not to the block's. Returns
+  // false where the row has more blocks than this way has memory for; `blocks` then means nothing.
   template <class T>
   bool run(std::int64_t n, double strength, const SortedValues<T>& z, bool keep,
            PooledBlocks<Regularization::kl>& blocks) {

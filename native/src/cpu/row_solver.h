@@ -59,8 +59,9 @@ class RowSolver {
     }
     const Rho rho{n};
     if (z.values != nullptr) {
-      z_.sort(n, z, z_facts, sorter_, workers,
-              w.values == nullptr ? order_of_ranks(n, strength) : AnyOrder{});
+      z_.sort(
+          n, z, z_facts, sorter_, workers,
+          w.values == nullptr && n > kLongestInGroup ? order_of_ranks(n, strength) : AnyOrder{});
     }
     if (w.values != nullptr) w_.sort(n, w, w_facts, sorter_, workers);
     if (z.values == nullptr) {
@@ -78,7 +79,8 @@ class RowSolver {
     *facts = scan(x.values, n);
     return facts->finite && facts->range() < kModerate;
   }
-  // What shares a block in any order (sorted_row.h).
+  // What shares a block in any order (sorted_row.h). Sums round by it, so it is not for rows that are to have
+  // the same bits as in short_rows.h.
   static AnyOrder order_of_ranks(std::int64_t n, double strength) {
     if (R == Regularization::l2) return {strength, (1.0 + 0x1p-40) * 2.0 / strength};
     return R == Regularization::kl ? AnyOrder{strength / static_cast<double>(n)} : AnyOrder{};
