@@ -352,7 +352,7 @@ TEST_CASE_TEMPLATE("cotangents of sorted values in kl: lone blocks, one that has
 TEST_CASE_TEMPLATE("ids of w that meet where those of z do not have a softmax in common", T, float,
                    double) {
   std::mt19937_64 random(118);
-  for (const std::int64_t n : {2, 2000, 70'003}) {
+  for (const std::int64_t n : {2000, 70'003}) {
     auto row = sorted_row_of<T>(n, {0, 100}, 0.0, 1.0, random);
     row.w_ids[0] = row.w_ids[1];
     std::vector<T> found(row.g.size());
