@@ -286,13 +286,13 @@ SOURCES = [
 def native_violations(path, source):
     """What a header or source below the bindings includes against bindings -> src -> include.
 
-    It may include the standard library, the platform's threads and float state, and headers of
-    include/; a source also those of src/ and of its own folder, and what is in src/cuda also
+    It may include the standard library, the platform's threads, float state and vector
+    instructions, and headers of include/; a source also those of src/ and of its own folder, and what is in src/cuda also
     CUDA's own: no Python, no DLPack, no framework.
     """
     found, cuda = [], path.parts[:2] == ("src", "cuda")
     for name in re.findall(r"^\s*#\s*include\s+(\S+)", source, re.MULTILINE):
-        of_c = r"(stddef|stdint|pthread|sys/mman|xmmintrin)\.h"
+        of_c = r"(stddef|stdint|pthread|sys/mman|xmmintrin|immintrin)\.h"
         standard = re.fullmatch(rf"<([a-z_0-9]+|{of_c})>", name)
         own = re.fullmatch(r'"([\w/]+\.\w+)"', name)  # no ".."
         folders = {"include", path.parts[0], *([path.parent] if path.parts[0] == "src" else [])}
