@@ -287,8 +287,8 @@ def native_violations(path, source):
     """What a header or source below the bindings includes against bindings -> src -> include.
 
     It may include the standard library, the platform's threads, float state and vector
-    instructions, and headers of include/; a source also those of src/ and of its own folder, and what is in src/cuda also
-    CUDA's own: no Python, no DLPack, no framework.
+    instructions, and headers of include/; a source also those of src/ and of its own folder, and
+    what is in src/cuda also CUDA's own: no Python, no DLPack, no framework.
     """
     found, cuda = [], path.parts[:2] == ("src", "cuda")
     for name in re.findall(r"^\s*#\s*include\s+(\S+)", source, re.MULTILINE):
