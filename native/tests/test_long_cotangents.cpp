@@ -393,4 +393,6 @@ TEST_CASE_TEMPLATE("blocks of w that have not as many elements as those of z are
   CHECK(refuses(most, honest.w_ids[few]));         // one too few
   CHECK(refuses(few, honest.w_ids[lone]));         // two for one
   CHECK(refuses(lone, static_cast<std::int32_t>(honest.w_ids[few] + 1)));  // where no block starts
+  CHECK(
+      refuses(few, static_cast<std::int32_t>(honest.w_ids[few] + 1)));  // one of three, alone there
 }
