@@ -70,6 +70,7 @@ bool check_blocks(std::int64_t n, double strength, const std::vector<float>& val
     const PooledBlock a = found.at(k), b = expected.at(k);
     same &= a.start == b.start && a.end == b.end;
     const double first = keep ? runs.parts()[a.start] : 1.0;
+    // A rounding for every sum, and those of exponents of up to 64, of both ways.
     const double rounding = static_cast<double>(n) * 0x1p-51 + 0x1p-45;
     close &= std::abs(found.sums(k).s / first / expected.sums(k).s - 1.0) <= rounding;
     close &= std::abs(found.sums(k).w / expected.sums(k).w - 1.0) <= rounding;

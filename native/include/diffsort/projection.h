@@ -53,17 +53,18 @@ struct Projection {
   Rows<std::int32_t> block_z, block_w;  // absent: not wanted
 };
 
-// The vector instructions that the CPU's solver uses here: "portable", "avx2" or "avx512". The best that this
-// processor has, unless the environment variable DIFFSORT_SIMD names another when this is first asked;
+// The vector instructions that the CPU's solver uses here: "portable", "avx2" or "avx512". The best
+// that this processor has, unless the environment variable DIFFSORT_SIMD names another when this is first asked;
 // std::runtime_error if that is not there.
 const char* simd_level();
 
 // Cost: O(n) per row. Scratch for one long row of float32 with one sorted operand: 8 bytes per
 // element (24 where its values crowd), and 16 more for every block of more than one element (l2; 40 in
-// kl and log_kl); kl ranks with a range of up to 64 strength instead 20 bytes for every block, up to 10 per
-// element, and in rows of up to 65536 up to 28 per element. l2 ranks that are dense beside the strength, in rows of up to 262144, take up to 90
-// bytes per element instead. Rows are spread over the workers; they share the parts of a row that is
-// the only one and longer than 65536, but not of such ranks.
+// kl and log_kl). kl ranks with a range of up to 64 strength take 20 bytes for every block on top, up to
+// 10 per element, and in rows of up to 65536 up to 28 per element. l2 ranks that are dense beside the
+// strength, in rows of up to 262144, take up to 90 bytes per element instead. Rows are spread over the
+// workers; they share the parts of a row that is the only one and longer than 65536, but not of such
+// ranks.
 template <class T>
 void project(const Problem& problem, const Projection<T>& arrays, const Workers& workers);
 

@@ -1,46 +1,36 @@
 // What vectors of AVX2 need instructions of their own for: see instructions_portable.h.
 #pragma once
 
+#include <immintrin.h>
+
 #include <cstdint>
 
 #include "lanes.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
-// GCC 12 converts halves of the vector one by one, through memory.
-#if defined(__clang__)
+// (GCC 12 converts halves of a vector one by one, through memory, unless it is told the instruction.)
 inline Doubles widen(HalfFloats v) {
-  return __builtin_convertvector(v, Doubles);
+  return _mm256_cvtps_pd(v);
 }
 inline HalfFloats narrow(Doubles v) {
-  return __builtin_convertvector(v, HalfFloats);
+  return _mm256_cvtpd_ps(v);
 }
 inline Longs widen(HalfInts mask) {
-  return __builtin_convertvector(mask, Longs);
+  return reinterpret_cast<Longs>(_mm256_cvtepi32_epi64(reinterpret_cast<__m128i>(mask)));
 }
-#else
-inline Doubles widen(HalfFloats v) {
-  return __builtin_ia32_cvtps2pd256(v);
-}
-inline HalfFloats narrow(Doubles v) {
-  return __builtin_ia32_cvtpd2ps256(v);
-}
-inline Longs widen(HalfInts mask) {
-  return reinterpret_cast<Longs>(__builtin_ia32_pmovsxdq256(mask));
-}
-#endif
 
 inline Doubles larger(Doubles x, Doubles y) {
-  return __builtin_ia32_maxpd256(x, y);
+  return _mm256_max_pd(x, y);
 }
 inline Doubles smaller(Doubles x, Doubles y) {
-  return __builtin_ia32_minpd256(x, y);
+  return _mm256_min_pd(x, y);
 }
 inline Floats larger(Floats x, Floats y) {
-  return __builtin_ia32_maxps256(x, y);
+  return _mm256_max_ps(x, y);
 }
 inline Floats smaller(Floats x, Floats y) {
-  return __builtin_ia32_minps256(x, y);
+  return _mm256_min_ps(x, y);
 }
 
 template <class At>
@@ -60,7 +50,7 @@ inline void transpose(Doubles* x) {
 }
 
 inline unsigned mask_bits(Longs mask) {
-  return static_cast<unsigned>(__builtin_ia32_movmskpd256(reinterpret_cast<Doubles>(mask)));
+  return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<Doubles>(mask)));
 }
 
 }  // namespace diffsort::DIFFSORT_LEVEL

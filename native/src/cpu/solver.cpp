@@ -1,6 +1,10 @@
 // The rows of a call, one after the other. Compiled once for each level: see levels.h.
 #include "solver.h"
 
+#if defined(DIFFSORT_LEVEL_IS_AVX2)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
