@@ -266,7 +266,7 @@ TEST_CASE_TEMPLATE("what is not sorted within a cell has the same blocks", T, fl
     CAPTURE(n);
     const auto size = static_cast<double>(n);
     const auto clusters = clustered_row(n, random);
-    for (const double cells : {0.5, 0.9, 1.2, 1.3, 2.0, 8.0, 100.0}) {
+    for (const double cells : {0.02, 0.05, 0.5, 0.9, 1.2, 1.3, 2.0, 8.0, 100.0}) {
       const double within = cells * range_of(clusters) * 0x1p-18;
       check_ranks_of_cells<T>(clusters, Regularization::l2, within);
       check_ranks_of_cells<T>(clusters, Regularization::kl, within * size);
