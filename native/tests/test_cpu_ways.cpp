@@ -478,18 +478,20 @@ bool adds_in_order(const Ids& ids, std::mt19937_64& random) {
 
 }  // namespace
 
-TEST_CASE("sums over blocks: one that has most, neighbours of one block, and neither") {
+TEST_CASE("sums over blocks: one that has most, or many, neighbours of one block, and neither") {
   std::mt19937_64 random(77);
   for (const std::int64_t n : {1, 2, 17, 64, 65, 66, 1000, 20001}) {
     CAPTURE(n);
     const auto size = static_cast<std::size_t>(n);
-    Ids most(size), apart(size), meeting(size);
+    Ids most(size), many(size), apart(size), meeting(size);
     std::iota(apart.begin(), apart.end(), 0);
     std::shuffle(apart.begin(), apart.end(), random);
     for (auto& id : apart) id /= 3;
     const auto block = static_cast<std::int32_t>(n / 2);
     for (std::size_t i = 0; i < size; ++i) {
       most[i] = i % 8 == 5 ? static_cast<std::int32_t>(i) : block;
+      // In every second sixteenth of the row.
+      many[i] = 16 * i / size % 2 == 0 ? block : static_cast<std::int32_t>(i);
       // Runs of 8, several to a block.
       meeting[i] = static_cast<std::int32_t>(i / 8 * 7 % (size / 32 + 1));
     }
@@ -501,6 +503,7 @@ TEST_CASE("sums over blocks: one that has most, neighbours of one block, and nei
     };
     const bool is_short = n <= SumsById::kInOrder;
     CHECK((times_in_order(most) == 10) == is_short);
+    CHECK((times_in_order(many) == 10) == is_short);
     CHECK((times_in_order(meeting) == 10) == is_short);
     if (n != 65 && n != 66) CHECK(times_in_order(apart) == 10);  // there, some may meet by chance
   }

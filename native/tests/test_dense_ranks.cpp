@@ -369,6 +369,14 @@ TEST_CASE_TEMPLATE("long rows with buckets that are not sorted have the same blo
     clusters.push_back(-5000.0 * (k / 4096) - (k % 2 == 0 ? 2253.0 : 0.0) - uniform(random));
   }
   check_long_ranks<T>(clusters, 1.0);
+  // Two in every fourth bucket, at both ends of it: a twentieth too far apart, for them as for the bucket.
+  const int size = 1 << 14, groups = 18;
+  REQUIRE(Partition::buckets_for(size * groups, 4096) == 4 * groups + 1);
+  Vector ends{0.0, -4.0 * groups};
+  for (int k = 2; k < size * groups; ++k) {
+    ends.push_back(-4.0 * (k / size) - (k % 2 == 0 ? 0.998 : 0.0) - 0.002 * uniform(random));
+  }
+  check_long_ranks<T>(ends, 1.9 / size);
   Vector heavy(static_cast<std::size_t>(n));
   for (double& x : heavy) x = cauchy(random);
   for (const double strength : {1e-5, 1e-4}) check_long_ranks<T>(heavy, strength);

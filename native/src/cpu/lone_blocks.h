@@ -23,7 +23,7 @@ class LoneBlocks {
   void find(const std::int32_t* ids, std::int64_t n, std::int32_t passed_over,
             const Workers& workers) {
     const std::int64_t words = (n + kIds - 1) / kIds;
-    const std::int64_t parts = std::clamp<std::int64_t>(workers.threads, 1, kMostParts);
+    const std::int64_t parts = parts_for(workers);
     words_ = memory_.get(static_cast<std::size_t>(parts * words));
     parallel_for(parts, workers, [&](std::int64_t p) {
       Word* const seen = words_ + p * words;
@@ -54,12 +54,14 @@ class LoneBlocks {
   bool is_shared(std::int32_t id) const { return (bits_of(id) & 2) != 0; }
   bool is_lone(std::int32_t id) const { return bits_of(id) == 1; }
 
-  // Where elements are whose ids are shared.
+  // Where elements are whose ids are shared. Each thread lists its part, and parts are then moved together: on
+  // one thread nothing moves, and no memory beyond the list is touched.
   SomeElements list_shared(const std::int32_t* ids, std::int64_t n, const Workers& workers) {
     std::int32_t* const list = list_.get(static_cast<std::size_t>(n));
-    std::int64_t* const sizes = sizes_.get(static_cast<std::size_t>(pieces(n)));
-    parallel_for(pieces(n), workers, [&](std::int64_t p) {
-      const auto [begin, end] = piece(p, n);
+    const std::int64_t parts = parts_for(workers);
+    std::int64_t sizes[kMostParts];
+    parallel_for(parts, workers, [&](std::int64_t p) {
+      const std::int64_t begin = n * p / parts, end = n * (p + 1) / parts;
       std::int64_t k = begin;
       for (std::int64_t i = begin; i < end; ++i) {
         list[k] = static_cast<std::int32_t>(i);
@@ -67,9 +69,9 @@ class LoneBlocks {
       }
       sizes[p] = k - begin;
     });
-    std::int64_t size = 0;
-    for (std::int64_t p = 0; p < pieces(n); ++p) {
-      std::memmove(list + size, list + piece(p, n).first,
+    std::int64_t size = sizes[0];
+    for (std::int64_t p = 1; p < parts; ++p) {
+      std::memmove(list + size, list + n * p / parts,
                    static_cast<std::size_t>(sizes[p]) * sizeof(std::int32_t));
       size += sizes[p];
     }
@@ -82,6 +84,9 @@ class LoneBlocks {
   static constexpr Word kOnce = 0x5555555555555555;
   static constexpr std::int64_t kMostParts = 8;
 
+  static std::int64_t parts_for(const Workers& workers) {
+    return std::clamp<std::int64_t>(workers.threads, 1, kMostParts);
+  }
   // 0: no element has the id; 1: one has; 3: several.
   Word bits_of(std::int32_t id) const {
     const auto place = static_cast<std::uint32_t>(id);
@@ -91,7 +96,6 @@ class LoneBlocks {
   Buffer<Word> memory_;
   Word* words_ = nullptr;
   Buffer<std::int32_t> list_;
-  Buffer<std::int64_t> sizes_;
   std::int64_t count_ = 0;
 };
 
