@@ -11,8 +11,9 @@ REASONS = {
 One long row that is sorted. A row of more than 65536 elements does not fit into the caches near
 a core. It is partitioned into buckets that do, a second pass over the row brings the results back,
 and the derivative does the same with buckets of block ids for what shares a block. These passes
-wait for caches and memory: in H an element costs 1.5 to 3 times what it does in a row of 10,000,
-while that of torch.sort costs 1.2 to 1.8 times as much.
+wait for caches and memory: in H an element costs 1.5 to 5 times what it does in a row of 10,000,
+while that of torch.sort costs 1.2 to 1.8 times as much. Scratch of such rows is given back after
+each call, and that the system clears it for the next one is a part of this.
 """,
     "one block": """\
 Rank rows in one block. There is nothing to compute but a product and a sum for each element, so
@@ -73,9 +74,9 @@ engine's own code leaves nothing of ours in the processor's caches. Goals in µs
 machine: the table of small calls has torch.sort and np.argsort of the same input beside them.
 """,
     "memory": """\
-Memory. Where values crowd, so that no buckets divide a row, the sort by the bits of the values
-needs more scratch than they do. Through NumPy the derivative of kl keeps a copy of an array that
-the caller may overwrite, 4 bytes per element.
+Memory. Where no block has many elements, the derivative of sorted values of kl moves all of them
+to buckets, which takes 6 bytes per element. Through NumPy it also keeps a copy of an array that the
+caller may overwrite, 4 bytes per element.
 """,
 }
 STRETCH = """\
