@@ -12,8 +12,8 @@ One long row that is sorted. A row of more than 65536 elements does not fit into
 a core. It is partitioned into buckets that do, a second pass over the row brings the results back,
 and the derivative does the same with buckets of block ids for what shares a block. These passes
 wait for caches and memory: in H an element costs 1.5 to 5 times what it does in a row of 10,000,
-while that of torch.sort costs 1.2 to 1.8 times as much. Scratch of such rows is given back after
-each call, and that the system clears it for the next one is a part of this.
+while that of torch.sort costs 1.2 to 1.8 times as much. Beyond 262144 elements scratch is
+given back after each call, and that the system clears it for the next one is a part of this.
 """,
     "one block": """\
 Rank rows in one block. There is nothing to compute but a product and a sum for each element, so
