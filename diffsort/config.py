@@ -49,7 +49,7 @@ def set_num_threads(threads: SupportsIndex | None) -> None:
         raise ValueError(
             f"set_num_threads: threads must be at least 1, got {count}. Pass None for the default."
         )
-    _use_threads(min(count, 2**31 - 1))
+    _use_threads(min(count, _threads.MOST))
 
 
 def _use_threads(count: int) -> None:

@@ -266,7 +266,8 @@ print(count() - before)
 
 @COUNTS_THREADS
 @pytest.mark.parametrize(
-    ("setting", "threads"), [("3", 3), ("2,4", 2), (" 5 ", 5), ("0", None), ("many", None)]
+    ("setting", "threads"),
+    [("3", 3), ("2,4", 2), (" 5 ", 5), ("0", None), ("-1", None), ("many", None), ("²", None)],
 )
 def test_openmp_variable_says_how_many_threads_a_call_uses(setting, threads):
     """As it is when diffsort is imported; what a call may use and what is told are the same."""
@@ -289,6 +290,21 @@ print(diffsort.get_num_threads(), 1 + count() - before)
     cores = len(os.sched_getaffinity(0))
     found = _run(code, OMP_NUM_THREADS=setting).splitlines()
     assert found == [f"{threads or cores} {threads or cores}", "7 7"]
+
+
+@COUNTS_THREADS
+@pytest.mark.parametrize("setting", ["2147483647", "2147483648", "9" * 30])
+def test_a_number_of_threads_far_too_large_starts_no_more_than_a_machine_can_use(setting):
+    code = f"""
+import pathlib, numpy, diffsort
+values = numpy.random.default_rng(0).normal(size=(20_000, 16))
+diffsort.soft_rank(values)
+diffsort.soft_rank(values.reshape(1, -1))
+print(diffsort.get_num_threads(), len(list(pathlib.Path("{TASKS}").iterdir())))
+"""
+    told, started = map(int, _run(code, OMP_NUM_THREADS=setting, OPENBLAS_NUM_THREADS="1").split())
+    assert told == 2**31 - 1
+    assert started <= 1 + max(64, os.cpu_count())
 
 
 def test_the_interpreter_ends_after_a_call():

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 
+# What the solver takes: an int of C++.
+MOST = 2**31 - 1
+
 # Set by diffsort.set_num_threads; 0 means: the framework's own setting, or `default`.
 requested = 0
 
 
 def _default() -> int:
     """OMP_NUM_THREADS where it is set, else the cores that this process may run on."""
-    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if setting.isdigit() and int(setting) > 0:
-        return int(setting)
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    try:
+        count = int(setting)
+    except ValueError:
+        count = 0
+    if count > 0:
+        return min(count, MOST)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -31,6 +31,9 @@ constexpr microseconds kSpin(50);
 // Work that pays for a thread, by whether it looks on or sleeps.
 constexpr microseconds kWorthCalling(15), kWorthWaking(50);
 
+// More helpers than cores gain nothing, and a setting may be far more than was meant (2147483647).
+constexpr std::int64_t kMostHelpers = 64;
+
 // Denormals are numbers: some frameworks (XLA) have their threads flush them to zero, in which case
 // small but different values would compare equal.
 class DefaultFloatEnvironment {
@@ -114,6 +117,7 @@ class Pool {
  public:
   // Has up to `helpers` threads help the team, until the offer is withdrawn.
   void offer(const std::shared_ptr<Team>& team, std::int64_t helpers) {
+    helpers = std::min(helpers, most_);
     bool wake = false;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -185,6 +189,7 @@ class Pool {
   }
 
   const std::int64_t cores_ = std::thread::hardware_concurrency();
+  const std::int64_t most_ = std::max<std::int64_t>(cores_, kMostHelpers);
   std::mutex mutex_;
   std::condition_variable offered_;
   std::deque<Offer> offers_;
