@@ -23,10 +23,11 @@
 #include "cpu/sorted_row.h"
 #include "cpu/vjp_solver.h"
 #include "hostile_derivatives.h"
+#include "level.h"
 #include "support.h"
 
 using namespace diffsort;
-using namespace diffsort::portable;
+using namespace diffsort::DIFFSORT_LEVEL;
 using namespace diffsort::testing;
 
 namespace {
@@ -320,11 +321,15 @@ TEST_CASE_TEMPLATE("long rows are sorted by buckets, unless a bucket has too man
   check(row, true, Way::keeps_zeros);
   for (std::size_t i = 0; i < row.size(); i += 2) row[i] = T(1);
   check(with_zeros(row), false, Way::by_bits);
-  for (std::size_t i = 0; i < row.size(); ++i) row[i] = -static_cast<T>(i / 2 * 2);
-  SortedRow<T> in_order;
-  in_order.sort(300'000, {row.data(), T(1)}, scan(row.data(), 300'000), sorter, 1);
-  CHECK(in_order.buckets() == nullptr);
-  CHECK(std::equal(row.begin(), row.end(), in_order.values().values));
+  // In pairs of equal ones, with both zeros: by `check` descending and ascending, for its two signs.
+  for (std::size_t i = 0; i < row.size(); ++i) row[i] = T(200) - static_cast<T>(i / 2 * 2);
+  row[200] = -row[200];
+  REQUIRE(std::signbit(row[200]));
+  check(row, false, Way::keeps_zeros);
+  std::reverse(row.begin(), row.end());
+  check(row, false, Way::keeps_zeros);
+  std::swap(row.front(), row.back());
+  check(row, true, Way::keeps_zeros);
 }
 
 // --- one block

@@ -1,5 +1,6 @@
 // An operand of one row, sorted: at once, or by buckets of values (buckets.h) where the row has more
-// than kLongestSort (65536) elements, of which no bucket gets more than a quarter.
+// than kLongestSort (65536) elements, of which no bucket gets more than a quarter. A row that descends is
+// copied and one that ascends reversed, whatever its length.
 //
 // In buckets, a value's index is its place within its bucket, and results go back to where values stood
 // bucket by bucket: what lies in a bucket is read in sorted order and written in the order in which
@@ -46,10 +47,9 @@ class SortedRow {
     std::int32_t* const from = from_.get(size);
     for (std::int64_t i = n; i < n + kLanes; ++i) values[i] = T(0);
     if (is_descending(x.values, n, x.sign)) {
-      for (std::int64_t i = 0; i < n; ++i) {
-        values[i] = x.sign * x.values[i];
-        from[i] = static_cast<std::int32_t>(i);
-      }
+      copy(0, n, 0);
+    } else if (is_descending(x.values, n, -x.sign)) {
+      reverse(n);
     } else if (n <= kLongestSort || !sort_by_buckets(n, facts, workers)) {
       sorter.sort(x.values, n, x.sign, facts.low, facts.high, values, from, any_order);
     }
@@ -99,6 +99,25 @@ class SortedRow {
 
  private:
   static constexpr std::int64_t kBucketSize = std::int64_t{1} << 12;
+
+  // The elements [begin, end) of the row, from `place` on.
+  void copy(std::int64_t begin, std::int64_t end, std::int64_t place) {
+    T* const values = values_.data();
+    std::int32_t* const from = from_.data();
+    for (std::int64_t i = begin; i < end; ++i, ++place) {
+      values[place] = x_.sign * x_.values[i];
+      from[place] = static_cast<std::int32_t>(i);
+    }
+  }
+
+  // A row that ascends, from its end; equal elements keep their order.
+  void reverse(std::int64_t n) {
+    for (std::int64_t begin, end = n; end > 0; end = begin) {
+      begin = end - 1;
+      while (begin > 0 && x_.values[begin - 1] == x_.values[end - 1]) --begin;
+      copy(begin, end, n - end);
+    }
+  }
 
   // False: too many values share a bucket, of equal width and of equal bits.
   bool sort_by_buckets(std::int64_t n, const RowFacts& facts, const Workers& workers) {
