@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -12,10 +14,11 @@
 #include "cpu/scan.h"
 #include "cpu/sorted_row.h"
 #include "general_solution.h"
+#include "level.h"
 #include "support.h"
 
 using namespace diffsort;
-using namespace diffsort::portable;
+using namespace diffsort::DIFFSORT_LEVEL;
 using namespace diffsort::testing;
 
 namespace {
@@ -138,6 +141,31 @@ TEST_CASE_TEMPLATE("cells are not wider than the strength, and share it up to a 
     exact = true;
     for (std::size_t i = 0; i < x.size(); ++i) exact &= found.result[i] == static_cast<T>(i + 1);
     CHECK(exact);
+  }
+}
+
+TEST_CASE_TEMPLATE("elements apart by the strength and the least that is more share no cell", T,
+                   float, double) {
+  const std::int64_t n = 400;
+  const T below_all = -std::numeric_limits<T>::max();
+  // Strengths that a width of cells could be, were there no rounding.
+  for (int digits = 32; digits < 64; ++digits) {
+    const double strength = digits / 64.0;
+    CAPTURE(digits);
+    // The place of 0, about which floats are dense: more so than the sums can tell if they are doubles.
+    for (int last = 0; last < (sizeof(T) == sizeof(float) ? 16 : 1); ++last) {
+      std::vector<T> x;
+      for (std::int64_t pair = 0; pair < n / 2; ++pair) {
+        const double place = 3.0 * static_cast<double>(pair - last * n / 32) * strength;
+        x.push_back(static_cast<T>(-place));
+        x.push_back(std::nextafter(static_cast<T>(-place - strength), below_all));
+      }
+      auto found = unsolved<T>(x.size());
+      REQUIRE(solve_by_cells(problem_of(1, n, Regularization::l2, strength), x, found));
+      Ids alone(x.size());
+      std::iota(alone.begin(), alone.end(), 0);
+      CHECK(found.block_z == alone);
+    }
   }
 }
 

@@ -14,10 +14,11 @@
 #include "cpu/lone_blocks.h"
 #include "cpu/long_rank_vjp.h"
 #include "cpu/long_sort_vjp.h"
+#include "level.h"
 #include "support.h"
 
 using namespace diffsort;
-using namespace diffsort::portable;
+using namespace diffsort::DIFFSORT_LEVEL;
 using namespace diffsort::testing;
 
 namespace {

@@ -12,10 +12,11 @@
 #include "cpu/pool_runs.h"
 #include "cpu/pooling.h"
 #include "general_solution.h"
+#include "level.h"
 #include "support.h"
 
 using namespace diffsort;
-using namespace diffsort::portable;
+using namespace diffsort::DIFFSORT_LEVEL;
 using namespace diffsort::testing;
 
 namespace {

@@ -17,6 +17,7 @@
 #include "cpu/row.h"
 #include "cpu/short_rows.h"
 #include "cpu/solver.h"
+#include "level.h"
 #include "support.h"
 
 using namespace diffsort;
@@ -228,9 +229,9 @@ TEST_CASE_TEMPLATE("nearly all random rows are solved in their group", T, float,
       return alone;
     };
     const double spacing = 1.0 / static_cast<double>(n);
-    using L2 = portable::ShortRows<T, Regularization::l2>;
-    using Kl = portable::ShortRows<T, Regularization::kl>;
-    using LogKl = portable::ShortRows<T, Regularization::log_kl>;
+    using L2 = DIFFSORT_LEVEL::ShortRows<T, Regularization::l2>;
+    using Kl = DIFFSORT_LEVEL::ShortRows<T, Regularization::kl>;
+    using LogKl = DIFFSORT_LEVEL::ShortRows<T, Regularization::log_kl>;
     CAPTURE(n);
     CHECK(rows_alone(L2(), Regularization::l2, Operator::rank, 0.01 * spacing) < rows / 50);
     CHECK(rows_alone(L2(), Regularization::l2, Operator::sort, 4.0 / spacing) < rows / 50);
