@@ -6,7 +6,8 @@
 Counted by `valgrind --tool=callgrind` (Debian: valgrind), one thread, forward and backward, in a
 build of this checkout. Counts depend on the compiler and on which instructions there are, so
 instructions.json has a set of them per architecture and compiler, and a machine of another kind
-compares nothing and says so. Memory and branches are not in the figure: times are for cpu.py.
+compares nothing and says so. Memory and branches are not in the figure: times are for cpu.py. Nor
+is AVX-512, which valgrind cannot run: what it counts are the ways of AVX2.
 """
 
 import argparse
@@ -65,6 +66,16 @@ COUNTS = (
     *(Count("soft_sort", "kl", regime, "float32", 1024, 32) for regime in "MH"),
     Count("soft_sort", "l2", "M", "float64", 1, 1000),
     Count("soft_sort", "kl", "M", "float64", 1, 1000),
+    *(Count("soft_rank", "l2", regime, "float32", 128, 100) for regime in "MH"),
+    Count("soft_rank", "kl", "M", "float32", 128, 100),
+    Count("soft_sort", "l2", "M", "float32", 128, 100),
+    Count("soft_sort", "kl", "M", "float32", 128, 100),
+    # Longer than what is sorted at once, is counted into cells or gets a table of sums.
+    *(Count("soft_rank", "l2", regime, "float32", 1, 300_000) for regime in "SMH"),
+    Count("soft_rank", "kl", "M", "float32", 1, 300_000),
+    Count("soft_sort", "l2", "M", "float32", 1, 300_000),
+    Count("soft_sort", "kl", "M", "float32", 1, 300_000),
+    Count("soft_rank", "l2", "H", "float64", 1, 300_000),
 )
 
 
