@@ -1,6 +1,6 @@
 """Speed and memory on the CPU, beside every framework's own sort and the other packages.
 
-    python benchmarks/cpu.py            every table and figure, about ten minutes
+    python benchmarks/cpu.py            every table and figure, about a quarter of an hour
     python benchmarks/cpu.py --quick    short shapes and few rounds, about three minutes
     python benchmarks/cpu.py --full     every combination, on long rows too: about an hour
 
@@ -36,7 +36,7 @@ from measure import OPERATORS, REGULARIZATIONS, Case
 
 import diffsort
 
-LONG = 5_000_000  # elements; from here on not every combination, unless --full
+LONG = 5_000_000  # elements; from here on torchsort joins in two regimes only, unless --full
 FRAMEWORK_SHAPES = (
     (1, 1_000),
     (1, 100_000),
@@ -68,23 +68,17 @@ def progress(*words):
 # --- the solver alone -----------------------------------------------------------------------------
 
 
-def kernel_cases(shape, threads, full):
+def kernel_cases(threads):
     one = [Case(*c) for c in itertools.product(OPERATORS, REGULARIZATIONS, "SMH", ("f", "fb"))]
     wide = [c._replace(dtype="float64") for c in one if c.passes == "fb"]
     every = [c._replace(threads=threads) for c in one if c.passes == "fb" and threads > 1]
-    if shape[0] * shape[1] >= LONG and not full:
-        one = [c for c in one if c.regularization == "l2" or (c.regime, c.passes) == ("M", "fb")]
-        wide = [c for c in wide if c[:3] == ("soft_rank", "l2", "M")]
-        every = [c for c in every if c[:2] == ("soft_rank", "l2")]
     return one + wide + every
 
 
 def kernels(shape, threads, effort):
     """Times of the solver and of the sorts, of the same rounds."""
-    cases = kernel_cases(shape, threads, effort.full)
-    is_short = shape[0] * shape[1] < LONG or effort.full
-    dtypes = ("float32", "float64") if is_short else ("float32",)
-    with hard_sorts.contenders(dtypes, {1, threads} if is_short else {1}) as sorts:
+    cases = kernel_cases(threads)
+    with hard_sorts.contenders(("float32", "float64"), {1, threads}) as sorts:
         timers = {case: (case.dtype, kernel.timer(case)) for case in cases}
         in_a_row = max(1, min(1000, 100_000 // (shape[0] * shape[1])))
         return measure.rounds(timers | sorts, shape, in_a_row, effort.seconds, effort.least)
@@ -103,14 +97,11 @@ def torch_cases(shape, threads, full):
     ]
     wide = [c._replace(dtype="float64") for c in one if c.passes == "fb"]
     every = [c._replace(threads=threads) for c in one if c.passes == "fb" and threads > 1]
-    cases = one + rivals + [c for c in wide if c.regularization == "l2" or full]
-    cases += [c for c in every if c[:2] == ("soft_rank", "l2") or full]
     size = shape[0] * shape[1]
-    cases = [c for c in cases if through_torch.joins(c) and through_torch.is_affordable(c, size)]
     if size >= LONG and not full:
-        cases = [c for c in cases if c[:2] == ("soft_rank", "l2") and c.regime in "SM"]
-        cases = [c for c in cases if c.dtype == "float32"]
-    return cases
+        rivals = [c for c in rivals if c[:2] == ("soft_rank", "l2") and c.regime in "SM"]
+    cases = one + rivals + wide + every
+    return [c for c in cases if through_torch.joins(c) and through_torch.is_affordable(c, size)]
 
 
 def through_pytorch(shape, threads, effort):
@@ -268,10 +259,10 @@ def frameworks(found, options, threads):
     yield from tables.through_torch(found.torch, through_torch.available()[1:])
     yield "### Types and threads\n\n" + tables.types_and_threads(found.torch, threads)
     shapes = [s for s in FRAMEWORK_SHAPES if s in options.shapes]
-    numpy = measured("numpy", through_numpy, shapes, effort)
-    yield "## Through NumPy\n\n" + tables.by_name(numpy, "np.sort")
-    jax = measured("jax", through_xla, shapes, effort)
-    yield "## Through JAX, jitted\n\n" + tables.by_name(jax, "jnp.sort")
+    found.numpy = measured("numpy", through_numpy, shapes, effort)
+    yield "## Through NumPy\n\n" + tables.by_name(found.numpy, "np.sort")
+    found.jax = measured("jax", through_xla, shapes, effort)
+    yield "## Through JAX, jitted\n\n" + tables.by_name(found.jax, "jnp.sort")
     yield "## Other packages, jitted, forward\n\n" + tables.by_name(other_packages(), "jnp.sort")
 
 
@@ -295,7 +286,8 @@ def memory_growth(found, options, threads):
     yield "## Memory\n\n" + memory.TEXT + "\n" + memory.table(found.memory)
     if not options.quick:
         progress("memory, growth")
-        yield figures.memory(memory.growth(), f"{Path(options.output).stem}-memory.png")
+        found.growth = memory.growth()
+        yield figures.memory(found.growth, f"{Path(options.output).stem}-memory.png")
 
 
 PACKAGES = ("numpy", "torch", "torchsort", "jax", "jaxlib")

@@ -1,6 +1,8 @@
 """The other packages of the comparison: each joins where it can be imported, else is named."""
 
+import contextlib
 import importlib
+import sys
 
 import report
 
@@ -21,9 +23,23 @@ REMARKS = {
 def load(distribution):
     """The module, or None."""
     try:
-        return importlib.import_module(PACKAGES[distribution])
+        with without("numba"):
+            return importlib.import_module(PACKAGES[distribution])
     except ImportError:
         return None
+
+
+@contextlib.contextmanager
+def without(module):
+    """As where it is not installed: jaxopt 0.8.5 calls Numba in a way that JAX no longer takes."""
+    before = sys.modules.get(module)
+    sys.modules[module] = None
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        if before is not None:
+            sys.modules[module] = before
 
 
 def summary():

@@ -12,7 +12,7 @@ import calls
 import hard_sorts
 import numpy as np
 import report
-from measure import OPERATORS, Case
+from measure import OPERATORS, REGULARIZATIONS, Case
 
 # l2 soft_rank, forward and backward, the solver alone, as ratios to torch.sort: S, M, H.
 MUST = {"S": 0.02, "M": 0.25, "H": 0.25}
@@ -30,6 +30,7 @@ STRETCH = {
 }
 # How many times faster than torchsort, both forward and backward through torch.
 FASTER = {(128, 1_000): 10, (1024, 1024): 10, (1, 1_000_000): 7, (4096, 32): 5}
+FASTER_THAN_SORTS = 1.0
 IDENTITY, KL, SORT, FLOAT64, THREADS, BYTES = 1.3, 2.0, 0.25, 1.6, 1.7, 28
 CALL = {"torch, no grad: soft_rank l2": 10, "NumPy: soft_rank l2": 5}  # µs
 
@@ -39,7 +40,8 @@ class Found:
 
     def __init__(self, threads):
         self.threads = threads
-        self.kernels, self.torch, self.calls, self.memory = {}, {}, {}, []
+        self.kernels, self.torch, self.numpy, self.jax = {}, {}, {}, {}
+        self.calls, self.memory, self.growth = {}, [], {}
 
 
 class Line(NamedTuple):
@@ -159,6 +161,40 @@ def threads(found):
             yield Line(what, *reached[1:], goal, at_least=True, why="threads")
 
 
+def every_sort(found):
+    """Faster than what each framework sorts with, for every shape and regime. np.sort moves values
+    only: what returns indices, as ranks do, is np.argsort, beside the forward pass."""
+    levels = (
+        ("solver alone", found.kernels, "torch.sort", "fb", "hard sorts"),
+        ("through torch", found.torch, "torch.sort", "fb", "hard sorts"),
+        ("through JAX", found.jax, "jnp.sort", "fb", "hard sorts"),
+        ("through NumPy", found.numpy, "np.argsort", "f", "np.sort"),
+        ("through NumPy", found.numpy, "np.sort", "fb", "np.sort"),
+    )
+    cases = itertools.product(OPERATORS, REGULARIZATIONS, ("float32", "float64"))
+    for level, (operator, regularization, dtype) in itertools.product(levels, cases):
+        name, shapes, sort, passes, why = level
+        base = (sort, dtype, 1) if sort == "torch.sort" else sort
+        ratios = []
+        for (shape, times), regime in itertools.product(shapes.items(), "SMH"):
+            case = Case(operator, regularization, regime, passes, dtype)
+            reached = median_ratio(times, case, base)
+            if reached is not None:
+                ratios.append((reached, shape, regime))
+        if ratios:
+            what = f"{name}, {passes}: {operator} {regularization} {dtype} / {sort}"
+            yield Line(what, where_above(ratios), max(ratios)[0], FASTER_THAN_SORTS, why=why)
+
+
+def where_above(ratios):
+    """The worst, and which of the others are above 1."""
+    _, shape, regime = max(ratios)
+    above = sorted({(s, r) for ratio, s, r in ratios if ratio > FASTER_THAN_SORTS})
+    regimes = {s: "".join(r for each, r in above if each == s) for s, _ in above}
+    others = "; above 1: " + ", ".join(f"{s} {r}" for s, r in regimes.items()) if above else ""
+    return f"worst of {len(ratios)}: {shape} {regime}{others}"
+
+
 def strong_numpy(found):
     """The forward pass beside np.sort's AVX2 path, which sorts values only: a stretch."""
     for regime in "SMH":
@@ -204,9 +240,22 @@ def memory_growth(found):
             what = f"bytes per element, {case.through}: {case.operator} {case.regularization}"
             what += f" {case.regime}, {case.inputs}"
             yield Line(what, str(case.shape), reached, BYTES, why="memory")
+    for (operator, regularization), reached in found.growth.items():
+        n = max(reached, key=reached.get)
+        what = f"bytes per element, first call through torch: {operator} {regularization} M"
+        yield Line(what, f"worst of {len(reached)}: (1, {n})", reached[n], BYTES, why="memory")
 
 
-GROUPS = (ranks, over_shapes, threads, strong_numpy, torchsort, small_calls, memory_growth)
+GROUPS = (
+    ranks,
+    over_shapes,
+    threads,
+    every_sort,
+    strong_numpy,
+    torchsort,
+    small_calls,
+    memory_growth,
+)
 
 
 def lines(found):

@@ -2,7 +2,7 @@
 
 OTT-JAX joins with its default ranks, forward: their gradient is not finite in float32 at the
 defaults. jaxopt has no soft sort or rank, only the pooling step that these are built on; it joins
-with that alone, without the sorts around it, and pools in Python where there is no Numba.
+with that alone, without the sorts around it, and pools in Python (packages.py says why).
 """
 
 import warnings

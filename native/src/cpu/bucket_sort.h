@@ -7,6 +7,7 @@
 // values share a cell and keep their order. Where values crowd into few cells, and where a bucket has
 // more elements than a word can number, sort_row.h sorts it.
 // Cost: O(n). Scratch: 8 bytes per element and a copy of the values.
+// Chosen: every bucket of sorted_row.h but those of ranks that may stay in any order.
 #pragma once
 
 #include <cstdint>

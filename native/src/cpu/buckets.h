@@ -7,6 +7,8 @@
 // By width, normal and uniform values spread evenly, and values with heavy tails, or with one outlier,
 // crowd into a few buckets. By bits, each factor of two has its share of the buckets.
 // Cost: 3 instructions for a vector of elements, or about 10.
+// Chosen: by width, where no bucket then has more than a quarter of the row; else by bits, if so it has not; else
+// neither.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,9 @@
 // The projection of any row, whatever it holds: infinities, NaN, strength 0, numbers of any size.
+//
+// A row with a NaN has no value, and strength 0 is the hard limit, with mean ranks at ties.
+// Cost: O(n): a radix sort of the bits of all values and sequential pooling (diffsort/isotonic.h). Scratch:
+// 16 (float32) or 32 (float64) bytes per element for the sort, and that of the blocks.
+// Chosen: rows that row_solver.h refuses, because they are not moderate.
 #pragma once
 
 #include "diffsort/projection.h"
@@ -15,7 +20,6 @@ struct GeneralRow {
   Row<std::int32_t> block_z, block_w;
 };
 
-// Cost: O(n): a radix sort of the bits of all values and sequential pooling (diffsort/isotonic.h).
 template <class T>
 void project_general_row(const GeneralRow<T>& row);
 

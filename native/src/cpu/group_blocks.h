@@ -22,6 +22,7 @@
 // number of elements alone; the inverse of what is compared above, and so the other way round. Rows
 // of w so wide that the sums might grow beyond float32 are not for here.
 // Cost: 2.5 n (l2) or 5 n (kl), and about 40, instructions for each position of the group.
+// Chosen: by short_rows.h, always; a row whose answer is not certain is solved alone.
 #pragma once
 
 #include <cstdint>

@@ -6,6 +6,7 @@
 // along.
 // Cost: per pair of the network and vector of lanes 2 instructions (float32) or 9, and the moves
 // between registers and memory.
+// Chosen: by short_rows.h, always.
 #pragma once
 
 #include <cstdint>

@@ -2,6 +2,7 @@
 // over the row: a block lies within one bucket, whose sums fit into a cache. And pieces of a row, for
 // what goes from one end to the other.
 // Cost: that of a partition.
+// Chosen: derivatives of long rows, for what is neither alone in its block nor in one that most are in.
 #pragma once
 
 #include <algorithm>

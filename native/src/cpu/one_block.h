@@ -2,6 +2,7 @@
 //
 // Ranks, without a sort even: the order within a block does not matter (diffsort/one_block_range.h).
 // Cost: one write after the scan (l2), one read and one write (kl).
+// Chosen: ranks of l2 and kl whose range / strength is below the bound of one_block_range.h.
 //
 // Sorted values of log_kl, after the sort: one block if the k first elements never have a larger share
 // of the sum of exp(z) than of that of exp(w). For k = 1 and k = n - 1 that says that exp(z) has neither
@@ -9,6 +10,7 @@
 // once, or by one sum. (exp(w) majorizes exp(z): Marshall, Olkin, Arnold 2011.)
 // Cost: three exponentials per element; rows that are refused take none, one, or those up to where
 // they are.
+// Chosen: sorted values of log_kl, and at once refused where z's range is above that of w.
 #pragma once
 
 #include <cmath>

@@ -8,6 +8,7 @@
 // one sweep finds the partition, which is unique. (Best, Chakravarti 1990, call it pooling adjacent
 // violators; the order of the poolings is free.)
 // Cost: O(n). Scratch: 16 bytes per block (l2), 40 (kl, log_kl), of which there are n / 2 at most.
+// Chosen: sorted rows of which neither one_block.h, pool_runs.h nor certified_cells.h has found the blocks.
 #pragma once
 
 #include <cstddef>

@@ -10,6 +10,7 @@
 // Moderate: operands are finite, and neither their range nor the strength is beyond kModerate or its
 // inverse, so that nothing overflows. All else (infinities, NaN, strength 0) is general_row.h's.
 // Cost: O(n). Scratch: sorted values and their indices, and that of the steps.
+// Chosen: every row that short_rows.h does not solve beside others.
 #pragma once
 
 #include <cstdint>

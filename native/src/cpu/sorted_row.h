@@ -14,6 +14,7 @@
 // cell (cells.h) as narrow as that. What pools finds the same blocks: of all orders the sorted one has the
 // largest sums of the k first values, and where these do not divide a block, no others do.
 // Cost: O(n); in buckets the row is read four times. Scratch: a value and 4 bytes per element.
+// Chosen: rows that are neither one block nor dense ranks (certified_cells.h), nor go side by side.
 #pragma once
 
 #include <algorithm>

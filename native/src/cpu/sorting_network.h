@@ -2,6 +2,7 @@
 // of positions that sorts any row of N elements when each pair is put in order in turn. What is fixed
 // can be done for many rows side by side, and in registers.
 // Cost: 19 pairs for 8 elements, 63 for 16, 191 for 32.
+// Chosen: by group_sort.h, the smallest of the three that has room for a row.
 #pragma once
 
 #include <cstddef>

@@ -8,6 +8,8 @@
 //     w wider than 64       the same from 1024 elements on, for a softmax's top per block
 //
 // Cost: O(n), two reads of the row and one write. Scratch: 32 bytes per element for a table.
+// Chosen: one operand's cotangent, finite operands and blocks without a sentinel (block_ids.h); what is none of
+// these is derivatives_cpu.cpp's.
 #pragma once
 
 #include <cstdint>

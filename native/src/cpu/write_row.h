@@ -7,6 +7,7 @@
 // branch.
 // Cost: O(n); one read of sorted values and indices and one write to where they stood. Scratch: 8 KB
 // (float64: 12 KB).
+// Chosen: rows of up to kLongestSort (65536) elements; longer ones are written by write_long_row.h.
 #pragma once
 
 #include <cstdint>
