@@ -1,6 +1,6 @@
 """Instructions of one small call, (1, 10) float32, and in whose code: calls.py without its noise.
 
-    python benchmarks/call_instructions.py        about ten minutes on two cores
+    python benchmarks/call_instructions.py        about a quarter of an hour on two cores
 
 Every figure is the difference of two processes under `valgrind --tool=callgrind`, one of which
 makes more calls, over the number of calls: what is done once, imports and compilation among it, is
@@ -70,7 +70,7 @@ for _ in range({turns}):
     for x in xs:
         call(*x)
 """
-FEW, MANY = 3, 13  # turns of a hundred calls
+FEW, MANY = 3, 43  # turns of a hundred calls; what JAX does once varies by millions
 # The library of an object file, by a part of its path; the first that fits.
 LIBRARIES = (
     ("diffsort", "_diffsort_native"),
@@ -137,10 +137,7 @@ def main():
     libraries = [*(name for name, _ in LIBRARIES), "other"]
     rows = [
         [*case[:2], f"{sum(each.values()):.1f}"]
-        + [
-            f"{each.get(name, 0.0):.1f}" if each.get(name, 0.0) >= 0.05 else "–"
-            for name in libraries
-        ]
+        + [f"{each[name]:.1f}" if abs(each.get(name, 0.0)) >= 0.05 else "–" for name in libraries]
         for case, each in zip(CASES, found, strict=True)
     ]
     text = report.heading("Instructions of one small call", 1, ("numpy", "torch", "jax", "jaxlib"))
