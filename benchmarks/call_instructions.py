@@ -71,12 +71,16 @@ for _ in range({turns}):
         call(*x)
 """
 FEW, MANY = 3, 43  # turns of a hundred calls; what JAX does once varies by millions
+# What could differ between two processes: hashes, threads that wait for work.
+QUIET = {"PYTHONHASHSEED": "0", "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
+QUIET |= {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # The library of an object file, by a part of its path; the first that fits.
 LIBRARIES = (
     ("diffsort", "_diffsort_native"),
     ("torch", "/torch/"),
     ("jaxlib", "/jaxlib/"),
     ("NumPy", "/numpy"),
+    ("other", "/site-packages/"),
     ("Python", "python"),
 )
 
@@ -110,7 +114,7 @@ def counted(case, turns):
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={dump.name}"]
         done = subprocess.run(
             [*command, sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": "0", "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, **QUIET},
             capture_output=True,
             text=True,
             check=False,
@@ -134,7 +138,7 @@ def main():
     options = parser.parse_args()
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(per_call, CASES))
-    libraries = [*(name for name, _ in LIBRARIES), "other"]
+    libraries = [name for name, _ in LIBRARIES if name != "other"] + ["other"]
     rows = [
         [*case[:2], f"{sum(each.values()):.1f}"]
         + [f"{each[name]:.1f}" if abs(each.get(name, 0.0)) >= 0.05 else "–" for name in libraries]

@@ -37,14 +37,6 @@ from measure import OPERATORS, REGULARIZATIONS, Case
 import diffsort
 
 LONG = 5_000_000  # elements; from here on torchsort joins in two regimes only, unless --full
-FRAMEWORK_SHAPES = (
-    (1, 1_000),
-    (1, 100_000),
-    (1, 1_000_000),
-    (128, 1_000),
-    (4096, 32),
-    (64, 10_000),
-)
 OTHER_SHAPES = ((1, 100), (32, 100), (128, 1_000))
 OTHERS_CASE = Case("soft_rank", "l2", "M", "f")
 LONGEST_CALL = 3.0  # seconds; packages that take longer are left out of a shape
@@ -117,12 +109,10 @@ def through_pytorch(shape, threads, effort):
 
 
 def framework_cases():
-    """For the tables of NumPy and JAX: l2 in every regime, kl in one."""
-    for operator, (regularization, regimes) in itertools.product(
-        OPERATORS, (("l2", "SMH"), ("kl", "M"))
-    ):
-        for regime, passes in itertools.product(regimes, ("f", "fb")):
-            yield Case(operator, regularization, regime, passes)
+    """For the tables of NumPy and JAX."""
+    return itertools.starmap(
+        Case, itertools.product(OPERATORS, REGULARIZATIONS, "SMH", ("f", "fb"))
+    )
 
 
 def through_numpy(shape, effort):
@@ -258,10 +248,9 @@ def frameworks(found, options, threads):
     yield "## Through PyTorch\n\n" + THROUGH_TORCH
     yield from tables.through_torch(found.torch, through_torch.available()[1:])
     yield "### Types and threads\n\n" + tables.types_and_threads(found.torch, threads)
-    shapes = [s for s in FRAMEWORK_SHAPES if s in options.shapes]
-    found.numpy = measured("numpy", through_numpy, shapes, effort)
+    found.numpy = measured("numpy", through_numpy, options.shapes, effort)
     yield "## Through NumPy\n\n" + tables.by_name(found.numpy, "np.sort")
-    found.jax = measured("jax", through_xla, shapes, effort)
+    found.jax = measured("jax", through_xla, options.shapes, effort)
     yield "## Through JAX, jitted\n\n" + tables.by_name(found.jax, "jnp.sort")
     yield "## Other packages, jitted, forward\n\n" + tables.by_name(other_packages(), "jnp.sort")
 

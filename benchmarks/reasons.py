@@ -36,9 +36,9 @@ of sums over blocks.
     "kl": """\
 kl beside l2. In one block l2 is a product and a sum per element, kl an exponential, a sum of
 these and a second pass that scales. Sorted values of kl take two or three exponentials per element,
-and a logarithm per block, where those of l2 take means. In M, ranks of l2 need no sort up to 262144
-elements, and beyond sort only what does not lie densely (values that differ by no more than the
-strength share a block), and those of kl are sorted.
+and a logarithm per block, where those of l2 take means. In M, 33 to 262144 ranks of l2 need no
+sort, and more of them only of what does not lie densely (values that differ by no more than the
+strength share a block), while those of kl are sorted.
 """,
     "float64": """\
 float64 beside float32. Where memory decides, in one block and in long rows, an element has twice
@@ -76,7 +76,7 @@ of it in these regimes is in the first lines of the table above.
 """,
     "small calls": """\
 One call on ten numbers. The solver is a small part of it. "One trip" in docs/architecture.md
-counts the rest, with the instructions of calls.md. Goals in µs depend on the machine: the table of
+counts the rest, by benchmarks/results/calls.md. Goals in µs depend on the machine: the table of
 small calls has torch.sort and np.argsort of the same input beside them.
 """,
     "memory": """\

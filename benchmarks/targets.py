@@ -161,8 +161,9 @@ def threads(found):
 
 
 def every_sort(found):
-    """Faster than what each framework sorts with, for every shape and regime. np.sort moves values
-    only: what returns indices, as ranks do, is np.argsort, beside the forward pass."""
+    """Faster than what each framework sorts with, for every shape and regime; float64 alone and
+    through torch. np.sort moves values only: what returns indices is np.argsort, beside the forward
+    pass."""
     levels = (
         ("solver alone", found.kernels, "torch.sort", "fb", "hard sorts"),
         ("through torch", found.torch, "torch.sort", "fb", "hard sorts"),

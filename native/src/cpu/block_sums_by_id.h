@@ -11,7 +11,8 @@
 // (short_vjp.h adds up in order, and a short row is to have the same bits in any layout.) What is
 // spare is then added to the first table, which is all that is read.
 // Cost: O(n), one read. Scratch: 32 bytes per element.
-// Chosen: derivatives of rows of up to 131072 elements that short_vjp.h does not take.
+// Chosen: derivatives of rows of up to 131072 elements that are more than one block, and that neither short_vjp.h
+// takes nor, because their w is wide, long_sort_vjp.h.
 #pragma once
 
 #include <algorithm>

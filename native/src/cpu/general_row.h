@@ -3,7 +3,7 @@
 // A row with a NaN has no value, and strength 0 is the hard limit, with mean ranks at ties.
 // Cost: O(n): a radix sort of the bits of all values and sequential pooling (diffsort/isotonic.h). Scratch:
 // 16 (float32) or 32 (float64) bytes per element for the sort, and that of the blocks.
-// Chosen: rows that row_solver.h refuses, because they are not moderate.
+// Chosen: rows that row_solver.h refuses: what is not moderate, and kl with a negative w.
 #pragma once
 
 #include "diffsort/projection.h"

@@ -2,7 +2,8 @@
 // over the row: a block lies within one bucket, whose sums fit into a cache. And pieces of a row, for
 // what goes from one end to the other.
 // Cost: that of a partition.
-// Chosen: derivatives of long rows, for what is neither alone in its block nor in one that most are in.
+// Chosen: by long_rank_vjp.h and long_sort_vjp.h, for what is neither alone in its block nor in one that many are
+// in, or, where that is most of the row, for all of it.
 #pragma once
 
 #include <algorithm>

@@ -4,7 +4,7 @@
 // is a 64th of one of sums (block_sums_by_id.h), and fits into caches that are much nearer.
 // Cost: one read of the ids, and one more for a list. Scratch: n / 4 bytes, on several threads for each
 // of them, and for a list 4 per element of the row, of which those of what is listed are touched.
-// Chosen: derivatives of long ranks and of long sorted values of kl.
+// Chosen: by long_rank_vjp.h, and by long_sort_vjp.h for sorted values of kl.
 #pragma once
 
 #include <algorithm>

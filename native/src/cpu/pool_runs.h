@@ -13,7 +13,8 @@
 // Runs are listed kChunk elements at a time, behind the blocks found so far.
 // Cost: O(n); an exponential per element. Scratch: 20 bytes per block, single elements included (10 per
 // element at the most; rows with more blocks are refused), or 28 per element where exponentials are kept.
-// Chosen: kl ranks of float32, unless the row is so short that short_rows.h has to give the same bits.
+// Chosen: kl ranks of float32 whose range is at most kReach strengths, unless the row is so short that
+// short_rows.h has to give the same bits.
 #pragma once
 
 #include <algorithm>

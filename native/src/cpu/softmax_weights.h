@@ -4,7 +4,7 @@
 // has. In float32 nothing nearer than kNearTop underflows. Wider rows take a top for each block, in
 // long_sort_vjp.h.
 // Cost: one read and one write.
-// Chosen: derivatives of sorted values of log_kl whose w is not wider than kNearTop.
+// Chosen: derivatives of sorted values of log_kl, up to 131072 of them, whose w is not wider than kNearTop.
 #pragma once
 
 #include <cstdint>

@@ -18,8 +18,8 @@
 // long one that buckets do not divide: its cells would crowd as well.
 // Cost: O(n). Scratch: 8 bytes per element for cells (16 from 4097 elements on), 16 (float32) or 32
 // (float64) for bits.
-// Chosen: rows of more elements than short_rows.h takes that sorted_row.h does not sort by buckets, and buckets
-// that bucket_sort.h does not.
+// Chosen: rows that short_rows.h does not solve beside others and sorted_row.h does not sort by buckets, and
+// buckets that bucket_sort.h does not.
 #pragma once
 
 #include <cstdint>
