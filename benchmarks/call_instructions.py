@@ -71,6 +71,10 @@ for _ in range({turns}):
         call(*x)
 """
 FEW, MANY = 3, 43  # turns of a hundred calls; what JAX does once varies by millions
+TEXT = """\
+Thousands of instructions of a call at (1, 10), float32, l2, and in whose code. Two runs of one
+program differ by up to three thousand per call, which negative figures show.
+"""
 # What could differ between two processes: hashes, threads that wait for work.
 QUIET = {"PYTHONHASHSEED": "0", "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
 QUIET |= {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -145,7 +149,7 @@ def main():
         for case, each in zip(CASES, found, strict=True)
     ]
     text = report.heading("Instructions of one small call", 1, ("numpy", "torch", "jax", "jaxlib"))
-    text += "\nThousands of instructions of a call at (1, 10), float32, l2, and in whose code.\n\n"
+    text += "\n" + TEXT + "\n"
     text += report.table(("through", "call", "all", *libraries), rows)
     print(text)
     report.write(options.output, text)
