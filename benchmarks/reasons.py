@@ -18,7 +18,8 @@ system clears it for the next one is a part of this.
     "one block": """\
 Rank rows in one block. There is nothing to compute but a product and a sum for each element, so
 what counts is memory: forward and backward move 36 bytes per element of a batch, 12 of them
-because a store reads its line first.
+because a store reads its line first, 12 for the block ids. docs/architecture.md has what stores
+past the caches and rows without ids would change.
 """,
     "short rows": """\
 Rows of at most 192 elements. torch.sort takes less per element of batches of them than of longer
@@ -62,10 +63,10 @@ which torch.sort, which has no backward pass here, sorts most of a thousand elem
 rows of at most 192 elements: see there.
 """,
     "np.sort": """\
-Beside what NumPy sorts with. np.sort moves values only, with vector instructions. Ranks have to
-know where each value came from, which doubles what a sort moves, then pool and bring every result
-back to its place. np.argsort, which returns indices and has vector instructions as well, is
-compared with the forward pass alone, which does these three things.
+Beside what NumPy sorts with. np.argsort returns indices, by vector instructions as well. The forward
+pass does that sort's work, pools, and brings every result back to its place; blocks of kl take
+exponentials, and of sorted values in M a logarithm each. np.sort moves values only and has no
+backward pass. Of a single row of a hundred, a microsecond of NumPy's, the calls into Python are most.
 """,
     "torchsort": """\
 Beside torchsort. It sorts by torch.sort and pools in C++. For l2 that takes mostly less than twice
