@@ -26,7 +26,7 @@ Rows of at most 192 elements. torch.sort takes less per element of batches of th
 rows, and few elements share what a row costs in any case. Rows of 33 to 192 are sorted by
 counting, or counted into cells (l2 ranks in M), and pooled one by one, where a short block costs a
 mispredicted branch. Rows of at most 32 go side by side without a branch, but look at all pairs of
-positions to pool, in 8 lanes with AVX2, 16 with AVX-512; ranks in one block go one by one.
+positions to pool, in 8 lanes with AVX2, 16 with AVX-512.
 """,
     "rows of a thousand": """\
 Rows that fit into the caches and are sorted, or in M counted into cells. Most of an element's cost

@@ -35,10 +35,19 @@ struct Batch {
 
 enum class Operator { rank, sort };
 
+// Of the operand that is given, and of the results: of ranks both are turned for some lengths.
+double z_sign_of(Operator op, double sign) {
+  return op == Operator::rank ? sign : 1.0;
+}
+double w_sign_of(Operator op, double sign, std::int64_t n) {
+  return op == Operator::sort || n % 2 == 1 ? sign : 1.0;
+}
+
 template <class T>
 Problem problem_of(const Batch<T>& batch, Regularization regularization, double sign, Operator op) {
   Problem problem = diffsort::testing::problem_of(batch.rows, batch.n, regularization, 0.0);
-  (op == Operator::rank ? problem.z_sign : problem.w_sign) = sign;
+  problem.z_sign = z_sign_of(op, sign);
+  problem.w_sign = w_sign_of(op, sign, batch.n);
   problem.strength.data = batch.strengths.data();
   problem.strength.strides.batch[0] = 1;
   return problem;
@@ -66,8 +75,8 @@ Solved<T> solve_row(const Batch<T>& batch, std::int64_t r, Regularization regula
   GeneralRow<T> general{};
   general.n = batch.n;
   general.regularization = regularization;
-  general.z_sign = op == Operator::rank ? sign : 1.0;
-  general.w_sign = op == Operator::rank ? 1.0 : sign;
+  general.z_sign = z_sign_of(op, sign);
+  general.w_sign = w_sign_of(op, sign, batch.n);
   general.strength = row.strengths[0];
   (op == Operator::rank ? general.z : general.w) = Row<const T>{row.values.data(), 1};
   general.result = {solved.result.data(), 1};
@@ -233,6 +242,10 @@ TEST_CASE_TEMPLATE("nearly all random rows are solved in their group", T, float,
     using Kl = DIFFSORT_LEVEL::ShortRows<T, Regularization::kl>;
     using LogKl = DIFFSORT_LEVEL::ShortRows<T, Regularization::log_kl>;
     CAPTURE(n);
+    CHECK(rows_alone(L2(), Regularization::l2, Operator::rank, 100.0) == 0);  // all are one block
+    CHECK(rows_alone(Kl(), Regularization::kl, Operator::rank, 100.0) == 0);
+    CHECK(rows_alone(L2(), Regularization::l2, Operator::rank, 2.0 * spacing) <
+          rows / 50);  // some are
     CHECK(rows_alone(L2(), Regularization::l2, Operator::rank, 0.01 * spacing) < rows / 50);
     CHECK(rows_alone(L2(), Regularization::l2, Operator::sort, 4.0 / spacing) < rows / 50);
     CHECK(rows_alone(L2(), Regularization::l2, Operator::sort, 0.1 / spacing) < rows / 50);
@@ -372,8 +385,47 @@ TEST_CASE_TEMPLATE("derivatives of short rows are sums over their blocks", T, fl
       check_derivatives(batch, Regularization::l2, Operator::rank, random);
       check_derivatives(batch, Regularization::kl, Operator::rank, random);
       for (double& strength : batch.strengths) strength = 0.5 / strength;
+      check_derivatives(batch, Regularization::l2, Operator::rank, random);  // mostly one block
       check_derivatives(batch, Regularization::l2, Operator::sort, random);
       check_derivatives(batch, Regularization::log_kl, Operator::sort, random);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("derivatives of ranks in one block have the same bits alone and beside others",
+                   T, float, double) {
+  std::mt19937_64 random(46);
+  for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {
+    for (std::int64_t n = 2; n <= 65; n += n < 20 ? 1 : 9) {
+      const std::int64_t rows = 6;  // four and a part
+      Batch<T> batch{rows, n, {}, Vector(rows, 100.0)};
+      for (std::int64_t i = 0; i < rows * n; ++i) batch.values.push_back(T(normal(random)));
+      std::vector<T> g(batch.values.size()), found(g.size());
+      for (T& x : g) x = T(normal(random));
+      const auto problem = problem_of(batch, regularization, 1.0, Operator::rank);
+      const auto solved = solve_batch(batch, regularization, 1.0, Operator::rank);
+      REQUIRE(solved.block_z == std::vector<std::int32_t>(g.size(), 0));
+      const auto at = [&](std::int64_t first) {
+        Linearization<T> result;
+        result.block_z = contiguous_rows(solved.block_z.data() + first, n);
+        result.result = contiguous_rows(solved.result.data() + first, n);
+        return result;
+      };
+      const auto cotangents = [&](std::int64_t first, T* out) {
+        Cotangents<T> result;
+        result.g = contiguous_rows<const T>(g.data() + first, n);
+        result.z = contiguous_rows(out, n);
+        return result;
+      };
+      project_vjp(problem, at(0), cotangents(0, found.data()), Workers(1));
+      Problem single = problem;
+      single.space.batch_shape[0] = 1;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        std::vector<T> alone(static_cast<std::size_t>(n));
+        project_vjp(single, at(r * n), cotangents(r * n, alone.data()), Workers(1));
+        CAPTURE(n);
+        CHECK(same_bits(alone, row_of(found, r, n)));
+      }
     }
   }
 }

@@ -1,27 +1,29 @@
 // Many short rows, kGroup of them side by side.
 //
+//     one block    ranks that need no order                                    group_one_block.h
 //     sort         all rows by one network                                     group_sort.h
 //     blocks       found for all rows at once, with a bound for errors         group_blocks.h
 //     values       from sums over blocks, to where the elements stood          here
 //
 // Nothing depends on what the rows hold, so nothing waits for a mispredicted branch, which is what
 // short rows cost when they are solved one after the other. A row that is not moderate (see
-// row_solver.h), or ranks in one block, or whose blocks are not certain, is left to the way of single
-// rows. Both ways give the same bits.
+// row_solver.h), or whose blocks are not certain, is left to the way of single rows. Both ways give the
+// same bits.
 // Chosen: rows of up to 32 elements, three or more of them; ranks of l2 and kl, sorted values of l2 and
 // log_kl. With 64 elements it would be hardly faster than single rows, with 40, which take the network
 // for 64, not.
-// Cost: that of the three. Scratch: 12 KB, 24 with AVX2, 48 with AVX-512.
+// Cost: that of the four. Scratch: 13 KB, 26 with AVX2, 52 with AVX-512.
 #pragma once
 
 #include <cstdint>
 
 #include "diffsort/block_sums.h"
+#include "diffsort/one_block_range.h"
 #include "diffsort/projection.h"
 #include "group_blocks.h"
+#include "group_one_block.h"
 #include "group_sort.h"
 #include "log.h"
-#include "one_block.h"
 #include "simd.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
@@ -80,16 +82,20 @@ class ShortRows {
     }
     sort_.load(rows, n, static_cast<T>(kRank ? problem.z_sign : problem.w_sign));
     const double one_block = range_of_one_block(R, static_cast<double>(n));
-    Longs solved[kHalves];
+    Longs solved[kHalves], is_one[kHalves] = {};
     Doubles range[kHalves];
     for (int half = 0; half < kHalves; ++half) {
       const GroupFacts facts = sort_.facts(half);
       range[half] = facts.high - facts.low;
       solved[half] = facts.finite & (range[half] < kModerate) & (strength[half] > 1.0 / kModerate) &
                      (strength[half] < kModerate);
-      if (kRank) solved[half] &= range[half] > one_block * strength[half];
+      if (kRank) {
+        is_one[half] = solved[half] & (range[half] <= one_block * strength[half]);
+        solved[half] &= ~is_one[half];
+      }
     }
-    if (bits(solved) == 0) return 0;
+    const unsigned ones = kRank ? write_one_blocks(problem, arrays, r, count, is_one, strength) : 0;
+    if (bits(solved) == 0) return ones;
     sort_.template sort<!kRank>(n);  // tied ranks share a block whatever their order
     const Column* const values[kHalves] = {&sort_.values(0), &sort_.values(1)};
     Longs certain[kHalves];
@@ -118,6 +124,18 @@ class ShortRows {
     }
     const unsigned lanes = bits(solved);
     write<kRank>(space, arrays, r, count, lanes);
+    return lanes | ones;
+  }
+
+  unsigned write_one_blocks(const Problem& problem, const Projection<T>& arrays, std::int64_t r,
+                            std::int64_t count, const Longs* is_one, const Doubles* strength) {
+    const unsigned lanes = bits(is_one) & ((1u << count) - 1u);
+    if (lanes == 0) return 0;
+    for (int half = 0; half < kHalves; ++half) {
+      one_block_.solve(problem.space.length, half, sort_.values(half), sort_.facts(half),
+                       strength[half], problem.z_sign, problem.w_sign);
+    }
+    one_block_.write(problem.space, arrays, r, lanes);
     return lanes;
   }
 
@@ -267,6 +285,7 @@ class ShortRows {
   }
 
   GroupSort<T> sort_;
+  GroupOneBlock<T, R> one_block_;
   GroupBlocks blocks_;
   T results_[kLongestInGroup][kGroup];
   BlockPart parts_[kLongestInGroup];

@@ -3,8 +3,9 @@
 // A pair of numbers is one addition to memory, but it waits for the last one to the same place, and most
 // elements of a row may share a block. So kTogether rows, which have tables of their own, take turns.
 // Means are quotients of pairs, side by side for as many elements as a vector holds; dividing once for
-// every element costs less than finding out which ids are those of blocks.
-// Cost: about 20 instructions per element. Chosen: up to kLongest elements.
+// every element costs less than finding out which ids are those of blocks. Rows of ranks that are one block
+// each need no table: their pairs stay in registers.
+// Cost: about 20 instructions per element, 8 in one block. Chosen: up to kLongest elements.
 #pragma once
 
 #include <cstdint>
@@ -49,17 +50,20 @@ class ShortVjp {
     const double sign = problem.z_sign * (R == Regularization::l2 ? problem.w_sign : 1.0);
     ShortRow rows[kTogether] = {};
     unsigned solved = 0;
+    bool all_one = is_rank;
     for (std::int64_t k = 0; k < kTogether; ++k) {
       const std::int64_t row = r + (k < count ? k : count - 1);
       const double strength = problem.strength.row(space, row);
       rows[k].g = cotangents.g.row(space, row).data;
       rows[k].ids = at.block_z.row(space, row).data;
       rows[k].scale = sign / strength;
-      const bool plain = is_moderate(strength) && are_plain(rows[k].ids, space.length);
+      bool one = false;
+      const bool plain = is_moderate(strength) && are_plain(rows[k].ids, space.length, &one);
       if (is_rank) {
         if (R == Regularization::kl) rows[k].result = at.result.row(space, row).data;
         rows[k].out = cotangents.z.row(space, row).data;
         solved |= static_cast<unsigned>(plain) << k;
+        all_one &= one;
       } else {
         rows[k].w_ids = at.block_w.row(space, row).data;
         rows[k].out = cotangents.w.row(space, row).data;
@@ -74,6 +78,7 @@ class ShortVjp {
       }
     }
     if (solved == 0) return 0;
+    if (all_one) return rank_one_blocks(space.length, rows, count);
     for (int k = 0; k < kTogether; ++k) {
       if (!(solved >> k & 1u)) rows[k] = rows[lowest_bit(solved)];  // adds up for nothing
     }
@@ -123,6 +128,34 @@ class ShortVjp {
         tables[k][rows[k].ids[i]] += Pair{w * static_cast<double>(rows[k].g[i]), w};
       }
     }
+  }
+
+  static unsigned rank_one_blocks(std::int64_t n, const ShortRow* rows, std::int64_t count) {
+    Pair blocks[kTogether] = {};
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t k = 0; k < kTogether; ++k) {
+        const double w = weight(rows[k], i);
+        blocks[k] += Pair{w * static_cast<double>(rows[k].g[i]), w};
+      }
+    }
+    unsigned solved = 0;
+    for (std::int64_t k = 0; k < count; ++k) {
+      const Doubles sum = broadcast(blocks[k][0]), total = broadcast(blocks[k][1]);
+      if (blocks[k][1] == 0.0) continue;  // results 0 do not tell the softmax
+      solved |= 1u << k;
+      const ShortRow& row = rows[k];
+      std::int64_t i = 0;
+      for (; i + kLanes <= n; i += kLanes) {
+        const Doubles w = R == Regularization::kl ? load(row.result + i) : broadcast(1.0);
+        store(row.out + i, cotangent(w, load(row.g + i), sum, total, row.scale));
+      }
+      for (; i < n; ++i) {
+        row.out[i] = static_cast<T>(cotangent(broadcast(weight(row, i)),
+                                              broadcast(static_cast<double>(row.g[i])), sum, total,
+                                              row.scale)[0]);
+      }
+    }
+    return solved;
   }
 
   // l2: (g_i - mean_B(g)) / strength; kl: r_i (g_i - sum_B(r g) / sum_B(r)) / strength
