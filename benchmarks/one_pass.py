@@ -52,6 +52,8 @@ def inputs(kind, shape):
     for begin in range(0, flat.size, PIECE):
         piece = flat[begin : begin + PIECE]
         piece[...] = draw(piece.size)
+    if kind == "ReLU":
+        np.maximum(values, 0, out=values)
     if kind == "outlier":
         values[:, shape[1] // 2] = 1e30
     return values

@@ -52,6 +52,7 @@ def test_vjp_keeps_what_its_derivative_reads(op, regularization, wrt, arrays):
         ("NumPy", "soft_rank", "l2", "Cauchy"),
         ("NumPy", "soft_sort", "l2", "normal"),
         ("torch", "soft_rank", "l2", "outlier"),
+        ("torch", "soft_sort", "l2", "ReLU"),
         ("torch", "soft_rank", "kl", "normal"),
         ("torch", "soft_sort", "kl", "normal"),
     ],

@@ -92,7 +92,7 @@ TEST_CASE_TEMPLATE("rows longer than a sort takes at once go by buckets", T, flo
 std::vector<Vector> hard_long_rows(std::int64_t n, std::mt19937_64& random) {
   std::normal_distribution<double> normal;
   std::uniform_int_distribution<int> few(0, 40);
-  std::vector<Vector> rows(7, Vector(static_cast<std::size_t>(n)));
+  std::vector<Vector> rows(11, Vector(static_cast<std::size_t>(n)));
   for (std::size_t i = 0; i < rows[0].size(); ++i) {
     const double x = normal(random);
     rows[0][i] = x * x * x;
@@ -102,6 +102,11 @@ std::vector<Vector> hard_long_rows(std::int64_t n, std::mt19937_64& random) {
     rows[4][i] = few(random) * 0x1p-140;                      // denormal in float32
     rows[5][i] = i < 1000 ? x : 1.0 + few(random) * 0x1p-20;  // two far apart, one crowded
     rows[6][i] = i == rows[0].size() / 2 ? 1e30 : x;
+    // Tied: what a ReLU leaves, few integers, mostly the lowest and mostly the highest value.
+    rows[7][i] = std::max(0.0, x);
+    rows[8][i] = few(random) % 3;
+    rows[9][i] = few(random) < 30 ? -8.0 : x;
+    rows[10][i] = few(random) < 30 ? 8.0 : few(random) < 20 ? -0.0 : 0.0;
   }
   return rows;
 }

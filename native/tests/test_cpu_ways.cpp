@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -106,12 +107,12 @@ std::vector<T> with_outlier(std::vector<T> row) {
 }
 
 template <class T>
-void check_bucket_sort(const std::vector<T>& row, T top, double width, Way way) {
+void check_bucket_sort(const std::vector<T>& row, Way way) {
   CAPTURE(row.size());
+  const auto n = static_cast<std::int64_t>(row.size());
   SortedPairsOf<T> found{row, Ids(row.size())};
   BucketSorter<T> sorter;
-  sorter.sort(found.values.data(), static_cast<std::int64_t>(row.size()), top, width,
-              found.index.data());
+  sorter.sort(found.values.data(), n, scan(row.data(), n), found.index.data());
   check_sorted(found, sorted(row, T(1)), way);
 }
 
@@ -150,11 +151,8 @@ TEST_CASE_TEMPLATE("buckets are sorted by words of a cell and a place", T, float
     std::vector<T> row(static_cast<std::size_t>(n));
     for (T& x : row) x = static_cast<T>(uniform(random));
     row = with_zeros(row);
-    // Beyond the bounds that are given, where it crowds nothing: only who finds bounds of its own
-    // gives up.
-    row = with_outlier(row);
-    check_bucket_sort(row, T(1), 2.0, Way::keeps_zeros);
-    check_bucket_sort(row, T(1), 1e30, Way::by_bits);  // crowds
+    check_bucket_sort(row, Way::keeps_zeros);
+    check_bucket_sort(with_outlier(row), Way::by_bits);
   }
 }
 
@@ -206,18 +204,10 @@ TEST_CASE_TEMPLATE("what shares a cell stays as it is where any order serves, an
       const double bucket_cell = n <= 16384 ? 0x1p-18 : 0x1p-16, scaled = within / cell;
       BucketSorter<T> bucket_sorter;
       found.values = row;
-      bucket_sorter.sort(found.values.data(), n, T(1), 1.0, found.index.data(),
+      bucket_sorter.sort(found.values.data(), n, scan(row.data(), n), found.index.data(),
                          AnyOrder{scaled * bucket_cell});
       any_order ? check_nearly_sorted(row, found, scaled * bucket_cell)
                 : check_sorted(found, sorted(row, T(1)), Way::keeps_zeros);
-      // What lies beyond the bounds of a bucket is in its first cell or the last one, however far.
-      if (!any_order) continue;
-      auto beyond = row;
-      beyond[beyond.size() / 2] = T(1.01);
-      found.values = beyond;
-      bucket_sorter.sort(found.values.data(), n, T(1), 1.0, found.index.data(),
-                         AnyOrder{scaled * bucket_cell});
-      check_sorted(found, sorted(beyond, T(1)), Way::keeps_zeros);
     }
   }
 }
@@ -257,37 +247,69 @@ TEST_CASE("a partition is stable and the same for any number of threads") {
 
 namespace {
 
-// Bounds that are too wide, or beside the values, would cost the sort of a bucket its cells.
-template <class T, class Buckets>
-void check_bounds(const std::vector<T>& row, const Buckets& bucket, std::int64_t buckets) {
-  std::int32_t last = 0;
-  for (std::size_t i = 0; i < row.size(); ++i) {
-    const std::int32_t b = bucket(static_cast<std::int64_t>(i));
-    REQUIRE(b >= 0);
-    REQUIRE(b < buckets);
-    const auto x = static_cast<double>(row[i]), top = static_cast<double>(bucket.top(b));
-    const double width = bucket.width(b), rounding = 1e-3 * width + 1e-6 * std::abs(x);
-    CHECK(x <= top + rounding);
-    CHECK(x >= top - width - rounding);
-    last = std::max(last, b);
+// Of values in descending order.
+template <class Buckets>
+void check_buckets(std::int64_t n, const Buckets& bucket, std::int64_t buckets) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    CHECK(bucket(i) >= (i == 0 ? 0 : bucket(i - 1)));
   }
-  CHECK(last >= buckets - 2);  // by width, the lowest may be rounded into the last but one
+  CHECK(bucket(n - 1) < buckets);
 }
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("values lie between the bounds of their bucket", T, float, double) {
+TEST_CASE_TEMPLATE("buckets follow the order of values", T, float, double) {
   std::mt19937_64 random(81);
   std::cauchy_distribution<double> cauchy;
-  const std::int64_t buckets = 64;
-  std::vector<T> row = normal_row<T>(2000, random);
+  const std::int64_t n = 3000, buckets = 64;
+  std::vector<T> row = normal_row<T>(n, random);
   for (int heavy = 0; heavy < 2; ++heavy) {
-    const auto [low, high] = std::minmax_element(row.begin(), row.end());
+    std::sort(row.begin(), row.end(), std::greater<T>());
     const DenseOperand<T> x{row.data(), T(1)};
-    check_bounds(row, BucketsByWidth<T>(x, buckets, *high, double(*high) - double(*low)), buckets);
-    check_bounds(row, BucketsByBits<T>(x, buckets, *high, *low), buckets);
+    const T high = row.front(), low = row.back();
+    const BucketsByWidth<T> by_width(x, buckets, high, double(high) - double(low));
+    const BucketsByBits<T> by_bits(x, buckets, high, low);
+    check_buckets(n, by_width, buckets);
+    check_buckets(n, by_bits, buckets);
+    CHECK(by_width(n - 1) >= buckets - 2);  // may be rounded into the last but one
+    CHECK(by_bits(n - 1) == buckets - 1);
     for (T& value : row) value = static_cast<T>(cauchy(random));
   }
+}
+
+TEST_CASE_TEMPLATE("values that many elements have get buckets of their own", T, float, double) {
+  std::mt19937_64 random(91);
+  const std::int64_t n = 6000, buckets = 64;
+  // Each of `ties` has its share of the row; what is left, an eighth or more, is normal.
+  const auto check = [&](const std::vector<T>& ties, std::int64_t expected) {
+    CAPTURE(ties.size());
+    std::vector<T> row = normal_row<T>(n, random);
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (i % 8 != 0) row[i] = ties[i / 8 % ties.size()];
+    }
+    for (const T sign : {T(1), T(-1)}) {
+      std::sort(row.begin(), row.end(),
+                [&](T left, T right) { return sign * left > sign * right; });
+      const DenseOperand<T> x{row.data(), sign};
+      const BucketsByWidth<T> by_width(x, buckets, sign * row.front(),
+                                       double(sign * row.front()) - double(sign * row.back()));
+      const BucketsBesideTies<T> bucket(x, n, by_width);
+      CHECK(bucket.buckets() == expected * 257);
+      check_buckets(n, bucket, buckets + bucket.buckets());
+      Partition partition;
+      partition.plan(n, buckets + bucket.buckets(), 0, bucket, 1);
+      for (std::int64_t b = 0; b < partition.buckets(); ++b) {
+        if (expected > 0) CHECK(partition.size(b) < n / 10);
+      }
+    }
+  };
+  constexpr T kNext = T(1) + std::numeric_limits<T>::epsilon();
+  check({T(0.5)}, 1);
+  check({T(-100)}, 1);  // all others are in a few buckets
+  check({T(0.0), T(-0.0)}, 1);
+  check({T(1), kNext}, 2);
+  check({T(1), T(-1), T(0)}, 3);
+  check({T(1), T(-1), T(0), T(2), T(-2), T(3), T(-3), T(4)}, 0);
 }
 
 TEST_CASE_TEMPLATE("long rows are sorted by buckets, unless a bucket has too many", T, float,
@@ -321,6 +343,12 @@ TEST_CASE_TEMPLATE("long rows are sorted by buckets, unless a bucket has too man
   check(row, true, Way::keeps_zeros);
   for (std::size_t i = 0; i < row.size(); i += 2) row[i] = T(1);
   check(with_zeros(row), false, Way::by_bits);
+  // Tied in part, and wholly.
+  row = normal_row<T>(300'000, random);
+  for (T& x : row) x = std::max(T(0), x);
+  check(with_zeros(row), true, Way::keeps_zeros);
+  for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<T>(i % 7 * (i % 5) % 3);
+  check(with_zeros(row), true, Way::keeps_zeros);
   // In pairs of equal ones, with both zeros: by `check` descending and ascending, for its two signs.
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = T(200) - static_cast<T>(i / 2 * 2);
   row[200] = -row[200];

@@ -1,8 +1,7 @@
-// Stable descending sort, in place, of one bucket of a long row (sorted_row.h): a few thousand values
-// between bounds that are known.
+// Stable descending sort, in place, of one bucket of a long row (sorted_row.h): a few thousand values.
 //
-// An element is one word of 32 bits: its cell of equal width between the bounds, which falls where
-// values rise, above its place in the bucket. Two passes of a radix sort by least significant digits
+// An element is one word of 32 bits: its cell of equal width between the largest and the smallest, which
+// falls where values rise, above its place in the bucket. Two passes of a radix sort by least significant digits
 // order the cells, in memory that stays in the cache; insertion puts right what shares a cell. Equal
 // values share a cell and keep their order. Where values crowd into few cells, and where a bucket has
 // more elements than a word can number, sort_row.h sorts it.
@@ -23,18 +22,16 @@ namespace diffsort::DIFFSORT_LEVEL {
 template <class T>
 class BucketSorter {
  public:
-  // x gets the values in order and index the place of each before. `top` is the upper bound and
-  // `width` the distance to the lower one; values beyond, by rounding, are sorted as well.
-  void sort(T* x, std::int64_t n, T top, double width, std::int32_t* index,
+  // x gets the values in order and index the place of each before. `facts` are those of x.
+  void sort(T* x, std::int64_t n, const RowFacts& facts, std::int32_t* index,
             const AnyOrder& any_order = {}) {
     T* const copy = copy_.get(static_cast<std::size_t>(n));
     std::memcpy(copy, x, static_cast<std::size_t>(n) * sizeof(T));
     if (n <= longest<9>()
-            ? sort_by_cells<9>(copy, n, top, width, any_order, x, index)
-            : n <= longest<8>() && sort_by_cells<8>(copy, n, top, width, any_order, x, index)) {
+            ? sort_by_cells<9>(copy, n, facts, any_order, x, index)
+            : n <= longest<8>() && sort_by_cells<8>(copy, n, facts, any_order, x, index)) {
       return;
     }
-    const RowFacts facts = scan(copy, n);
     sorter_.sort(copy, n, T(1), facts.low, facts.high, x, index, any_order);
   }
 
@@ -45,24 +42,19 @@ class BucketSorter {
   }
 
   template <int kDigitBits>
-  bool sort_by_cells(const T* x, std::int64_t n, T top, double width, const AnyOrder& any_order,
+  bool sort_by_cells(const T* x, std::int64_t n, const RowFacts& facts, const AnyOrder& any_order,
                      T* values, std::int32_t* index) {
     constexpr std::uint32_t kDigits = 1u << kDigitBits, kMask = kDigits - 1;
     constexpr int kPlaceBits = 32 - 2 * kDigitBits;
     constexpr std::uint32_t kPlaces = 1u << kPlaceBits;
-    constexpr T kLastCell = kDigits * kDigits - 1;
-    const T scale = cell_scale<T>(kDigits * kDigits, width);
+    const T top = static_cast<T>(facts.high),
+            scale = cell_scale<T>(kDigits * kDigits, facts.range());
     if (scale == T(0)) return false;
     std::uint32_t* const words = words_.get(static_cast<std::size_t>(2 * n));
     std::uint32_t* const passed = words + n;
-    std::int32_t beyond = 0;  // are in the first or the last cell, however far
     for (std::int32_t i = 0; i < static_cast<std::int32_t>(n); ++i) {
-      T cell = (top - x[i]) * scale;
-      beyond |= (cell < T(0)) | (cell >= kLastCell + T(1));
-      cell = cell > T(0) ? cell : T(0);
-      cell = cell < kLastCell ? cell : kLastCell;
-      words[i] = static_cast<std::uint32_t>(static_cast<std::int32_t>(cell)) * kPlaces +
-                 static_cast<std::uint32_t>(i);
+      const auto cell = static_cast<std::int32_t>((top - x[i]) * scale);
+      words[i] = static_cast<std::uint32_t>(cell) * kPlaces + static_cast<std::uint32_t>(i);
     }
     std::uint32_t low_digits[kDigits] = {}, high_digits[kDigits] = {};
     for (std::int64_t i = 0; i < n; ++i) {
@@ -81,7 +73,7 @@ class BucketSorter {
       index[i] = static_cast<std::int32_t>(place);
       values[i] = x[place];
     }
-    return (beyond == 0 && any_order.holds_cells(scale)) || insert_rises(n, values, index);
+    return any_order.holds_cells(scale) || insert_rises(n, values, index);
   }
 
   Buffer<T> copy_;

@@ -1,17 +1,21 @@
 // The buckets of values that a long row is divided into, in descending order.
 //
-//     by width    bucket(x) = floor((high - x) * (buckets - 1) / (high - low))
-//     by bits     floor((key(x) - key(high)) * buckets / keys), of the order-preserving integers that
-//                 floats are (diffsort/sort.h)
+//     by width      bucket(x) = floor((high - x) * (buckets - 1) / (high - low))
+//     beside ties   the same, with buckets between them for values that many elements have
+//     by bits       floor((key(x) - key(high)) * buckets / keys), of the order-preserving integers that
+//                   floats are (diffsort/sort.h)
 //
 // By width, normal and uniform values spread evenly, and values with heavy tails, or with one outlier,
-// crowd into a few buckets. By bits, each factor of two has its share of the buckets.
-// Cost: 3 instructions for a vector of elements, or about 10.
-// Chosen: by width, where no bucket then has more than a quarter of the row; else by bits, if so it has not; else
-// neither.
+// crowd into a few buckets. By bits, each factor of two has its share of the buckets. One value (the zeros
+// that a ReLU leaves, one of few integers) crowds both ways; it gets kPieces buckets, for where in the row its
+// elements stand, since equal values keep their order.
+// Cost: 3 instructions for a vector of elements, or about 27, or about 10 for an element.
+// Chosen: the first by which no bucket has more than a quarter of the row; if none is, none.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "cells.h"
 #include "diffsort/sort.h"
@@ -34,15 +38,59 @@ class BucketsByWidth {
     return static_cast<std::int32_t>((high_ - x_.sign * x_.values[i]) * scale_);
   }
 
-  // The values of a bucket lie between top and top - width, but for rounding.
-  T top(std::int64_t bucket) const {
-    return static_cast<T>(static_cast<double>(high_) - static_cast<double>(bucket) * width(bucket));
-  }
-  double width(std::int64_t) const { return 1.0 / static_cast<double>(scale_); }
-
  private:
   DenseOperand<T> x_{};
   T high_{}, scale_{};
+};
+
+template <class T>
+class BucketsBesideTies {
+ public:
+  BucketsBesideTies() = default;
+  BucketsBesideTies(DenseOperand<T> x, std::int64_t n, BucketsByWidth<T> others)
+      : x_(x), others_(others) {
+    while ((n - 1) >> shift_ >= kPieces) ++shift_;
+    std::fill_n(tied_, kMostTied, -std::numeric_limits<T>::infinity());
+    find_ties(n);
+  }
+
+  // How many buckets there are besides those of the others; 0: there are no such values.
+  std::int64_t buckets() const { return ties_ * (kPieces + 1); }
+
+  // Of element i.
+  std::int32_t operator()(std::int64_t i) const {
+    const T x = x_.sign * x_.values[i];
+    const std::int32_t piece = 1 + (static_cast<std::int32_t>(i) >> shift_);
+    std::int32_t bucket = others_(i);
+    for (const T tied : tied_) {
+      bucket += (x == tied ? piece : 0) + (x < tied ? static_cast<std::int32_t>(kPieces) + 1 : 0);
+    }
+    return bucket;
+  }
+
+ private:
+  static constexpr std::int64_t kPieces = 256;
+  static constexpr int kMostTied = 3;  // more cannot have a quarter of the row
+  static constexpr int kLooks = 256, kMany = kLooks / 6;
+
+  // Values that a sixth of some elements have; they are taken in no step with the row.
+  void find_ties(std::int64_t n) {
+    T values[kLooks];
+    for (std::uint64_t k = 0; k < kLooks; ++k) {
+      const std::uint64_t fraction = k * 0x9e3779b9u & 0xffffffffu;  // of 2^32
+      values[k] = x_.sign * x_.values[fraction * static_cast<std::uint64_t>(n) >> 32];
+    }
+    std::sort(values, values + kLooks);
+    for (int begin = 0, end; begin < kLooks && ties_ < kMostTied; begin = end) {
+      for (end = begin + 1; end < kLooks && values[end] == values[begin];) ++end;
+      if (end - begin >= kMany) tied_[ties_++] = values[begin];
+    }
+  }
+
+  DenseOperand<T> x_{};
+  BucketsByWidth<T> others_;
+  T tied_[kMostTied] = {};  // minus infinity where there are fewer
+  int ties_ = 0, shift_ = 0;
 };
 
 // Of the values rounded to float32, whose powers of two are fewer than those of float64.
@@ -58,15 +106,6 @@ class BucketsByBits {
   std::int32_t operator()(std::int64_t i) const {
     const std::uint64_t above = key(x_.sign * x_.values[i]) - first_;
     return static_cast<std::int32_t>(above * factor_ >> 32);
-  }
-
-  T top(std::int64_t bucket) const {
-    const std::uint64_t above =
-        ((static_cast<std::uint64_t>(bucket) << 32) + factor_ - 1) / factor_;
-    return from_descending_key<float>(first_ + static_cast<std::uint32_t>(above));
-  }
-  double width(std::int64_t bucket) const {
-    return static_cast<double>(top(bucket)) - static_cast<double>(top(bucket + 1));
   }
 
  private:

@@ -42,7 +42,7 @@ class SortedRow {
             const Workers& workers, const AnyOrder& any_order = {}) {
     x_ = x;
     any_order_ = any_order;
-    in_buckets_ = false;
+    division_ = Division::none;
     const auto size = static_cast<std::size_t>(n);
     T* const values = values_.get(size + kLanes);  // vectors are read beyond the end
     std::int32_t* const from = from_.get(size);
@@ -59,7 +59,7 @@ class SortedRow {
   SortedValues<T> values() const { return {values_.data(), from_.data()}; }
 
   // Null unless the row was sorted by buckets.
-  const Partition* buckets() const { return in_buckets_ ? &partition_ : nullptr; }
+  const Partition* buckets() const { return division_ != Division::none ? &partition_ : nullptr; }
 
   // Has write(bucket, its sorted part, results, ids) write what becomes of the elements of a bucket, at
   // their indices, and brings that to where they stood. Null outputs are not wanted.
@@ -120,62 +120,70 @@ class SortedRow {
     }
   }
 
-  // False: too many values share a bucket, of equal width and of equal bits.
+  // False: too many values share a bucket in every way.
   bool sort_by_buckets(std::int64_t n, const RowFacts& facts, const Workers& workers) {
-    const std::int64_t buckets = Partition::buckets_for(n, kBucketSize);
+    std::int64_t buckets = Partition::buckets_for(n, kBucketSize);
     const T high = static_cast<T>(x_.sign < T(0) ? -facts.low : facts.high);
     const T low = static_cast<T>(x_.sign < T(0) ? -facts.high : facts.low);
     by_width_ = BucketsByWidth<T>(x_, buckets, high, facts.range());
-    in_buckets_ = by_width_.divide() && plan(n, buckets, by_width_, workers);
-    if (!in_buckets_) {
-      by_width_ = {};
-      by_bits_ = BucketsByBits<T>(x_, Partition::kMostBuckets, high, low);
-      in_buckets_ = plan(n, Partition::kMostBuckets, by_bits_, workers);
+    if (by_width_.divide()) {
+      beside_ties_ = BucketsBesideTies<T>(x_, n, by_width_);
+      division_ = beside_ties_.buckets() == 0 ? Division::by_width : Division::beside_ties;
+      if (plan(n, buckets + beside_ties_.buckets(), workers)) return sort_each(workers);
     }
-    if (in_buckets_) with_buckets([&](const auto& bucket) { sort_each(bucket, workers); });
-    return in_buckets_;
+    by_bits_ = BucketsByBits<T>(x_, Partition::kMostBuckets, high, low);
+    division_ = Division::by_bits;
+    if (plan(n, Partition::kMostBuckets, workers)) return sort_each(workers);
+    division_ = Division::none;
+    return false;
   }
 
-  template <class Bucket>
-  bool plan(std::int64_t n, std::int64_t buckets, const Bucket& bucket, const Workers& workers) {
-    partition_.plan(n, buckets, 0, bucket, workers);
+  bool plan(std::int64_t n, std::int64_t buckets, const Workers& workers) {
+    with_buckets([&](const auto& bucket) { partition_.plan(n, buckets, 0, bucket, workers); });
     for (std::int64_t b = 0; b < buckets; ++b) {
       if (partition_.size(b) > n / 4) return false;
     }
     return true;
   }
 
-  template <class Bucket>
-  void sort_each(const Bucket& bucket, const Workers& workers) {
+  bool sort_each(const Workers& workers) {
     T* const values = values_.data();
-    partition_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
-      values[place] = x_.sign * x_.values[i];
+    with_buckets([&](const auto& bucket) {
+      partition_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
+        values[place] = x_.sign * x_.values[i];
+      });
     });
     share_out<BucketSorter<T>>(
         partition_.buckets(), workers, [&](std::int64_t b, BucketSorter<T>& sorter) {
           const std::int64_t start = partition_.start(b), size = partition_.size(b);
           if (size == 0) return;
-          const double width = bucket.width(b);
+          const RowFacts facts = scan(values + start, size);
           std::int32_t* const from = from_.data() + start;
-          if (any_order_.holds_part(width, size) &&
-              any_order_.holds_part(scan(values + start, size).range(), size)) {
+          if (any_order_.holds_part(facts.range(), size) ||
+              is_descending(values + start, size, T(1))) {
             std::iota(from, from + size, 0);
-            return;
+          } else {
+            sorter.sort(values + start, size, facts, from, any_order_);
           }
-          sorter.sort(values + start, size, bucket.top(b), width, from, any_order_);
         });
+    return true;
   }
+
+  enum class Division { none, by_width, beside_ties, by_bits };
 
   // Calls body with the function that has the buckets of elements.
   template <class Body>
   void with_buckets(const Body& body) const {
-    by_width_.divide() ? body(by_width_) : body(by_bits_);
+    if (division_ == Division::by_width) body(by_width_);
+    if (division_ == Division::beside_ties) body(beside_ties_);
+    if (division_ == Division::by_bits) body(by_bits_);
   }
 
   DenseOperand<T> x_{};
-  bool in_buckets_ = false;
+  Division division_ = Division::none;
   AnyOrder any_order_;
   BucketsByWidth<T> by_width_;
+  BucketsBesideTies<T> beside_ties_;
   BucketsByBits<T> by_bits_;
   Partition partition_;
   Buffer<T> values_;
