@@ -1,6 +1,6 @@
 """Speed and memory on the CPU, beside every framework's own sort and the other packages.
 
-    python benchmarks/cpu.py            every table and figure, about a quarter of an hour
+    python benchmarks/cpu.py            every table and figure, about twenty minutes
     python benchmarks/cpu.py --quick    short shapes and few rounds, about three minutes
     python benchmarks/cpu.py --full     every combination, on long rows too: about an hour
 
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import avx2_sort
 import calls
+import families
 import figures
 import hard_sorts
 import kernel
@@ -76,6 +77,19 @@ def kernels(shape, threads, effort):
         return measure.rounds(timers | sorts, shape, in_a_row, effort.seconds, effort.least)
 
 
+def kernels_of_family(shape, effort):
+    """family -> times of the solver and of torch.sort."""
+    cases = [Case(*c, "fb") for c in itertools.product(OPERATORS, REGULARIZATIONS, "MH")]
+    found = {}
+    for name, draw in families.FAMILIES.items():
+        sort = hard_sorts.torch_sort(1)
+        timers = {case: ("float32", kernel.timer(case)) for case in cases}
+        timers["torch.sort", "float32", 1] = "float32", sort
+        seconds = effort.seconds / 2
+        found[name] = measure.rounds(timers, shape, 1, seconds, effort.least, draw=draw)
+    return found
+
+
 # --- what users call ------------------------------------------------------------------------------
 
 
@@ -108,11 +122,10 @@ def through_pytorch(shape, threads, effort):
     return measure.rounds(timers, shape, in_a_row, effort.seconds, effort.least)
 
 
-def framework_cases():
+def framework_cases(dtype="float32"):
     """For the tables of NumPy and JAX."""
-    return itertools.starmap(
-        Case, itertools.product(OPERATORS, REGULARIZATIONS, "SMH", ("f", "fb"))
-    )
+    every = itertools.product(OPERATORS, REGULARIZATIONS, "SMH", ("f", "fb"), (dtype,))
+    return itertools.starmap(Case, every)
 
 
 def through_numpy(shape, effort):
@@ -138,15 +151,19 @@ def through_numpy(shape, effort):
 
         return measure.looped(both if case.passes == "fb" else forward, prepare)
 
-    timers = {"np.sort": hard_sorts.numpy_function(np.sort)}
-    timers["np.argsort"] = hard_sorts.numpy_function(np.argsort)
-    timers |= {case: timer(case) for case in framework_cases()}
+    timers = {}
+    for dtype in ("float32", "float64"):
+        for name, function in (("np.sort", np.sort), ("np.argsort", np.argsort)):
+            timers[name, dtype, 1] = dtype, hard_sorts.numpy_function(function)
+        timers |= {case: (dtype, timer(case)) for case in framework_cases(dtype)}
     return plain_rounds(timers, shape, effort)
 
 
 def through_xla(shape, effort):
-    timers = through_jax.sorts()
+    """In float32, JAX's default: float64 is a mode of the process."""
+    timers = {(name, "float32", 1): timer for name, timer in through_jax.sorts().items()}
     timers |= {case: through_jax.timer(case) for case in framework_cases()}
+    timers = {name: ("float32", timer) for name, timer in timers.items()}
     return plain_rounds(timers, shape, effort)
 
 
@@ -182,7 +199,6 @@ def too_slow(seconds):
 def plain_rounds(timers, shape, effort):
     """On one thread, which NumPy and JAX have no setting for."""
     in_a_row = measure.calls_per_round(shape[0] * shape[1])
-    timers = {name: ("float32", timer) for name, timer in timers.items()}
     diffsort.set_num_threads(1)
     found = measure.rounds(timers, shape, in_a_row, effort.seconds, effort.least)
     diffsort.set_num_threads(None)  # for torch: as torch has it
@@ -238,6 +254,10 @@ def solver_alone(found, options, threads):
     yield from tables.kernels(found.kernels)
     yield "### Types and threads\n\n" + tables.types_and_threads(found.kernels, threads)
     yield "### The sorts, ns\n\n" + tables.sorts(found.kernels)
+    if not options.quick:
+        shapes = [shape for shape in families.SHAPES if shape in options.shapes]
+        found.families = measured("other inputs", kernels_of_family, shapes, options.effort)
+        yield "### Other inputs\n\n" + families.TEXT + "\n" + tables.families(found.families)
 
 
 def frameworks(found, options, threads):

@@ -24,8 +24,8 @@ MEMORY = """\
 Growth of memory with the length of one row, through torch, at the first call; dotted: the goal. Up
 to 131072 elements the derivative has a table with 32 bytes per element, and up to 262144 ranks in M
 are counted into cells of 24 bytes, of which there are up to 1.25 per element, and 2.5 where
-range/strength is 2 n: 95 bytes per element at the most, all of which the thread keeps for its next
-call.
+range/strength is 2 n: then it is about 100 bytes per element, scratch that the thread keeps for its
+next call.
 """
 
 plt.rcParams.update(

@@ -86,10 +86,11 @@ def cores():
 
 
 class Inputs:
-    """Fresh arrays for as many calls, drawn from N(0, 1), and one cotangent for all of them."""
+    """Fresh arrays for as many calls, by default drawn from N(0, 1), and one cotangent for all."""
 
-    def __init__(self, rng, calls, shape, dtype):
-        self.values = rng.standard_normal((calls, *shape), dtype)
+    def __init__(self, rng, calls, shape, dtype, draw=None):
+        draw = draw or (lambda rng, shape: rng.standard_normal(shape, dtype))
+        self.values = np.asarray(draw(rng, (calls, *shape)), dtype)
         self.cotangent = rng.standard_normal(shape, dtype)
         self._ranges = None
 
@@ -104,10 +105,11 @@ class Inputs:
 LONG = 1_000_000  # elements; a predictor remembers some thousands of branches
 
 
-def rounds(contenders, shape, calls, seconds, least=3, most=100, seed=0):
+def rounds(contenders, shape, calls, seconds, least=3, most=100, seed=0, draw=None):
     """name -> array of seconds per call, one entry per round.
 
     A contender is a pair of a dtype and a function of `Inputs` that returns the seconds it took.
+    draw(rng, shape) makes the inputs.
     """
     times = {name: [] for name in contenders}
     rng, order = np.random.default_rng(seed), random.Random(seed)
@@ -118,7 +120,7 @@ def rounds(contenders, shape, calls, seconds, least=3, most=100, seed=0):
         drawn = {}
         for name, (dtype, timer) in order.sample(list(contenders.items()), len(contenders)):
             if dtype not in drawn or not share:
-                drawn[dtype] = Inputs(rng, calls, shape, dtype)
+                drawn[dtype] = Inputs(rng, calls, shape, dtype, draw)
             elapsed = timer(drawn[dtype])
             if turn >= 0:
                 times[name].append(elapsed / calls)

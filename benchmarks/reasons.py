@@ -58,15 +58,22 @@ that computes less.
 """,
     "hard sorts": """\
 Beside what torch and JAX sort with. Through torch, forward and backward of one short row are the
-cost of autograd's engine and of our part in Python, some 30 µs ("One small call" has both), in
-which torch.sort, which has no backward pass here, sorts most of a thousand elements. Batches of
-rows of at most 192 elements: see there.
+cost of autograd's engine and of our part in Python, some 50 µs ("One small call" has both), in
+which torch.sort, which has no backward pass here, sorts a thousand elements. With more threads this
+is the same, and small batches gain nothing ("More threads than one"). Batches of rows of at most
+192 elements: see there.
+""",
+    "crowded": """\
+Other inputs. Few integers and many zeros are what torch.sort takes least time for, half of that of
+normal values. They are not sorted here, but pooled and written all the same, and all blocks but the
+largest go through the buckets of the derivative of a long row. Numbers that crowd without ties
+("crowded") divide into buckets neither of equal width nor of equal bits, and are sorted by their bits.
 """,
     "np.sort": """\
 Beside what NumPy sorts with. np.argsort returns indices, by vector instructions as well. The forward
-pass does that sort's work, pools, and brings every result back to its place; blocks of kl take
+pass does the work of that sort, pools, and brings every result back to its place; blocks of kl take
 exponentials, and of sorted values in M a logarithm each. np.sort moves values only and has no
-backward pass. Of a single row of a hundred, a microsecond of NumPy's, the calls into Python are most.
+backward pass. Of a single row of a hundred, a microsecond of NumPy's, most are calls into Python.
 """,
     "torchsort": """\
 Beside torchsort. It sorts by torch.sort and pools in C++. For l2 that takes mostly less than twice
@@ -82,7 +89,8 @@ small calls has torch.sort and np.argsort of the same input beside them.
 """,
     "memory": """\
 Memory. Up to 262144 elements what the caption of the figure of growth says: scratch of a size that
-fits into caches and is kept. Beyond: where no block has many elements, the derivative of sorted
+fits into caches and is kept. Beyond: rows that crowd (see there) are sorted in 16 bytes per element
+more, which are not in this table. Where no block has many elements, the derivative of sorted
 values of kl moves all of them to buckets, which takes 6 bytes per element. Through NumPy it also
 keeps a copy of an array that the caller may overwrite, 4 bytes per element.
 """,

@@ -45,6 +45,22 @@ def sorts(found):
     return report.table(("shape", *labels), rows)
 
 
+def families(found):
+    """Rows of other distributions: forward and backward, beside torch.sort."""
+    header = ("shape", "inputs", "torch.sort, ns", "operator", "reg.")
+    header += tuple(f"{regime}{unit}" for regime in "MH" for unit in (", ns", " / torch.sort"))
+    rows = []
+    for shape, of_shape in found.items():
+        for name, t in of_shape.items():
+            sort = t["torch.sort", "float32", 1]
+            for operation in itertools.product(OPERATORS, REGULARIZATIONS):
+                rows.append([str(shape), name, nanoseconds(sort, shape), *operation])
+                for regime in "MH":
+                    times = t[Case(*operation, regime, "fb")]
+                    rows[-1] += [nanoseconds(times, shape), ratio(times, sort)]
+    return report.table(header, rows)
+
+
 def types_and_threads(found, threads):
     """Forward and backward: float64 beside float32, and all threads beside one."""
     header = ("shape", "operator", "reg.", "regime", "float64 / float32")
@@ -86,13 +102,21 @@ def through_torch(found, rivals):
 
 
 def by_name(found, baseline):
-    """A row per contender: ns per element and the ratio to one of them."""
+    """A row per contender: ns per element and the ratio to one of them, of the same type."""
     rows = []
     for shape, times in found.items():
         for name, t in times.items():
-            label = " ".join(name[:4]) if isinstance(name, Case) else name
+            label, dtype = named(name)
             if isinstance(t, str):
-                rows.append([str(shape), label, "–", t])
-            else:
-                rows.append([str(shape), label, nanoseconds(t, shape), ratio(t, times[baseline])])
-    return report.table(("shape", "contender", "ns", f"ratio to {baseline}"), rows)
+                rows.append([str(shape), label, dtype, "–", t])
+                continue
+            base = times.get((baseline, dtype, 1), times.get(baseline))
+            rows.append([str(shape), label, dtype, nanoseconds(t, shape), ratio(t, base)])
+    return report.table(("shape", "contender", "dtype", "ns", f"ratio to {baseline}"), rows)
+
+
+def named(name):
+    """Of a contender: in words, and its dtype."""
+    if isinstance(name, Case):
+        return " ".join(name[:4]), name.dtype
+    return (name, "float32") if isinstance(name, str) else name[:2]

@@ -5,8 +5,8 @@
 M(l, u) is the value that the block l..u of the sorted row would take: the mean of s - w (l2) or
 lse(s) - lse(w) (kl), s = z / strength. The formula costs O(n^2) and pools nothing, so it shares no
 code and no idea with a pooling algorithm. In l2 the comparisons are made in exact integers; in kl
-in the widest float. Values and Jacobians then follow from the blocks of equal v in their stable
-forms.
+of exp(v), with fifty digits. Values and Jacobians then follow from the blocks of equal v in their
+stable forms.
 
 `solve` and the functions named after the operators take one row (1-D); `Batch` takes arrays of any
 number of dimensions. `project` with "kl" takes w as it is (linear); `soft_sort` with "kl" works on
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+import mpmath
 import numpy as np
 
 WIDE = np.longdouble
@@ -155,12 +156,13 @@ def _project(z, w, strength, geometry):
     if np.isnan(z).any() or np.isnan(w).any() or infinite_w or (geometry == "kl" and (w < 0).any()):
         return _nan_row(n)
     sigma, tau = np.argsort(-z, kind="stable"), np.argsort(-w, kind="stable")
-    value, block = np.empty(n, dtype=WIDE), np.empty(n, dtype=int)
+    value, block, largest = np.empty(n, dtype=WIDE), np.empty(n, dtype=int), np.zeros(n)
     of_z, size_z, of_w = (np.zeros((n, n), dtype=WIDE) for _ in range(3))
     of_strength = np.zeros((n, 1), dtype=WIDE)
     for start, stop, hard in _blocks(z[sigma], w[tau], strength, geometry):
         i, j = sigma[start:stop], tau[start:stop]
         block[i] = start
+        largest[i] = np.abs(w[j][np.isfinite(w[j])]).max(initial=0)
         weights = w[j].astype(WIDE)
         if hard:
             value[i], of_w[np.ix_(i, j)] = weights.mean(), 1 / WIDE(i.size)
@@ -173,7 +175,6 @@ def _project(z, w, strength, geometry):
     finite = z[np.isfinite(z)]
     spread = np.ptp(finite).astype(WIDE) / strength if strength > 0 and finite.size else 0
     size_strength = size_z.sum(axis=1, keepdims=True) * spread
-    largest = np.full(n, np.abs(w[np.isfinite(w)]).max(initial=0))
     scale = {"l2": largest, "kl": value, "log_kl": np.maximum(1, largest)}[geometry]
     return Solution(
         value.astype(float),
@@ -207,31 +208,36 @@ def _blocks(s, w, strength, geometry):
         start = np.r_[True, hard[1:] | hard[:-1]] & np.r_[True, s[1:] != s[:-1]]
         soft = np.flatnonzero(~hard)
         if soft.size:
-            v, tie = (_l2 if geometry == "l2" else _kl)(s[soft], w[soft], strength, geometry)
-            start[soft[1:]] = v[:-1] - v[1:] > tie
+            low, high = (_l2 if geometry == "l2" else _kl)(s[soft], w[soft], strength, geometry)
+            start[soft[1:]] = low[:-1] > high[1:]
     edges = [*np.flatnonzero(start[:n]), n]
     return [(a, b, hard[a]) for a, b in pairwise(edges)]
 
 
 def _l2(z, w, strength, _):
-    """v times a positive constant, exactly: z - strength * w is dyadic, its means are rational."""
+    """v times a positive constant, twice: the bounds of it are one, for z - strength * w is dyadic
+    and its means are rational."""
     n, strength = z.size, Fraction(strength)
     exact = [Fraction(a) - strength * Fraction(b) for a, b in zip(z, w, strict=True)]
     unit = max(value.denominator for value in exact)
     integers = np.array([int(value * unit) for value in exact], dtype=object)
     length = np.maximum(1 + np.arange(n) - np.arange(n)[:, None], 1).astype(object)
     means = _running(np.add, integers, 0) * (math.lcm(*range(1, n + 1)) // length)
-    return _min_max(means), 0
+    v = _min_max(means)
+    return v, v
 
 
 def _kl(z, w, strength, geometry):
-    """v, and the difference below which two of its entries are one number in the widest float."""
-    s = (z.astype(WIDE) - z[0]) / strength
-    with np.errstate(divide="ignore", invalid="ignore"):  # log 0 is meant; u < l holds no block
-        logs = w.astype(WIDE) if geometry == "log_kl" else np.log(w.astype(WIDE))
-        means = _running(np.logaddexp, s, -np.inf) - _running(np.logaddexp, logs, -np.inf)
-    sizes = np.abs(np.r_[s, logs[np.isfinite(logs)]])
-    return _min_max(means), 8 * np.finfo(WIDE).eps * sizes.max(initial=1)
+    """Bounds of exp(v), with digits to spare for values however far apart."""
+    largest = max(1, *map(abs, (*z, *w)))
+    spread = math.log10(largest) - min(0, math.log10(strength))
+    with mpmath.workdps(50 + math.ceil(spread)):
+        s = np.array([mpmath.exp((mpmath.mpf(x) - z[0]) / strength) for x in z], dtype=object)
+        weights = [mpmath.exp(mpmath.mpf(x) - w[0]) if geometry == "log_kl" else x for x in w]
+        weights = np.array([mpmath.mpf(x) for x in weights], dtype=object)
+        divide = np.frompyfunc(lambda a, b: a / b if b else mpmath.inf, 2, 1)
+        v = _min_max(divide(_running(np.add, s, 0), _running(np.add, weights, 0)))
+        return v, v * (1 + mpmath.mpf(10) ** -30)
 
 
 def _running(add, row, nothing):

@@ -33,6 +33,8 @@ ROWS = {
     "denormal": ([5e-324, 0.0, 1.5e-323, -5e-324], [0.0, 1.0]),
     "huge": ([1e300, -1e300, 3e300, 0.0], [0.0, 1.0, 1e300]),
     "extreme strengths": (NORMAL, [1e-30, 1e-10, 1e10, 1e30]),
+    "an outlier": ([*NORMAL, 1e30], [1e-30, 1.0, 1e30]),
+    "a low outlier": ([-1e30, *NORMAL], [1e-30, 1.0, 1e30]),
 }
 EDGES = [(name, strength) for name, (_, strengths) in ROWS.items() for strength in strengths]
 

@@ -165,7 +165,7 @@ class LongDoubleSolution {
  public:
   LongDoubleSolution(const PlainRow& row, const std::vector<std::size_t>& sigma,
                      const std::vector<std::size_t>& tau)
-      : row_(row), result_(sigma.size()) {
+      : row_(row), result_(sigma.size()), sizes_of_w_(sigma.size()) {
     for (std::size_t i = 0; i < sigma.size(); ++i) {
       Block block{i, 1, row.z[sigma[i]], 0.0L, weight(row.w[tau[i]])};
       while (!blocks_.empty() && pools(blocks_.back(), block)) {
@@ -174,15 +174,21 @@ class LongDoubleSolution {
       }
       blocks_.push_back(block);
     }
-    for (const Block& block : blocks_) {
+    for (std::size_t b = 0; b < blocks_.size(); ++b) {
+      const Block& block = blocks_[b];
+      const double size_of_w = size_of_w_near(b, tau);
       for (std::size_t i = block.start; i < block.start + block.size; ++i) {
         const long double relative = difference(row.z[sigma[i]], block.z) - block.s + block.w;
         result_[sigma[i]] =
             row.regularization == Regularization::kl ? std::exp(relative) : relative;
+        sizes_of_w_[sigma[i]] = size_of_w;
       }
     }
   }
   const std::vector<long double>& result() const { return result_; }
+  // For each element, how large numbers of w decide on its result: those of its block, and those of
+  // blocks that might as well be one with it.
+  const std::vector<double>& sizes_of_w() const { return sizes_of_w_; }
 
  private:
   struct Block {
@@ -202,7 +208,24 @@ class LongDoubleSolution {
   bool pools(const Block& left, const Block& right) const {
     if (row_.strength == 0.0) return left.z == right.z;
     if (std::isinf(right.w)) return true;  // no weight at all
-    return difference(left.z, right.z) + (left.s - left.w) - (right.s - right.w) <= 0.0L;
+    return fall(left, right) <= 0.0L;
+  }
+  long double fall(const Block& left, const Block& right) const {
+    return difference(left.z, right.z) + (left.s - left.w) - (right.s - right.w);
+  }
+  double size_of_w(const Block& block, const std::vector<std::size_t>& tau) const {
+    return std::max(std::abs(row_.w[tau[block.start]]),
+                    std::abs(row_.w[tau[block.start + block.size - 1]]));
+  }
+  double size_of_w_near(std::size_t b, const std::vector<std::size_t>& tau) const {
+    double size = size_of_w(blocks_[b], tau);
+    for (const std::size_t left : {b - 1, b}) {
+      if (left >= blocks_.size() - 1) continue;  // (b - 1 is the largest number where b is 0)
+      const Block &above = blocks_[left], &below = blocks_[left + 1];
+      const double of_both = std::max(size_of_w(above, tau), size_of_w(below, tau));
+      if (!(fall(above, below) > 0x1p-30 * of_both)) size = std::max(of_both, size);
+    }
+    return size;
   }
   Block merged(const Block& left, const Block& right) const {
     Block block = left;
@@ -227,6 +250,7 @@ class LongDoubleSolution {
   const PlainRow& row_;
   std::vector<Block> blocks_;
   std::vector<long double> result_;
+  std::vector<double> sizes_of_w_;
 };
 
 // What is wrong with a solved row; empty: nothing.
@@ -278,34 +302,36 @@ class RowCheck {
   // l2, log_kl: the result is rounded, and so are sums in double of numbers of the size of w, or of
   // the logarithms of what a double holds. A mean of z is no finer than the smallest double.
   // kl: the same relative to the result, but for exponentials below the smallest double.
-  double tolerance(long double expected) const {
+  double tolerance(long double expected, double size_of_w) const {
     constexpr double kSmallest = std::numeric_limits<double>::denorm_min();
     const double n = static_cast<double>(row_.w.size());
     const double rounding = 2.0 * std::numeric_limits<T>::epsilon() + (n + 100.0) * 0x1p-50;
     const double smallest = 4.0 * static_cast<double>(std::numeric_limits<T>::denorm_min());
     switch (row_.regularization) {
       case Regularization::l2:
-        return largest_w_ * rounding + smallest +
+        return size_of_w * rounding + smallest +
                (row_.strength > 0.0 ? kSmallest / row_.strength : 0.0);
       case Regularization::kl:
         return static_cast<double>(std::abs(expected)) * rounding + n * largest_w_ * 1e-300 +
                smallest;
       default:
-        return (largest_w_ + 800.0) * rounding + smallest;
+        return (size_of_w + 800.0) * rounding + smallest;
     }
   }
 
   std::string values(const std::vector<std::size_t>& sigma,
                      const std::vector<std::size_t>& tau) const {
-    const auto expected = LongDoubleSolution(row_, sigma, tau).result();
+    const LongDoubleSolution solution(row_, sigma, tau);
+    const std::vector<long double>& expected = solution.result();
     long double sum = 0.0L, sum_of_w = 0.0L, allowed = 0.0L;
     for (std::size_t i = 0; i < sigma.size(); ++i) {
       const std::size_t at = sigma[i];
       const auto value = static_cast<long double>(result_[at]);
-      allowed += tolerance(expected[at]);
-      if (!(std::abs(value - expected[at]) <= tolerance(expected[at]))) {
+      const double error = tolerance(expected[at], solution.sizes_of_w()[at]);
+      allowed += error;
+      if (!(std::abs(value - expected[at]) <= error)) {
         return "element " + std::to_string(at) + " is " + digits(double(value)) + " instead of " +
-               digits(double(expected[at])) + ", allowed " + digits(tolerance(expected[at]));
+               digits(double(expected[at])) + ", allowed " + digits(error);
       }
       // The k largest of the result add up to no more than those of w, and all of them to as much.
       sum += value;

@@ -16,8 +16,8 @@
 // bounds are exact, and with them all sums of whole numbers: exact ties pool, as in block_sums.h.
 // Cost: O(n + cells); three reads of the row. Scratch: 24 bytes per cell, 4 per element, 24 per block.
 // Chosen: where range / strength is below kMostSteps per element (there are up to a quarter more cells; from
-// half a step per element down rows are one block, see one_block.h), and up to kLongest elements, whose
-// table still is in a cache.
+// half a step per element down rows are one block, see one_block.h), and for more than 32 elements
+// (kLongestInGroup) up to kLongest, whose table still is in a cache.
 #pragma once
 
 #include <cmath>

@@ -16,7 +16,7 @@
 // Where values crowd into few cells (heavy tails, an outlier), insertion stops after a few moves
 // per element, and the row is sorted by the bits of its values instead (diffsort/sort.h). So is a
 // long one that buckets do not divide: its cells would crowd as well.
-// Cost: O(n). Scratch: 8 bytes per element for cells (16 from 4097 elements on), 16 (float32) or 32
+// Cost: O(n). Scratch: 8 bytes per element for cells (16 from 16385 elements on), 16 (float32) or 32
 // (float64) for bits.
 // Chosen: rows that short_rows.h does not solve beside others and sorted_row.h does not sort by buckets, and
 // buckets that bucket_sort.h does not.

@@ -5,7 +5,7 @@
 //     one block             no table: a sum over the row
 //     up to 131072          a table of sums by block id             block_sums_by_id.h
 //     longer                what is not alone, by buckets           long_rank_vjp.h, long_sort_vjp.h
-//     w wider than 64       the same from 1024 elements on, for a softmax's top per block
+//     w wider than 64       the same for more than 1024 elements, for a softmax's top per block
 //
 // Cost: O(n), two reads of the row and one write. Scratch: 32 bytes per element for a table.
 // Chosen: one operand's cotangent, finite operands and blocks without a sentinel (block_ids.h); what is none of

@@ -1,0 +1,41 @@
+"""Long rows that are not normal: what crowds the buckets by which they are sorted, or ties."""
+
+from functools import partial
+
+import numpy as np
+
+SHAPES = ((1, 100_000), (1, 1_000_000))
+
+
+def _relu(rng, shape):
+    return np.maximum(rng.standard_normal(shape), 0)
+
+
+def _mostly_zero(rng, shape):
+    return np.where(rng.random(shape) < 0.9, 0, rng.standard_normal(shape))
+
+
+def _integers(count, rng, shape):
+    return rng.integers(0, count, shape)
+
+
+def _crowded(rng, shape):
+    """90 % within 1e-6, the others over fifty powers of ten."""
+    near, far = 1 + 1e-6 * rng.random(shape), np.exp(rng.uniform(-60, 60, shape))
+    return np.where(rng.random(shape) < 0.9, near, far)
+
+
+FAMILIES = {
+    "max(0, N(0, 1))": _relu,
+    "90 % zeros, else N(0, 1)": _mostly_zero,
+    "3 integers": partial(_integers, 3),
+    "10 integers": partial(_integers, 10),
+    "Cauchy": lambda rng, shape: rng.standard_cauchy(shape),
+    "crowded": _crowded,
+}
+
+TEXT = """\
+One row of float32 of other distributions, forward and backward of the solver alone, one thread.
+"crowded" are numbers of which 90 % lie within 1e-6 of each other and the others reach over fifty
+powers of ten.
+"""
