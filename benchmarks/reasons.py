@@ -65,15 +65,17 @@ is the same, and small batches gain nothing ("More threads than one"). Batches o
 """,
     "crowded": """\
 Other inputs. Few integers and many zeros are what torch.sort takes least time for, half of that of
-normal values. They are not sorted here, but pooled and written all the same, and all blocks but the
-largest go through the buckets of the derivative of a long row. Numbers that crowd without ties
-("crowded") divide into buckets neither of equal width nor of equal bits, and are sorted by their bits.
+normal values. They are not sorted here, but pooled and written all the same, and all blocks but
+the largest go through the buckets of the derivative of a long row. Numbers that crowd without ties
+("crowded") divide into buckets neither of equal width nor of equal bits, and are sorted by their
+bits.
 """,
     "np.sort": """\
-Beside what NumPy sorts with. np.argsort returns indices, by vector instructions as well. The forward
-pass does the work of that sort, pools, and brings every result back to its place; blocks of kl take
-exponentials, and of sorted values in M a logarithm each. np.sort moves values only and has no
-backward pass. Of a single row of a hundred, a microsecond of NumPy's, most are calls into Python.
+Beside what NumPy sorts with. np.argsort returns indices, by vector instructions as well. The
+forward pass does the work of that sort, pools, and brings every result back to its place; blocks of
+kl take exponentials, and of sorted values in M a logarithm each. np.sort moves values only and has
+no backward pass. Of a single row of a hundred, a microsecond of NumPy's, most are calls into
+Python.
 """,
     "torchsort": """\
 Beside torchsort. It sorts by torch.sort and pools in C++. For l2 that takes mostly less than twice
