@@ -36,6 +36,7 @@ class Count(NamedTuple):
     dtype: str
     rows: int
     n: int
+    inputs: str = "normal"
 
     @property
     def strength(self):
@@ -49,7 +50,7 @@ class Count(NamedTuple):
     def __str__(self):
         return (
             f"{self.operator} {self.regularization} {self.regime} {self.dtype}"
-            f" ({self.rows}, {self.n})"
+            f" ({self.rows}, {self.n})" + f" {self.inputs}" * (self.inputs != "normal")
         )
 
 
@@ -76,6 +77,7 @@ COUNTS = (
     Count("soft_sort", "l2", "M", "float32", 1, 300_000),
     Count("soft_sort", "kl", "M", "float32", 1, 300_000),
     Count("soft_rank", "l2", "H", "float64", 1, 300_000),
+    *(Count(op, "l2", "H", "float32", 1, 300_000, "ReLU") for op in ("soft_rank", "soft_sort")),
 )
 
 
@@ -98,7 +100,7 @@ def per_element(program, count):
     with tempfile.NamedTemporaryFile() as dump:
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={dump.name}"]
         command += ["--toggle-collect=counted_float32", "--toggle-collect=counted_float64"]
-        command += [program, *count[:2], *map(str, (*count[3:], count.strength))]
+        command += [program, *count[:2], *map(str, (*count[3:6], count.strength)), count.inputs]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     collected = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode or not collected or int(collected[1]) == 0:

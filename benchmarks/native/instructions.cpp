@@ -1,9 +1,10 @@
 // One call of the solver on fixed inputs, for a tool that counts instructions in `counted`.
 //
-//     diffsort_instructions OPERATOR REGULARIZATION DTYPE ROWS N STRENGTH
+//     diffsort_instructions OPERATOR REGULARIZATION DTYPE ROWS N STRENGTH INPUTS
 //
 // An equal call on other inputs comes first and is not counted: what is done once per thread is not
-// in the figure. Inputs come from an integer generator, so they are the same everywhere.
+// in the figure. Inputs come from an integer generator, so they are the same everywhere; those of "ReLU"
+// have zeros instead of negative numbers.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,7 +18,7 @@ using diffsort::benchmarks::OperatorCall;
 
 // Sums of four uniform numbers: about N(0, 1).
 template <class T>
-static std::vector<T> draw(std::size_t size, std::uint64_t seed) {
+static std::vector<T> draw(std::size_t size, std::uint64_t seed, bool is_relu = false) {
   std::vector<T> values(size);
   std::uint64_t state = seed;
   for (T& value : values) {
@@ -26,7 +27,7 @@ static std::vector<T> draw(std::size_t size, std::uint64_t seed) {
       state = state * 6364136223846793005u + 1442695040888963407u;
       sum += static_cast<double>(state >> 11) * 0x1p-53;
     }
-    value = static_cast<T>(sum * 1.7320508);
+    value = static_cast<T>(is_relu && sum < 0.0 ? 0.0 : sum * 1.7320508);
   }
   return values;
 }
@@ -51,9 +52,10 @@ extern "C" __attribute__((noinline)) void counted_float64(OperatorCall<double>& 
 
 template <class T>
 static void run(Operator op, bool is_kl, std::int64_t rows, std::int64_t n, double strength,
-                void (*counted)(OperatorCall<T>&, const Arrays<T>&, double)) {
+                bool is_relu, void (*counted)(OperatorCall<T>&, const Arrays<T>&, double)) {
   const auto size = static_cast<std::size_t>(rows * n);
-  const std::vector<T> first = draw<T>(size, 1), second = draw<T>(size, 2), g = draw<T>(size, 3);
+  const std::vector<T> first = draw<T>(size, 1, is_relu), second = draw<T>(size, 2, is_relu);
+  const std::vector<T> g = draw<T>(size, 3);
   std::vector<T> result(size), gradient(size);
   std::vector<std::int32_t> block_z(size), block_w(size);
   OperatorCall<T> call(op, is_kl, rows, n, 1);
@@ -65,17 +67,17 @@ static void run(Operator op, bool is_kl, std::int64_t rows, std::int64_t n, doub
 }
 
 int main(int argc, char** argv) {
-  if (argc != 7) {
-    std::fputs("OPERATOR REGULARIZATION DTYPE ROWS N STRENGTH\n", stderr);
+  if (argc != 8) {
+    std::fputs("OPERATOR REGULARIZATION DTYPE ROWS N STRENGTH INPUTS\n", stderr);
     return EXIT_FAILURE;
   }
   const Operator op = std::strcmp(argv[1], "soft_sort") ? Operator::soft_rank : Operator::soft_sort;
-  const bool is_kl = !std::strcmp(argv[2], "kl");
+  const bool is_kl = !std::strcmp(argv[2], "kl"), is_relu = !std::strcmp(argv[7], "ReLU");
   const std::int64_t rows = std::atoll(argv[4]), n = std::atoll(argv[5]);
   const double strength = std::atof(argv[6]);
   if (std::strcmp(argv[3], "float64"))
-    run<float>(op, is_kl, rows, n, strength, counted_float32);
+    run<float>(op, is_kl, rows, n, strength, is_relu, counted_float32);
   else
-    run<double>(op, is_kl, rows, n, strength, counted_float64);
+    run<double>(op, is_kl, rows, n, strength, is_relu, counted_float64);
   return EXIT_SUCCESS;
 }
