@@ -91,8 +91,8 @@ small calls has torch.sort and np.argsort of the same input beside them.
 """,
     "memory": """\
 Memory. Up to 262144 elements what the caption of the figure of growth says: scratch of a size that
-fits into caches and is kept. Beyond: rows that crowd (see there) are sorted in 16 bytes per element
-more, which are not in this table. Where no block has many elements, the derivative of sorted
+fits into caches and is kept. Beyond: numbers that crowd ("Other inputs") are sorted in 16 bytes per
+element more, and are not in this table. Where no block has many elements, the derivative of sorted
 values of kl moves all of them to buckets, which takes 6 bytes per element. Through NumPy it also
 keeps a copy of an array that the caller may overwrite, 4 bytes per element.
 """,
