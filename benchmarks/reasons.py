@@ -4,8 +4,6 @@ A reason says what holds on every run; what was reached is in the list. docs/arc
 solver's side of each.
 """
 
-import report
-
 REASONS = {
     "long rows": """\
 One long row that is sorted. A row of more than 65536 elements does not fit into the caches near
@@ -26,7 +24,8 @@ Rows of at most 192 elements. torch.sort takes less per element of batches of th
 rows, and few elements share what a row costs in any case. Rows of 33 to 192 are sorted by
 counting, or counted into cells (l2 ranks in M), and pooled one by one, where a short block costs a
 mispredicted branch. Rows of at most 32 go side by side without a branch, but look at all pairs of
-positions to pool, in 8 lanes with AVX2, 16 with AVX-512.
+positions to pool, in 8 lanes with AVX2, 16 with AVX-512. Those in one block (S) are neither sorted
+nor pooled: what is left is to move them into lanes and back.
 """,
     "rows of a thousand": """\
 Rows that fit into the caches and are sorted, or in M counted into cells. Most of an element's cost
@@ -64,11 +63,11 @@ is the same, and small batches gain nothing ("More threads than one"). Batches o
 192 elements: see there.
 """,
     "crowded": """\
-Other inputs. Few integers and many zeros are what torch.sort takes least time for, half of that of
-normal values. They are not sorted here, but pooled and written all the same, and all blocks but
-the largest go through the buckets of the derivative of a long row. Numbers that crowd without ties
-("crowded") divide into buckets neither of equal width nor of equal bits, and are sorted by their
-bits.
+Other inputs. Few integers and many zeros are what torch.sort takes least time for, a third of that
+of normal values. Equal ones are not sorted here either, but pooled, which in kl takes exponentials,
+and written; of rows of more than 131072 elements all blocks but the largest go through the buckets
+of the derivative. Numbers that crowd without ties ("crowded") divide into buckets neither of equal
+width nor of equal bits, and are sorted by their bits.
 """,
     "np.sort": """\
 Beside what NumPy sorts with. np.argsort returns indices, by vector instructions as well. The
@@ -110,7 +109,7 @@ def listed(line):
         for kind, sign, met in zip(("must", "stretch"), line.goals(), line.met(), strict=True)
         if met is False
     ]
-    return f"- {line.what}, {line.where}: {report.short(line.reached)} ({', '.join(goals)})\n"
+    return f"- {line.what}, {line.where}: {line.reached_in_words()} ({', '.join(goals)})\n"
 
 
 def page(lines, has_avx512):

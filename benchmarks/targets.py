@@ -56,7 +56,13 @@ class Line(NamedTuple):
 
     def cells(self):
         judged = zip(self.goals(), map(VERDICT.get, self.met()), strict=True)
-        return [self.what, self.where, report.short(self.reached), *itertools.chain(*judged)]
+        return [self.what, self.where, self.reached_in_words(), *itertools.chain(*judged)]
+
+    def reached_in_words(self):
+        """With more digits where it is the goal but for those."""
+        text = report.short(self.reached)
+        is_goal = any(g is not None and text == f"{g:g}" for g in (self.must, self.stretch))
+        return f"{self.reached:.4f}" if is_goal and self.reached != float(text) else text
 
     def goals(self):
         """must and stretch, in words."""
@@ -71,6 +77,12 @@ class Line(NamedTuple):
         return bool(self.reached >= goal if self.at_least else self.reached <= goal)
 
 
+# The reason of rows that are sorted, and which they are.
+KINDS_OF_ROWS = {
+    "long rows": "one long row",
+    "rows of a thousand": "from 193 elements on",
+    "short rows": "up to 192 elements",
+}
 VERDICT = {None: "–", True: "yes", False: "**no**"}
 
 
@@ -131,8 +143,10 @@ def over_shapes(found):
         goals.append((f"{name}: float64 / float32", wide, l2, FLOAT64, "float64", every_shape))
         if operator == "soft_sort":
             sort = ("torch.sort", "float32", 1)
-            for why in ("long rows", "rows of a thousand", "short rows"):
-                goals.append((f"{name} / torch.sort", l2, sort, SORT, why, partial(is_of, why)))
+            for why, rows in KINDS_OF_ROWS.items():
+                goals.append(
+                    (f"{name} / torch.sort, {rows}", l2, sort, SORT, why, partial(is_of, why))
+                )
         for what, case, base, goal, why, is_meant in goals:
             ratio = partial(median_ratio, case=case, base=base)
             reached = worst(found, ratio, goal, is_meant)

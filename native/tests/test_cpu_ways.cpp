@@ -279,37 +279,49 @@ TEST_CASE_TEMPLATE("buckets follow the order of values", T, float, double) {
 
 TEST_CASE_TEMPLATE("values that many elements have get buckets of their own", T, float, double) {
   std::mt19937_64 random(91);
+  std::cauchy_distribution<double> cauchy;
   const std::int64_t n = 6000, buckets = 64;
-  // Each of `ties` has its share of the row; what is left, an eighth or more, is normal.
+  // Each of `ties` has its share of the row, the last one some of an eighth as well; what is left of that has
+  // heavy tails.
   const auto check = [&](const std::vector<T>& ties, std::int64_t expected) {
     CAPTURE(ties.size());
-    std::vector<T> row = normal_row<T>(n, random);
+    std::vector<T> row(static_cast<std::size_t>(n));
     for (std::size_t i = 0; i < row.size(); ++i) {
-      if (i % 8 != 0) row[i] = ties[i / 8 % ties.size()];
+      row[i] = i % 8 != 0    ? ties[i / 8 % ties.size()]
+               : i % 16 == 0 ? ties.back()
+                             : static_cast<T>(cauchy(random));
     }
     for (const T sign : {T(1), T(-1)}) {
       std::sort(row.begin(), row.end(),
                 [&](T left, T right) { return sign * left > sign * right; });
       const DenseOperand<T> x{row.data(), sign};
-      const BucketsByWidth<T> by_width(x, buckets, sign * row.front(),
-                                       double(sign * row.front()) - double(sign * row.back()));
-      const BucketsBesideTies<T> bucket(x, n, by_width);
-      CHECK(bucket.buckets() == expected * 257);
-      check_buckets(n, bucket, buckets + bucket.buckets());
+      const T high = sign * row.front(), low = sign * row.back();
+      const BucketsByWidth<T> by_width(x, buckets, high, double(high) - double(low));
+      const BucketsByBits<T> by_bits(x, buckets, high, low);
+      const TiedValues<T> tied(x, n);
+      CHECK(tied.buckets() == expected * 257);
+      const std::int64_t all = buckets + tied.buckets();
+      check_buckets(n, BesideTies<T, BucketsByWidth<T>>{by_width, tied}, all);
+      const BesideTies<T, BucketsByBits<T>> bucket{by_bits, tied};
+      check_buckets(n, bucket, all);
       Partition partition;
-      partition.plan(n, buckets + bucket.buckets(), 0, bucket, 1);
+      partition.plan(n, all, 0, bucket, 1);
       for (std::int64_t b = 0; b < partition.buckets(); ++b) {
-        if (expected > 0) CHECK(partition.size(b) < n / 10);
+        if (expected > 0) CHECK(partition.size(b) < n / 4);
       }
     }
   };
   constexpr T kNext = T(1) + std::numeric_limits<T>::epsilon();
   check({T(0.5)}, 1);
-  check({T(-100)}, 1);  // all others are in a few buckets
+  check({T(-1e6)}, 1);
   check({T(0.0), T(-0.0)}, 1);
   check({T(1), kNext}, 2);
   check({T(1), T(-1), T(0)}, 3);
-  check({T(1), T(-1), T(0), T(2), T(-2), T(3), T(-3), T(4)}, 0);
+  check({T(1), T(-1), T(0), T(2), T(3)},
+        3);  // four have a sixth or more of what is looked at, or nearly
+  std::vector<T> many(16);
+  std::iota(many.begin(), many.end(), T(-5));
+  check(many, 0);
 }
 
 TEST_CASE_TEMPLATE("long rows are sorted by buckets, unless a bucket has too many", T, float,
@@ -341,14 +353,28 @@ TEST_CASE_TEMPLATE("long rows are sorted by buckets, unless a bucket has too man
   row.resize(300'000);
   for (T& x : row) x = static_cast<T>(cauchy(random));
   check(row, true, Way::keeps_zeros);
+  // Tied in part, with heavy tails and without, and wholly.
   for (std::size_t i = 0; i < row.size(); i += 2) row[i] = T(1);
-  check(with_zeros(row), false, Way::by_bits);
-  // Tied in part, and wholly.
+  check(with_zeros(row), true, Way::keeps_zeros);
+  check(with_outlier(row), true, Way::keeps_zeros);
+  for (T& x : row) x = std::max(T(0), x);
+  check(with_zeros(row), true, Way::keeps_zeros);
   row = normal_row<T>(300'000, random);
   for (T& x : row) x = std::max(T(0), x);
   check(with_zeros(row), true, Way::keeps_zeros);
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<T>(i % 7 * (i % 5) % 3);
   check(with_zeros(row), true, Way::keeps_zeros);
+  // Five values, of which the one that most have is the largest or the smallest.
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    row[i] = static_cast<T>(i % 20 < 6 ? 4 : i % 4) +
+             (i % 100 == 9 ? static_cast<T>(cauchy(random)) : T(0));
+  }
+  check(row, true, Way::keeps_zeros);
+  // Numbers next to each other, of which none has many elements, and others far away.
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    row[i] = i % 8 == 0 ? static_cast<T>(cauchy(random)) : T(1) + T(i % 5000) * T(0x1p-23);
+  }
+  check(with_zeros(row), false, Way::by_bits);
   // In pairs of equal ones, with both zeros: by `check` descending and ascending, for its two signs.
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = T(200) - static_cast<T>(i / 2 * 2);
   row[200] = -row[200];

@@ -120,17 +120,15 @@ class SortedRow {
     }
   }
 
-  // False: too many values share a bucket in every way.
+  // False: too many values share a bucket in both ways.
   bool sort_by_buckets(std::int64_t n, const RowFacts& facts, const Workers& workers) {
-    std::int64_t buckets = Partition::buckets_for(n, kBucketSize);
+    const std::int64_t buckets = Partition::buckets_for(n, kBucketSize);
     const T high = static_cast<T>(x_.sign < T(0) ? -facts.low : facts.high);
     const T low = static_cast<T>(x_.sign < T(0) ? -facts.high : facts.low);
+    ties_ = TiedValues<T>(x_, n);
     by_width_ = BucketsByWidth<T>(x_, buckets, high, facts.range());
-    if (by_width_.divide()) {
-      beside_ties_ = BucketsBesideTies<T>(x_, n, by_width_);
-      division_ = beside_ties_.buckets() == 0 ? Division::by_width : Division::beside_ties;
-      if (plan(n, buckets + beside_ties_.buckets(), workers)) return sort_each(workers);
-    }
+    division_ = Division::by_width;
+    if (by_width_.divide() && plan(n, buckets, workers)) return sort_each(workers);
     by_bits_ = BucketsByBits<T>(x_, Partition::kMostBuckets, high, low);
     division_ = Division::by_bits;
     if (plan(n, Partition::kMostBuckets, workers)) return sort_each(workers);
@@ -139,6 +137,7 @@ class SortedRow {
   }
 
   bool plan(std::int64_t n, std::int64_t buckets, const Workers& workers) {
+    buckets += ties_.buckets();
     with_buckets([&](const auto& bucket) { partition_.plan(n, buckets, 0, bucket, workers); });
     for (std::int64_t b = 0; b < buckets; ++b) {
       if (partition_.size(b) > n / 4) return false;
@@ -169,21 +168,23 @@ class SortedRow {
     return true;
   }
 
-  enum class Division { none, by_width, beside_ties, by_bits };
+  enum class Division { none, by_width, by_bits };
 
   // Calls body with the function that has the buckets of elements.
   template <class Body>
   void with_buckets(const Body& body) const {
-    if (division_ == Division::by_width) body(by_width_);
-    if (division_ == Division::beside_ties) body(beside_ties_);
-    if (division_ == Division::by_bits) body(by_bits_);
+    division_ == Division::by_width ? beside_ties(by_width_, body) : beside_ties(by_bits_, body);
+  }
+  template <class Buckets, class Body>
+  void beside_ties(const Buckets& buckets, const Body& body) const {
+    ties_.buckets() == 0 ? body(buckets) : body(BesideTies<T, Buckets>{buckets, ties_});
   }
 
   DenseOperand<T> x_{};
   Division division_ = Division::none;
   AnyOrder any_order_;
+  TiedValues<T> ties_;
   BucketsByWidth<T> by_width_;
-  BucketsBesideTies<T> beside_ties_;
   BucketsByBits<T> by_bits_;
   Partition partition_;
   Buffer<T> values_;
