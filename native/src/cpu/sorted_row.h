@@ -90,12 +90,7 @@ class SortedRow {
       if (out != nullptr) std::memcpy(values + start, results, size * sizeof(T));
       if (ids_out != nullptr) std::memcpy(from + start, ids, size * sizeof(std::int32_t));
     });
-    with_buckets([&](const auto& bucket) {
-      partition_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
-        if (out != nullptr) out[i] = values[place];
-        if (ids_out != nullptr) ids_out[i] = from[place];
-      });
-    });
+    replay(out, ids_out, workers);
   }
 
  private:
@@ -166,6 +161,18 @@ class SortedRow {
           }
         });
     return true;
+  }
+
+  // Brings what has taken the place of sorted values and indices to where the elements stood.
+  void replay(T* out, std::int32_t* ids_out, const Workers& workers) const {
+    const T* const values = values_.data();
+    const std::int32_t* const from = from_.data();
+    with_buckets([&](const auto& bucket) {
+      partition_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
+        if (out != nullptr) out[i] = values[place];
+        if (ids_out != nullptr) ids_out[i] = from[place];
+      });
+    });
   }
 
   enum class Division { none, by_width, by_bits };
