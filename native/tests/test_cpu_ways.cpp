@@ -280,7 +280,7 @@ TEST_CASE_TEMPLATE("buckets follow the order of values", T, float, double) {
 TEST_CASE_TEMPLATE("values that many elements have get buckets of their own", T, float, double) {
   std::mt19937_64 random(91);
   std::cauchy_distribution<double> cauchy;
-  const std::int64_t n = 6000, buckets = 64;
+  const std::int64_t n = 8192, buckets = 64;  // elements stand in all pieces of the row
   // Each of `ties` has its share of the row, the last one some of an eighth as well; what is left of that has
   // heavy tails.
   const auto check = [&](const std::vector<T>& ties, std::int64_t expected) {
@@ -364,10 +364,10 @@ TEST_CASE_TEMPLATE("long rows are sorted by buckets, unless a bucket has too man
   check(with_zeros(row), true, Way::keeps_zeros);
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = static_cast<T>(i % 7 * (i % 5) % 3);
   check(with_zeros(row), true, Way::keeps_zeros);
-  // Five values, of which the one that most have is the largest or the smallest.
+  // Five values, each of a sixth of the row or more; the one of a quarter is the largest, or the smallest.
   for (std::size_t i = 0; i < row.size(); ++i) {
-    row[i] = static_cast<T>(i % 20 < 6 ? 4 : i % 4) +
-             (i % 100 == 9 ? static_cast<T>(cauchy(random)) : T(0));
+    row[i] = static_cast<T>(i % 100 < 26 ? 4 : i % 4) +
+             (i % 1000 == 9 ? static_cast<T>(cauchy(random)) : T(0));
   }
   check(row, true, Way::keeps_zeros);
   // Numbers next to each other, of which none has many elements, and others far away.
