@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LARGEST = 4 << 20  # bytes
+LARGEST = 4_000_000  # bytes
 LINKED = {"libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0"}
 LINKED |= {"libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 RESERVED_SHARED = 1024  # bytes per block that the driver keeps, in the numbers of sm_90 and newer
@@ -41,9 +41,9 @@ REGISTERS = {
 # functions that it calls.
 STACK = {
     # A thread keeps a row's state across calls of sorts and pooling, whose runs of blocks are
-    # passed in memory.
-    "ProjectRows": 512,
-    "DerivativeProgram": 384,
+    # passed in memory; the programs of all regularizations share a kernel, and its frame.
+    "ProjectRows": 576,
+    "DerivativeProgram": 448,
     "PoolRuns": 640,
     "DescribeRow": 64,  # the range that a function finds
     "WeightOfPart": 32,
@@ -99,7 +99,10 @@ def kernels(library):
 def short(name):
     for word in ("(anonymous namespace)::", "diffsort::", "(Regularization)", "void "):
         name = name.replace(word, "")
-    return re.sub(r"\(.*", "", name)
+    name = re.sub(r"\(.*", "", name)
+    # What wraps programs in executor.cuh, and flags: the program is what has bounds.
+    name = re.sub(r"OneProgram<(.*)> >$", r"\1>", re.sub("<(true|false), ", "<", name))
+    return re.sub(r"AnyRegularization<(\w+<)(\w+, )?0> > *>$", r"\1\2any> >", name)
 
 
 def kernel_problems(architecture, name, registers, stack, shared):

@@ -15,6 +15,8 @@
 // A program of rows has `length()`, `bytes(sort_bytes)`, the memory that a row takes when team.sort
 // owns the first sort_bytes of it while it runs, `SortKey`, the type of the keys it sorts, and
 // `kSeldomSorts`, for less code where sorts need not be fast.
+// One that has `kRegularization` and `With<R>`, the same program of another regularization, shares its
+// kernel with those.
 // After a failed launch nothing more is launched, and status() says what failed.
 // Counts are 64-bit; grids beyond what the hardware takes go round in a loop.
 #pragma once
@@ -25,9 +27,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <new>
+#include <type_traits>
 
 #include "diffsort/cuda.h"
 #include "diffsort/parallel_row/tile.h"
+#include "diffsort/projection.h"
 #include "teams.cuh"
 
 namespace diffsort {
@@ -46,6 +51,66 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(std::int64_t count, 
   }
 }
 
+// What a kernel has: a program alone,
+template <class Program>
+class OneProgram {
+ public:
+  explicit OneProgram(const Program& program) : program_(program) {}
+
+  template <class Run>
+  __device__ void visit(const Run& run) const {
+    run(program_);
+  }
+
+ private:
+  Program program_;
+};
+
+// or that of one regularization beside those of the others. What they share, sorts above all, is in
+// the library once then, instead of three times.
+template <class L2>
+class AnyRegularization {
+ public:
+  template <class Program>
+  explicit AnyRegularization(const Program& program) : regularization_(Program::kRegularization) {
+    new (&program_) Program(program);
+  }
+
+  template <class Run>
+  __device__ void visit(const Run& run) const {
+    switch (regularization_) {
+      case Regularization::l2:
+        return run(program_.l2);
+      case Regularization::kl:
+        return run(program_.kl);
+      case Regularization::log_kl:
+        return run(program_.log_kl);
+    }
+  }
+
+ private:
+  union OneOf {
+    OneOf() {}
+    L2 l2;
+    typename L2::template With<Regularization::kl> kl;
+    typename L2::template With<Regularization::log_kl> log_kl;
+  };
+
+  Regularization regularization_;
+  OneOf program_;
+};
+
+template <class Program, class = void>
+struct ProgramsBeside {
+  using Type = OneProgram<Program>;
+};
+template <class Program>
+struct ProgramsBeside<Program, std::void_t<decltype(Program::kRegularization)>> {
+  using Type = AnyRegularization<typename Program::template With<Regularization::l2>>;
+};
+template <class Program>
+using ProgramsOf = typename ProgramsBeside<Program>::Type;
+
 // Half of the threads that a multiprocessor takes, or more, are resident.
 template <class Program>
 __global__ void __launch_bounds__(kTileThreads, 2)
@@ -56,9 +121,9 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   for (std::int64_t k = blockIdx.x; k < count; k += gridDim.x) program(team, shared.Alias(), k);
 }
 
-template <class Program>
+template <class Programs>
 __global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock, kTileBlocks)
-    tile_kernel(std::int64_t tiles, const __grid_constant__ Program program,
+    tile_kernel(std::int64_t tiles, const __grid_constant__ Programs programs,
                 std::size_t tile_bytes) {
   static_assert(kTileRows == kWarpSize);
   extern __shared__ uint4 shared_memory[];
@@ -67,19 +132,24 @@ __global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock, kTileBlocks)
   char* memory = reinterpret_cast<char*>(shared_memory) + warp * tile_bytes;
   WarpTeam team;
   const std::int64_t stride = std::int64_t{gridDim.x} * warps;
-  for (std::int64_t k = std::int64_t{blockIdx.x} * warps + warp; k < tiles; k += stride) {
-    program(team, k, memory);
-  }
+  programs.visit([&](const auto& program) {
+    for (std::int64_t k = std::int64_t{blockIdx.x} * warps + warp; k < tiles; k += stride) {
+      program(team, k, memory);
+    }
+  });
 }
 
-template <class Program>
+template <bool kSeldomSorts, class Programs>
 __global__ void __launch_bounds__(1024)
-    block_rows_kernel(std::int64_t rows, Program program, std::size_t sort_bytes) {
+    block_rows_kernel(std::int64_t rows, const __grid_constant__ Programs programs,
+                      std::size_t sort_bytes) {
   extern __shared__ uint4 shared_memory[];
-  BlockTeam<Program::kSeldomSorts> team(shared_memory);
-  for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-    program(team, r, shared_memory, sort_bytes);
-  }
+  BlockTeam<kSeldomSorts> team(shared_memory);
+  programs.visit([&](const auto& program) {
+    for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+      program(team, r, shared_memory, sort_bytes);
+    }
+  });
 }
 
 class CudaExecutor {
@@ -126,8 +196,8 @@ class CudaExecutor {
     const std::size_t bytes = program.bytes();
     int warps = kWarpsPerBlock;
     while (warps > 1 && warps * bytes > kDefaultSharedBytes) warps /= 2;
-    launch(name, tile_kernel<Program>, blocks_for(program.tiles(), warps), warps * kWarpSize,
-           warps * bytes, program.tiles(), program, bytes);
+    launch(name, tile_kernel<ProgramsOf<Program>>, blocks_for(program.tiles(), warps),
+           warps * kWarpSize, warps * bytes, program.tiles(), ProgramsOf<Program>(program), bytes);
   }
 
   template <class Program>
@@ -140,8 +210,8 @@ class CudaExecutor {
   template <class Program>
   void for_each_row(const char* name, std::int64_t rows, const Program& program) {
     const RowLaunch shape(program);
-    launch(name, block_rows_kernel<Program>, blocks_for(rows, 1), shape.threads, shape.shared_bytes,
-           rows, program, shape.sort_bytes);
+    launch(name, block_rows_kernel<Program::kSeldomSorts, ProgramsOf<Program>>, blocks_for(rows, 1),
+           shape.threads, shape.shared_bytes, rows, ProgramsOf<Program>(program), shape.sort_bytes);
   }
 
   template <class Program>

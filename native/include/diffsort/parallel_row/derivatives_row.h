@@ -295,6 +295,9 @@ template <Regularization R>
 struct DerivativeProgram {
   using SortKey = DerivativeMemory::Index;
   static constexpr bool kSeldomSorts = true;
+  static constexpr Regularization kRegularization = R;
+  template <Regularization Other>
+  using With = DerivativeProgram<Other>;
 
   LinearizedRows at;
   RowDirections along;

@@ -249,6 +249,9 @@ template <class T, Regularization R>
 struct ProjectRows {
   using SortKey = typename diffsort::SortKey<T>::Bits;
   static constexpr bool kSeldomSorts = sizeof(T) > sizeof(float);
+  static constexpr Regularization kRegularization = R;
+  template <Regularization Other>
+  using With = ProjectRows<T, Other>;
 
   ProjectionRows<T> arrays;
 

@@ -191,6 +191,10 @@ struct ShortDerivativeLayout {
 template <Regularization R>
 class DerivativeTiles {
  public:
+  static constexpr Regularization kRegularization = R;
+  template <Regularization Other>
+  using With = DerivativeTiles<Other>;
+
   DerivativeTiles(const LinearizedRows& at, const RowDirections& along)
       : at(at),
         along(along),

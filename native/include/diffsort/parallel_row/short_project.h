@@ -170,6 +170,10 @@ struct ShortMemory {
 template <class T, Regularization R>
 class ProjectTiles {
  public:
+  static constexpr Regularization kRegularization = R;
+  template <Regularization Other>
+  using With = ProjectTiles<T, Other>;
+
   explicit ProjectTiles(const ProjectionRows<T>& arrays)
       : arrays(arrays),
         shape_(kTileRows, arrays.n),
@@ -238,9 +242,10 @@ class ProjectTiles {
     if constexpr (R != Regularization::log_kl) {
       if (!arrays.w && settle_row(strength, stage, memory)) return;
     }
-    const ShortSort<T> sort{stage, n, static_cast<T>(sign), on_w ? memory.w : memory.z,
-                            on_w ? memory.w_index : memory.z_index};
-    if (!sort.run()) memory.blocks[0].has_nan = true;
+    const bool comparable =
+        sort_short_row(static_cast<const T*>(stage), n, static_cast<T>(sign),
+                       on_w ? memory.w : memory.z, on_w ? memory.w_index : memory.z_index);
+    if (!comparable) memory.blocks[0].has_nan = true;
   }
 
   DIFFSORT_HD void solve_row(double strength, T* stage, const Memory& memory) const {

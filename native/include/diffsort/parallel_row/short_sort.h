@@ -126,4 +126,11 @@ struct ShortSort {
   }
 };
 
+// Sorts by all networks, whose code a kernel is to have once.
+template <class T>
+DIFFSORT_HD DIFFSORT_NOINLINE bool sort_short_row(const T* row, int n, T sign, Column<T> values,
+                                                  Column<std::uint8_t> index) {
+  return ShortSort<T>{row, n, sign, values, index}.run();
+}
+
 }  // namespace diffsort
