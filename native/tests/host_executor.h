@@ -65,10 +65,12 @@ class HostExecutor {
   void for_each_row(const char*, std::int64_t rows, const Program& program) {
     const std::size_t sort_bytes =
         sizeof(typename Program::SortKey) * static_cast<std::size_t>(program.length()) + 40;
-    std::vector<unsigned char> memory(program.bytes(sort_bytes), kRubbish);
+    Program placed = program;
+    placed.place(sort_bytes);
+    std::vector<unsigned char> memory(placed.bytes(), kRubbish);
     HostTeam(order).for_each(rows, [&](std::int64_t r) {
       ScratchTeam team(order, memory.data(), sort_bytes);
-      program(team, r, memory.data(), sort_bytes);
+      placed(team, r, memory.data());
     });
   }
 

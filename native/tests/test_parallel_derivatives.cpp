@@ -276,10 +276,11 @@ struct OnThreads {
 
   template <class R>
   void operator()(R, const LinearizedRows& at, const RowDirections& along) const {
-    const DerivativeProgram<R::value> program{at, along};
+    DerivativeProgram<R::value> program{at, along};
+    program.place(0);
     for (std::int64_t r = 0; r < at.set.rows; ++r) {
-      std::vector<unsigned char> memory(program.bytes(0), kRubbish);
-      run_spmd(threads, [&](SpmdTeam& team) { program(team, r, memory.data(), 0); });
+      std::vector<unsigned char> memory(program.bytes(), kRubbish);
+      run_spmd(threads, [&](SpmdTeam& team) { program(team, r, memory.data()); });
     }
   }
 };

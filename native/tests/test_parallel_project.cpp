@@ -386,12 +386,12 @@ TEST_CASE("kernels' projection: threads") {
           Solved<double> solved = rubbish<double>(c.size());
           const ProjectionRows<double> arrays = rows_of(c, solved);
           with_regularization(regularization, [&](auto r) {
-            const ProjectRows<double, decltype(r)::value> program{arrays};
-            const std::size_t sort_bytes = 8 * static_cast<std::size_t>(n) + 40;
-            std::vector<unsigned char> memory(program.bytes(sort_bytes), kRubbish);
+            ProjectRows<double, decltype(r)::value> program(arrays);
+            program.place(8 * static_cast<std::size_t>(n) + 40);
+            std::vector<unsigned char> memory(program.bytes(), kRubbish);
             run_spmd(threads, [&](SpmdTeam& team) {
               for (std::int64_t row = 0; row < c.rows; ++row) {
-                program(team, row, memory.data(), sort_bytes);
+                program(team, row, memory.data());
               }
             });
           });

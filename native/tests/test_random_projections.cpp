@@ -86,11 +86,13 @@ bool close_row(const ProjectionCase<T>& c, const Solved<T>& actual, const Solved
   return true;
 }
 
-// How far apart values may lie that fixed point takes for equal (hull.h): two units. Tiles of long
-// rows may be short.
+// How far apart values may lie that fixed point takes for equal (hull_points.h): two units in l2, and in
+// kl 2^-27 of a block's weight, or in long rows, whose joins take over what tiles have rounded, twice
+// that. Tiles of long rows may be short.
 template <class T>
 double tie_of_hulls(const ProjectionCase<T>& c, const SortedCase& row) {
-  if (c.regularization != Regularization::l2 || sizeof(T) != sizeof(float)) return 0.0;
+  if (sizeof(T) != sizeof(float)) return 0.0;
+  if (c.regularization != Regularization::l2) return std::ldexp(1.0, -26);
   const double range = std::ldexp(row.w.front() - row.w.back(), -25);
   return c.n <= kTile ? range / static_cast<double>(c.n) : range;
 }

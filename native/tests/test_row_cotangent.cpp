@@ -198,9 +198,9 @@ Floats general(const Case& c) {
 template <class RunTeam>
 Floats on_team(const Case& c, const RunTeam& run_team) {
   return by_regularization(c, [&](const auto& program, const auto&, const auto&) {
-    std::vector<unsigned char> memory(program.bytes(0), kRubbish);
+    std::vector<unsigned char> memory(program.bytes(), kRubbish);
     run_team([&](auto& team) {
-      for (std::int64_t r = 0; r < c.rows; ++r) program(team, r, memory.data(), 0);
+      for (std::int64_t r = 0; r < c.rows; ++r) program(team, r, memory.data());
     });
   });
 }

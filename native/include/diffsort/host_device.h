@@ -111,6 +111,26 @@ DIFFSORT_HD inline double plain_quotient(double x, double y) {
 #endif
 }
 
+// a m <= b n, exactly: of m and n below 2^31, and of numbers that are not negative.
+DIFFSORT_HD inline bool product_at_most(std::int64_t a, std::uint32_t m, std::int64_t b,
+                                        std::uint32_t n) {
+  constexpr std::int64_t kLow = 0xffffffff;
+  const std::int64_t low_a = (a & kLow) * m, low_b = (b & kLow) * n;
+  const std::int64_t high_a = (a >> 32) * m + (low_a >> 32);
+  const std::int64_t high_b = (b >> 32) * n + (low_b >> 32);
+  return high_a != high_b ? high_a < high_b : (low_a & kLow) <= (low_b & kLow);
+}
+DIFFSORT_HD inline bool product_at_most(std::uint64_t a, std::uint64_t m, std::uint64_t b,
+                                        std::uint64_t n) {
+#ifdef __CUDA_ARCH__
+  const std::uint64_t high_a = __umul64hi(a, m), high_b = __umul64hi(b, n);
+  return high_a != high_b ? high_a < high_b : a * m <= b * n;
+#else
+  __extension__ using Product = unsigned __int128;
+  return Product{a} * m <= Product{b} * n;
+#endif
+}
+
 // A word to which other threads add as well; what it was before.
 DIFFSORT_HD inline std::uint32_t add_to_word(std::uint32_t* word, std::uint32_t number) {
 #ifdef __CUDA_ARCH__

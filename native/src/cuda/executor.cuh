@@ -4,7 +4,7 @@
 //     executor.for_each_tile(name, program)    program(team, k, memory), 32 threads for each tile
 //     executor.fits(program)                   can one team hold a row of the program's?
 //     executor.for_each_row(name, rows, program)
-//                                              program(team, row, memory, sort_bytes), a team a row
+//                                              program(team, row, memory), a team a row
 //     executor.for_each_team(name, count, program)
 //                                              program(team, shared, k), a team each, with a
 //                                              Program::Shared that is all its own
@@ -12,9 +12,9 @@
 //
 // A program of tiles has `length()`, of its rows, `tiles()`, how many there are, and `bytes()`, the
 // memory that each takes.
-// A program of rows has `length()`, `bytes(sort_bytes)`, the memory that a row takes when team.sort
-// owns the first sort_bytes of it while it runs, `SortKey`, the type of the keys it sorts, and
-// `kSeldomSorts`, for less code where sorts need not be fast.
+// A program of rows has `length()`, `place(sort_bytes)`, which lays out the memory that a row takes,
+// whose first sort_bytes are team.sort's while it runs, `bytes()` of it then, `SortKey`, the type of the
+// keys it sorts, and `kSeldomSorts`, for less code where sorts need not be fast.
 // One that has `kRegularization` and `With<R>`, the same program of another regularization, shares its
 // kernel with those.
 // After a failed launch nothing more is launched, and status() says what failed.
@@ -141,13 +141,12 @@ __global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock, kTileBlocks)
 
 template <bool kSeldomSorts, class Programs>
 __global__ void __launch_bounds__(1024)
-    block_rows_kernel(std::int64_t rows, const __grid_constant__ Programs programs,
-                      std::size_t sort_bytes) {
+    block_rows_kernel(std::int64_t rows, const __grid_constant__ Programs programs) {
   extern __shared__ uint4 shared_memory[];
   BlockTeam<kSeldomSorts> team(shared_memory);
   programs.visit([&](const auto& program) {
     for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-      program(team, r, shared_memory, sort_bytes);
+      program(team, r, shared_memory);
     }
   });
 }
@@ -203,15 +202,15 @@ class CudaExecutor {
   template <class Program>
   bool fits(const Program& program) const {
     return program.length() <= BlockTeam<Program::kSeldomSorts>::kCapacity &&
-           RowLaunch(program).shared_bytes + kStaticBytes <=
-               static_cast<std::size_t>(shared_bytes_);
+           placed(program).bytes() + kStaticBytes <= static_cast<std::size_t>(shared_bytes_);
   }
 
   template <class Program>
   void for_each_row(const char* name, std::int64_t rows, const Program& program) {
-    const RowLaunch shape(program);
+    const Program ready = placed(program);
     launch(name, block_rows_kernel<Program::kSeldomSorts, ProgramsOf<Program>>, blocks_for(rows, 1),
-           shape.threads, shape.shared_bytes, rows, ProgramsOf<Program>(program), shape.sort_bytes);
+           BlockTeam<Program::kSeldomSorts>::threads_for(program.length()), ready.bytes(), rows,
+           ProgramsOf<Program>(ready));
   }
 
   template <class Program>
@@ -229,19 +228,12 @@ class CudaExecutor {
   static constexpr std::size_t kStaticBytes = 1024;  // at most, for reductions
   static constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 
-  // Threads and shared memory of a row.
-  struct RowLaunch {
-    template <class Program>
-    explicit RowLaunch(const Program& program)
-        : threads(BlockTeam<Program::kSeldomSorts>::threads_for(program.length())),
-          sort_bytes(
-              BlockTeam<Program::kSeldomSorts>::template sort_bytes<typename Program::SortKey>(
-                  program.length())),
-          shared_bytes(program.bytes(sort_bytes)) {}
-
-    int threads;
-    std::size_t sort_bytes, shared_bytes;
-  };
+  template <class Program>
+  static Program placed(Program program) {
+    using Team = BlockTeam<Program::kSeldomSorts>;
+    program.place(Team::template sort_bytes<typename Program::SortKey>(program.length()));
+    return program;
+  }
 
   // The device of the caller's stream, as far as the runtime tells, and else the current one.
   int device_of_stream() const {

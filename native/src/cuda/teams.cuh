@@ -240,7 +240,7 @@ class BlockTeam {
   // A warp sums up neighbouring words of 32 elements, and adds what the warps before have.
   template <class Value>
   __device__ void prefix_sums(std::int64_t n, const Value& value, std::int64_t* sums) {
-    __shared__ std::int64_t totals[kWarpSize];
+    std::int64_t* const totals = totals_of_warps();
     const int lane = lane_of_thread(), warp = static_cast<int>(threadIdx.x) / kWarpSize;
     const int warps = static_cast<int>(blockDim.x) / kWarpSize, size = static_cast<int>(n);
     const int words = (size + kWarpSize - 1) / kWarpSize;
@@ -292,6 +292,12 @@ class BlockTeam {
   }
 
  private:
+  // Once, however many kinds of values are summed up.
+  __device__ static std::int64_t* totals_of_warps() {
+    __shared__ std::int64_t totals[kWarpSize];
+    return totals;
+  }
+
   void* scratch_;
 };
 

@@ -55,14 +55,14 @@ struct Wanted {
   DIFFSORT_HD bool keeps_largest() const { return any_operand && largest(); }
 
   // Lays out the numbers of `count` elements.
-  template <class Grouping>
-  DIFFSORT_HD void place(Arena& arena, std::int64_t count, BlockNumbers<Grouping>& numbers) const {
+  template <class Source, class Grouping>
+  DIFFSORT_HD void place(Source& arena, std::int64_t count, BlockNumbers<Grouping>& numbers) const {
     const std::int64_t blocks = (count + 1) / 2;
-    numbers.sum = arena.take<double>(blocks);
-    if (total()) numbers.total = arena.take<double>(blocks);
+    numbers.sum = arena.template take<double>(blocks);
+    if (total()) numbers.total = arena.template take<double>(blocks);
     if (keeps_largest()) {
-      void* const memory = is_float32 ? static_cast<void*>(arena.take<float>(blocks))
-                                      : static_cast<void*>(arena.take<double>(blocks));
+      void* const memory = is_float32 ? static_cast<void*>(arena.template take<float>(blocks))
+                                      : static_cast<void*>(arena.template take<double>(blocks));
       numbers.largest = {memory, is_float32};
     }
   }

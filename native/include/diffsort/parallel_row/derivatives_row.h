@@ -246,21 +246,21 @@ class DerivativeMemory {
   using Index = std::uint16_t;
   using List = RowList<Index>;
 
-  template <Regularization R>
-  DIFFSORT_HD DerivativeMemory(Arena& arena, std::size_t sort_bytes, std::int64_t n,
+  template <class Source, Regularization R>
+  DIFFSORT_HD DerivativeMemory(Source& arena, std::size_t sort_bytes, std::int64_t n,
                                const Wanted<R>& wanted) {
     const std::size_t begin = arena.mark();
-    arena.take<char>(static_cast<std::int64_t>(sort_bytes));
+    arena.template take<char>(static_cast<std::int64_t>(sort_bytes));
     arena.rewind(begin);
-    tree = arena.take<double>(tree_nodes(n));
+    tree = arena.template take<double>(tree_nodes(n));
     wanted.place(arena, n, numbers);
     arena.rewind(arena.bytes());
-    keys_ = arena.take<Index>(n);
-    index_ = arena.take<Index>(n);
-    starts = arena.take<std::uint32_t>(StartBits::words(n));
-    states.strength = arena.take<double>(1);
-    states.dstrength = arena.take<double>(1);
-    states.invalid = arena.take<std::uint32_t>(1);
+    keys_ = arena.template take<Index>(n);
+    index_ = arena.template take<Index>(n);
+    starts = arena.template take<std::uint32_t>(StartBits::words(n));
+    states.strength = arena.template take<double>(1);
+    states.dstrength = arena.template take<double>(1);
+    states.invalid = arena.template take<std::uint32_t>(1);
   }
 
   template <class Team>
@@ -301,22 +301,25 @@ struct DerivativeProgram {
 
   LinearizedRows at;
   RowDirections along;
+  Places places{};
+  std::size_t memory_bytes = 0;
 
   DIFFSORT_HD std::int64_t length() const { return at.set.n; }
+  std::size_t bytes() const { return memory_bytes; }
 
   DIFFSORT_HD Wanted<R> wanted() const { return Wanted<R>::of(at, along); }
 
-  DIFFSORT_HD std::size_t bytes(std::size_t sort_bytes) const {
-    Arena arena;
+  // Lays out the memory of a team whose sort owns the first sort_bytes of it while it runs.
+  void place(std::size_t sort_bytes) {
+    PlacingArena arena(places);
     DerivativeMemory(arena, sort_bytes, length(), wanted());
-    return arena.bytes();
+    memory_bytes = arena.bytes();
   }
 
   template <class Team>
-  DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory,
-                              std::size_t sort_bytes) const {
-    Arena arena(memory);
-    DerivativeMemory row_memory(arena, sort_bytes, length(), wanted());
+  DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory) const {
+    PlacedArena arena(places, memory);
+    DerivativeMemory row_memory(arena, 0, length(), wanted());
     run(team, row_memory, r, 1);
   }
 

@@ -37,7 +37,7 @@ bool is_nothing(const ProjectionRows<T>& arrays) {
 
 template <Regularization R, class Executor, class T>
 std::size_t projection_workspace(Executor& executor, const ProjectionRows<T>& arrays) {
-  if (is_nothing(arrays) || executor.fits(ProjectRows<T, R>{arrays})) return 0;
+  if (is_nothing(arrays) || executor.fits(ProjectRows<T, R>(arrays))) return 0;
   Arena arena;
   long_memory<T, R>(arena, executor, arrays);
   return arena.bytes();
@@ -48,7 +48,7 @@ void run_projection(Executor& executor, const ProjectionRows<T>& arrays, void* w
   if (is_nothing(arrays)) return;
   const ProjectTiles<T, R> tiles(arrays);
   if (executor.fits_tile(tiles)) return executor.for_each_tile("project_tile", tiles);
-  const ProjectRows<T, R> fused{arrays};
+  const ProjectRows<T, R> fused(arrays);
   if (executor.fits(fused)) return executor.for_each_row("project_row", arrays.rows, fused);
   Arena arena(workspace);
   const LongMemory<T, R> memory = long_memory<T, R>(arena, executor, arrays);

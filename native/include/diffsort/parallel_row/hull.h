@@ -1,132 +1,66 @@
-// The partition of a part of an l2 row into blocks, by prefix sums in fixed point.
+// The partition of a part of a row into blocks, by prefix sums in fixed point.
 //
-// With Y_i the sum of y = z - strength w over the first i elements, blocks end where the least
-// concave majorant of the points (i, Y_i) has its corners. A corner b between corners a and c goes if
-// it does not lie above the line from a to c, that is if the block from a to b is worth no more than
-// that from b to c. Integers compare exactly, so corners may go in any order, many at once: the same
-// ones are left in the end. Numbers are kept of elements only, and nothing is added up twice.
+// A block is worth the quotient of two sums over its elements (hull_points.h), Y and X > 0: in l2 of
+// y = z - strength w and 1, in kl of exp(s) and w, in log_kl of exp(s) and exp(w). With (X_i, Y_i) the
+// sums over the first i elements, blocks end where the least concave majorant of these points has its
+// corners. A corner b between corners a and c goes if it does not lie above the line from a to c, that
+// is if the block from a to b is worth no more than that from b to c. Integers compare exactly, so
+// corners may go in any order, many at once: the same ones are left in the end. Numbers are kept of
+// elements only, and nothing is added up twice.
 //
-//     sums      Y in multiples of a power of two, so small that 61 bits suffice
+//     sums      X and Y in units so small that 61 bits suffice
 //     pairs     corners that go when each element is a block by itself
 //     rounds    corners next to one that went are looked at again
 //     growth    what is left after a few rounds is as a rule one block that grows by an element a
 //               round: 32 lanes look at its next 32 corners at a time
 //
-// Means are off by half a unit at most, beside the rounding of y. HullPoints admits rows where a unit is
-// next to nothing beside the range of w. That is for ranks and sorted values, where z or w is rho;
-// where neither is, elements far from all others would hide how near these are, and pool.h
-// serves, as it does float64.
-//
-// Cost: O(n) work as a rule. Scratch: 8.3 bytes per element.
+// Cost: O(n) work as a rule. Scratch: 8.3 bytes per element, in log_kl 16.3.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/bit_words.h"
+#include "diffsort/parallel_row/hull_points.h"
 #include "diffsort/parallel_row/partition.h"
 #include "diffsort/parallel_row/start_bits.h"
 
 namespace diffsort {
 
-// Which arrays have rows for this.
-template <class T, Regularization R>
-constexpr bool kHasHull = R == Regularization::l2 && std::is_same_v<T, float>;
-
 // A team's memory for a part of n elements; positions are offsets from its first.
 struct HullMemory {
-  std::int64_t* sums;       // Y_0 to Y_n, in units
+  std::int64_t *y, *x;      // Y_0 to Y_n, and X, in units; x of log_kl alone
   std::uint32_t* bits;      // the corners, of which each is the start of a block
   std::uint32_t* suspects;  // those that are to be looked at
 
-  DIFFSORT_HD static HullMemory of(Arena& arena, std::int64_t n, std::uint32_t* bits) {
+  template <Regularization R, class Source>
+  DIFFSORT_HD static HullMemory of(Source& arena, std::int64_t n, std::uint32_t* bits) {
     HullMemory memory{};
-    memory.sums = arena.take<std::int64_t>(n + 1);
+    memory.y = arena.template take<std::int64_t>(n + 1);
+    if (R == Regularization::log_kl) memory.x = arena.template take<std::int64_t>(n + 1);
     memory.bits = bits;
-    memory.suspects = arena.take<std::uint32_t>((n + 31) / 32);
+    memory.suspects = arena.template take<std::uint32_t>((n + 31) / 32);
     return memory;
   }
 };
 
-// The y of a part as multiples of `unit`, and results from their means. Isotonic regression enlarges no
-// error: values that are off by half a unit at most give means that are off by no more.
-struct HullPoints {
-  std::int64_t first;
-  double z_first, w_first, unit, per_unit, per_strength;
-
-  HullPoints() = default;
-
-  // Of the n elements of a row from `first` on.
-  template <class Row>
-  DIFFSORT_HD HullPoints(const Row& row, std::int64_t first, std::int64_t n)
-      : first(first),
-        z_first(row.z(first)),
-        w_first(row.w(first)),
-        unit(0.0),
-        per_unit(0.0),
-        per_strength(0.0) {
-    const double z_range = z_first - row.z(first + n - 1);
-    const double w_range = row.strength * (w_first - row.w(first + n - 1));
-    const double size = count_to_double(n < kShortest ? kShortest : n), range = z_range + w_range;
-    // Neither if a range is not finite, or at strength 0.
-    if (!row.units.of_z || !(w_range > 0.0) || !(size * size * range <= kFinest * w_range)) return;
-    int exponent;
-    std::frexp(size * range, &exponent);
-    unit = std::ldexp(1.0, exponent - kBits);
-    per_unit = std::ldexp(1.0, kBits - exponent);
-    per_strength = 1.0 / row.strength;
-  }
-
-  DIFFSORT_HD bool fits() const { return unit > 0.0; }
-
-  // Of element `first` + i.
-  template <class Row>
-  DIFFSORT_HD std::int64_t y(const Row& row, std::int32_t i) const {
-    const double y = (row.z(first + i) - z_first) - row.strength * (row.w(first + i) - w_first);
-    return round_to_integer(y * per_unit);
-  }
-
-  // The value of element `first` + i in a block of `size` elements whose y have this sum.
-  template <class Row>
-  DIFFSORT_HD double result(const Row& row, std::int32_t i, std::int64_t sum,
-                            std::int32_t size) const {
-    const double mean = plain_quotient(static_cast<double>(sum) * unit, count_to_double(size));
-    return w_first + ((row.z(first + i) - z_first) - mean) * per_strength;
-  }
-
-  // What the sum of a block's y is relative to its first element (BlockSums).
-  template <class Row>
-  DIFFSORT_HD double sum_from_first(const Row& row, Block block, std::int64_t sum) const {
-    return static_cast<double>(sum - block.size() * y(row, block.start)) * unit;
-  }
-
- private:
-  static constexpr int kBits = 61;
-  // In shorter tiles doubles round coarser than units.
-  static constexpr std::int64_t kShortest = 32;
-  // n times a unit, at most n (z's range + w's) / 2^60, is at most 2^-26 of w's range.
-  static constexpr double kFinest = 17179869184.0;  // 2^34
-};
-
 class Hull {
  public:
-  DIFFSORT_HD Hull(const HullMemory& memory, std::int64_t size)
-      : m_(memory), size_(static_cast<std::int32_t>(size)) {}
+  // behind_first: how many elements the row has from the part's first one on.
+  DIFFSORT_HD Hull(Regularization regularization, const HullMemory& memory, std::int64_t size,
+                   std::int64_t behind_first)
+      : regularization_(regularization),
+        m_(memory),
+        size_(static_cast<std::int32_t>(size)),
+        behind_first_(behind_first) {}
 
-  template <class Team, class Value>
-  DIFFSORT_HD void run(Team& team, const Value& value) const {
-    const int words = (size_ + 31) / 32;
-    team.prefix_sums(size_, value, m_.sums);
-    team.for_each_lanes(words, [&](const auto& lanes, int k) { find_pairs(lanes, k); });
-    team.for_each(words, [&](int k) { suspect_pairs(k); });
-    DIFFSORT_ROLLED
-    for (int round = 0; round < kRounds; ++round) {
-      team.for_each_lanes(words, [&](const auto& lanes, int k) { look_again(lanes, k); });
-    }
-    team.for_each_lanes(1, [&](const auto& lanes, int) { grow_blocks(lanes); });
+  // y(i) and x(i): what element i adds to the sums.
+  template <class Team, class Y, class X>
+  DIFFSORT_HD void run(Team& team, const Y& y, const X& x) const {
+    team.prefix_sums(size_, y, m_.y);
+    if (m_.x != nullptr) team.prefix_sums(size_, x, m_.x);
+    find_corners(team, *this);
   }
 
   DIFFSORT_HD bool is_corner(std::int32_t i) const {
@@ -134,23 +68,37 @@ class Hull {
   }
   // The block that starts at i, or nothing where none does.
   DIFFSORT_HD Block block_from(std::int32_t i) const { return {i, is_corner(i) ? behind(i) : i}; }
-  DIFFSORT_HD std::int64_t sum(Block block) const {
-    return m_.sums[block.end] - m_.sums[block.start];
+  DIFFSORT_HD HullSums sums(Block block) const {
+    return {y(block.start, block.end), x(block.start, block.end)};
   }
+  DIFFSORT_HD HullSums sums_of(std::int32_t i) const { return sums({i, i + 1}); }
 
  protected:  // for a test that goes through steps of threads one by one
   static constexpr int kRounds = 4;
 
+  // Once the sums are there. A copy of its own: what threads write may be part of none but that, so
+  // its numbers stay in registers.
+  template <class Team>
+  DIFFSORT_HD DIFFSORT_NOINLINE static void find_corners(Team& team, Hull hull) {
+    const int words = (hull.size_ + 31) / 32;
+    team.for_each_lanes(words, [&](const auto& lanes, int k) { hull.find_pairs(lanes, k); });
+    team.for_each(words, [&](int k) { hull.suspect_pairs(k); });
+    DIFFSORT_ROLLED
+    for (int round = 0; round < kRounds; ++round) {
+      team.for_each_lanes(words, [&](const auto& lanes, int k) { hull.look_again(lanes, k); });
+    }
+    team.for_each_lanes(1, [&](const auto& lanes, int) { hull.grow_blocks(lanes); });
+  }
+
   // Whether the corner b between a and c goes.
   DIFFSORT_HD bool goes(std::int32_t a, std::int32_t b, std::int32_t c) const {
-    const std::int64_t left = m_.sums[b] - m_.sums[a], right = m_.sums[c] - m_.sums[b];
-    // left (c - b) <= right (b - a), in 96 bits.
-    const std::int64_t before = b - a, behind = c - b;
-    const std::int64_t low_left = (left & kLow) * behind, low_right = (right & kLow) * before;
-    const std::int64_t high_left = (left >> 32) * behind + (low_left >> 32);
-    const std::int64_t high_right = (right >> 32) * before + (low_right >> 32);
-    return high_left != high_right ? high_left < high_right
-                                   : (low_left & kLow) <= (low_right & kLow);
+    const std::int64_t left = y(a, b), right = y(b, c);
+    if (regularization_ == Regularization::l2) {
+      return product_at_most(left, static_cast<std::uint32_t>(c - b), right,
+                             static_cast<std::uint32_t>(b - a));
+    }
+    const auto number = [](std::int64_t sum) { return static_cast<std::uint64_t>(sum); };
+    return product_at_most(number(left), number(x(b, c)), number(right), number(x(a, b)));
   }
 
   // The corner before b, which is not the first, and the one behind.
@@ -182,7 +130,7 @@ class Hull {
     const std::uint32_t corners = lanes.ballot([&](int lane) {
       const std::int32_t i = 32 * k + lane;
       if (i == 0 || i >= size_) return i == 0;
-      return m_.sums[i] - m_.sums[i - 1] > m_.sums[i + 1] - m_.sums[i];
+      return !goes(i - 1, i, i + 1);
     });
     lanes.for_each([&](int lane) {
       if (lane == 0) m_.bits[k] = corners;
@@ -318,10 +266,19 @@ class Hull {
   }
 
  private:
-  static constexpr std::int64_t kLow = 0xffffffff;
+  DIFFSORT_HD std::int64_t y(std::int32_t a, std::int32_t b) const { return m_.y[b] - m_.y[a]; }
 
+  // Of elements that are 1, rho, or what their sums are kept of.
+  DIFFSORT_HD std::int64_t x(std::int32_t a, std::int32_t b) const {
+    if (regularization_ == Regularization::l2) return b - a;
+    if (regularization_ == Regularization::kl) return (b - a) * (2 * behind_first_ - a - b + 1) / 2;
+    return m_.x[b] - m_.x[a];
+  }
+
+  Regularization regularization_;
   HullMemory m_;
   std::int32_t size_;
+  std::int64_t behind_first_;
 };
 
 }  // namespace diffsort

@@ -316,12 +316,12 @@ struct PoolRuns {
       PoolMemory::Offset ends[kHalf], begins[kHalf], seeds[2][kHalf], long_blocks[kTile / 16];
     };
     struct Hulls {
-      std::int64_t sums[kTile + 1];
+      std::int64_t y[kTile + 1];
       std::uint32_t suspects[kTile / 32];
     };
 
     std::uint32_t bits[kTile / 32];
-    HullPoints fixed;
+    HullPoints<R> points;
     union {
       Pooling pooling;
       Hulls hulls;
@@ -332,7 +332,7 @@ struct PoolRuns {
       return {bits,       p.marks,       p.changed, p.ends,       p.begins,    p.seeds[0],
               p.seeds[1], p.long_blocks, p.counts,  p.counts + 1, p.counts + 2};
     }
-    DIFFSORT_HD HullMemory hull_memory() { return {hulls.sums, bits, hulls.suspects}; }
+    DIFFSORT_HD HullMemory hull_memory() { return {hulls.y, nullptr, bits, hulls.suspects}; }
   };
 
   LongRows<R> rows;
@@ -348,7 +348,7 @@ struct PoolRuns {
     if (length > kTile) {
       return join_halves(team, state.row, state.memory, run.first, size, width);
     }
-    const bool has_hull = rows.is_float32 && !(rows.z.keys && rows.w.keys);
+    const bool has_hull = rows.is_float32 && has_hull_of<R>(rows.z.keys, rows.w.keys);
     if (!has_hull || !pool_by_hull(team, shared, state, run.first, size)) {
       pool_part(team, state.row, state.memory, shared.pool_memory(), run.first, size);
     }
@@ -359,15 +359,17 @@ struct PoolRuns {
   template <class Team>
   DIFFSORT_HD static bool pool_by_hull(Team& team, Shared& shared, const LongRowState<R>& state,
                                        std::int64_t first, std::int64_t n) {
-    if constexpr (R != Regularization::l2) {
-      return false;
+    if constexpr (R == Regularization::log_kl) {
+      return false;  // two sums an element are more than a block has static shared memory for
     } else {
       const auto& row = state.row;
-      const HullPoints& fixed = shared.fixed;
-      team.for_each(1, [&](std::int64_t) { shared.fixed = HullPoints(row, first, n); });
-      if (!fixed.fits()) return false;
-      const Hull hull(shared.hull_memory(), n);
-      hull.run(team, [&](std::int32_t i) { return fixed.y(row, i); });
+      const HullPoints<R>& points = shared.points;
+      team.for_each(1, [&](std::int64_t) { shared.points = HullPoints<R>(row, first, n); });
+      if (!points.fits()) return false;
+      const Hull hull(R, shared.hull_memory(), n, row.n - first);
+      hull.run(
+          team, [&](std::int32_t i) { return points.y(row, i); },
+          [&](std::int32_t i) { return points.x(row, i); });
       publish_part(team, StartBits(state.memory.bits, row.n), shared.bits, first, n);
       const auto partition = state.partition();
       team.for_each(n, [&](std::int64_t i) {
@@ -375,7 +377,7 @@ struct PoolRuns {
         if (!partition.keeps(block)) return;
         const auto start = static_cast<std::int32_t>(first);
         partition.keep({start + block.start, start + block.end},
-                       {fixed.sum_from_first(row, block, hull.sum(block))});
+                       points.block_sums(hull.sums_of(block.start), hull.sums(block)));
       });
       return true;
     }

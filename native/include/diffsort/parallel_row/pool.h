@@ -41,17 +41,18 @@ struct PoolMemory {
 
   DIFFSORT_HD static std::int64_t words(std::int64_t n) { return (n + 31) / 32; }
 
-  DIFFSORT_HD static PoolMemory of(Arena& arena, std::int64_t n, std::uint32_t* bits) {
+  template <class Source>
+  DIFFSORT_HD static PoolMemory of(Source& arena, std::int64_t n, std::uint32_t* bits) {
     PoolMemory memory;
     memory.bits = bits;
-    memory.marks = arena.take<std::uint32_t>(words(n));
-    memory.changed = arena.take<std::uint32_t>(words(n));
-    memory.ends = arena.take<Offset>(n / 2);
-    memory.begins = arena.take<Offset>((n + 1) / 2);
-    memory.seeds = arena.take<Offset>(n / 2);
-    memory.next_seeds = arena.take<Offset>(n / 2);
-    memory.long_blocks = arena.take<Offset>(n / 16);
-    memory.count = arena.take<std::uint32_t>(3);
+    memory.marks = arena.template take<std::uint32_t>(words(n));
+    memory.changed = arena.template take<std::uint32_t>(words(n));
+    memory.ends = arena.template take<Offset>(n / 2);
+    memory.begins = arena.template take<Offset>((n + 1) / 2);
+    memory.seeds = arena.template take<Offset>(n / 2);
+    memory.next_seeds = arena.template take<Offset>(n / 2);
+    memory.long_blocks = arena.template take<Offset>(n / 16);
+    memory.count = arena.template take<std::uint32_t>(3);
     memory.next_count = memory.count + 1;
     memory.long_count = memory.count + 2;
     return memory;

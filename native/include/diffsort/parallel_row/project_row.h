@@ -4,13 +4,13 @@
 //     load      keys whose order is that of the values
 //     ranks     done if the row is one block, which needs no sort (rank_in_one_block)
 //     sort      (key, index) pairs
-//     pool      hull.h for l2 in float32 where its numbers are such, else pool.h
+//     pool      hull.h in float32 where the numbers are such, else pool.h
 //     write     the results, and then the block ids, in sorted order, sent to their places in
 //               memory, and from there to the row
 //
 // Cost: O(n) work for the sort and the results, some tens of steps. Memory per element, beside that of
-// the sort: in float32 14.7 bytes for l2 and 18.7 for kl and log_kl, in float64 18.7 and 22.7; and if z
-// and w are both sorted 6 (10) more.
+// the sort: in float32 14.7 bytes for l2, 18.7 for kl and 22.5 for log_kl, in float64 18.7 and for kl and
+// log_kl 22.7; and if z and w are both sorted 6 (10) more.
 #pragma once
 
 #include <cmath>
@@ -43,7 +43,8 @@ struct RowMemory {
   Bits *z_keys = nullptr, *w_keys = nullptr;
   Index *z_index = nullptr, *w_index = nullptr;
 
-  DIFFSORT_HD RowMemory(Arena& arena, std::int64_t n, bool has_z, bool has_w,
+  template <class Source>
+  DIFFSORT_HD RowMemory(Source& arena, std::int64_t n, bool has_z, bool has_w,
                         std::size_t sort_bytes) {
     const std::size_t begin = arena.mark();
     arena.template take<char>(static_cast<std::int64_t>(sort_bytes));
@@ -54,7 +55,7 @@ struct RowMemory {
     BlockSums<R>* const blocks = arena.template take<BlockSums<R>>(kept);
     pooling = PoolMemory::of(arena, n, nullptr);
     arena.rewind(begin);
-    if (kHasHull<T, R>) hull = HullMemory::of(arena, n, nullptr);
+    if (kHasHull<T>) hull = HullMemory::of<R>(arena, n, nullptr);
     arena.rewind(arena.bytes());
     partition = {arena.template take<std::uint32_t>(StartBits::words(n)), blocks, nullptr};
     pooling.bits = hull.bits = partition.bits;
@@ -72,16 +73,43 @@ struct RowWork {
   ProjectionRow<T> row;
   RowMemory<T, R> memory;
   RowState<KeyedOperand<T>, R, kKeptByTeam> state;  // once the row is sorted
-  HullPoints fixed;
+  HullPoints<R> points;
 };
 
-// out[index[i]] = value(i), by way of the stage; without an index in order.
-template <class Team, class Index, class V, class Value>
-DIFFSORT_HD void write_unsorted(Team& team, int n, const Index* index, V* stage, V* out,
-                                const Value& value) {
-  if (index == nullptr) return team.for_each(n, [&](int i) { out[i] = value(i); });
-  team.for_each(n, [&](int i) { stage[index[i]] = value(i); });
-  team.for_each(n, [&](int i) { out[i] = stage[i]; });
+// What follows is the same for all regularizations, and is there once.
+
+template <class Team, class T>
+DIFFSORT_HD DIFFSORT_NOINLINE void load_keys(Team& team, int n, const T* values, double sign,
+                                             typename SortKey<T>::Bits* keys) {
+  team.stream(
+      n, [=](int i) { return values[i]; },
+      [=](int i, T value) { keys[i] = signed_key(value, sign); });
+}
+
+// The results, which have taken the places of the keys of z, by way of the stage.
+template <class Team, class T>
+DIFFSORT_HD DIFFSORT_NOINLINE void write_keys_unsorted(Team& team, int n,
+                                                       const typename SortKey<T>::Bits* keys,
+                                                       const std::uint16_t* index, T* stage,
+                                                       T* out) {
+  team.for_each(n, [=](int i) { std::memcpy(&stage[index[i]], &keys[i], sizeof(T)); });
+  team.for_each(n, [=](int i) { out[i] = stage[i]; });
+}
+
+// Of the elements of z at [first, last), or of w, which are finite; an operand without an index is in
+// order.
+template <class Team>
+DIFFSORT_HD DIFFSORT_NOINLINE void write_ids_unsorted(Team& team, int n, std::uint32_t* bits,
+                                                      FiniteRange finite,
+                                                      const std::uint16_t* index,
+                                                      std::int32_t* stage, std::int32_t* out) {
+  const StartBits starts(bits, n);
+  std::int32_t* const to = index == nullptr ? out : stage;
+  team.for_each(n, [=](int i) {
+    const std::int32_t start = starts.prev(i);
+    to[index == nullptr ? i : index[i]] = finite.contains(i) ? start : infinite_block(start);
+  });
+  if (index != nullptr) team.for_each(n, [=](int i) { out[i] = stage[i]; });
 }
 
 // Done if the row is one block; on the keys of z.
@@ -95,24 +123,12 @@ DIFFSORT_HD bool rank_in_one_block(Team& team, const RowWork<T, R>& work) {
       [&](int i, double rank) { row.write_one_block(i, rank); });
 }
 
+// Results that have taken the places of the keys of z.
 template <class Team, class T, Regularization R>
-DIFFSORT_HD void load_keys(Team& team, const RowWork<T, R>& work, const T* values, double sign,
-                           typename SortKey<T>::Bits* keys) {
-  team.stream(
-      static_cast<int>(work.row.n), [=](int i) { return values[i]; },
-      [=](int i, T value) { keys[i] = signed_key(value, sign); });
-}
-
-// The results, which have taken the places of the keys of z.
-template <class Team, class T, Regularization R>
-DIFFSORT_HD void write_keys_unsorted(Team& team, const RowWork<T, R>& work) {
-  const auto* const keys = work.memory.z_keys;
-  write_unsorted(team, static_cast<int>(work.row.n), work.memory.z_index,
-                 static_cast<T*>(work.memory.stage), work.row.result, [&](int i) {
-                   T value;
-                   std::memcpy(&value, &keys[i], sizeof value);
-                   return value;
-                 });
+DIFFSORT_HD void write_row(Team& team, const RowWork<T, R>& work) {
+  const RowMemory<T, R>& memory = work.memory;
+  write_keys_unsorted<Team, T>(team, static_cast<int>(work.row.n), memory.z_keys, memory.z_index,
+                               static_cast<T*>(memory.stage), work.row.result);
 }
 
 template <class T, Regularization R>
@@ -155,23 +171,22 @@ DIFFSORT_HD void write_results(Team& team, const RowWork<T, R>& work) {
       put(block, sums, k);
     }
   });
-  write_keys_unsorted(team, work);
+  write_row(team, work);
 }
 
 template <class Team, class T, Regularization R>
 DIFFSORT_HD void write_blocks(Team& team, const RowWork<T, R>& work) {
+  const RowMemory<T, R>& memory = work.memory;
   const int n = static_cast<int>(work.row.n);
-  const StartBits starts(work.memory.partition.bits, n);
-  const FiniteRange finite_z = work.state.finite_z;
-  auto* const stage = static_cast<std::int32_t*>(work.memory.stage);
-  const auto start = [&](int i) { return starts.prev(static_cast<std::int32_t>(i)); };
-  if (work.row.block_z) {
-    write_unsorted(team, n, work.memory.z_index, stage, work.row.block_z, [&](int i) {
-      return finite_z.contains(i) ? start(i) : infinite_block(start(i));
-    });
-  }
-  if (work.row.block_w) {
-    write_unsorted(team, n, work.memory.w_index, stage, work.row.block_w, start);
+  auto* const stage = static_cast<std::int32_t*>(memory.stage);
+  DIFFSORT_ROLLED
+  for (int side = 0; side < 2; ++side) {
+    const bool of_w = side != 0;
+    std::int32_t* const out = of_w ? work.row.block_w : work.row.block_z;
+    if (out == nullptr) continue;
+    write_ids_unsorted(team, n, memory.partition.bits,
+                       of_w ? FiniteRange{0, n} : work.state.finite_z,
+                       of_w ? memory.w_index : memory.z_index, stage, out);
   }
 }
 
@@ -187,25 +202,28 @@ DIFFSORT_HD void write_hull_results(Team& team, const RowWork<T, R>& work, const
     const Block block{starts.prev(i), starts.next(i + 1, n)};
     // Alone in its block, an element of w comes through unchanged.
     const T value = out.signed_result(
-        block.size() == 1 ? row.w(i) : work.fixed.result(row, i, hull.sum(block), block.size()));
+        block.size() == 1 ? row.w(i)
+                          : work.points.result(row, i, hull.sums_of(i), hull.sums(block)));
     if (keys == nullptr) {
       out.result[i] = value;
     } else {
       std::memcpy(&keys[i], &value, sizeof value);
     }
   });
-  if (keys != nullptr) write_keys_unsorted(team, work);
+  if (keys != nullptr) write_row(team, work);
 }
 
 // Pools a row of float32 by hull.h, if its numbers are such, and writes its results.
 template <class Team, class T, Regularization R>
 DIFFSORT_HD bool solve_by_hull(Team& team, const RowWork<T, R>& work) {
-  if constexpr (kHasHull<T, R>) {
+  if constexpr (kHasHull<T>) {
     const auto& row = work.state.row;
-    const HullPoints& fixed = work.fixed;
-    if ((work.row.z && work.row.w) || !fixed.fits()) return false;
-    const Hull hull(work.memory.hull, row.n);
-    hull.run(team, [&](std::int32_t i) { return fixed.y(row, i); });
+    const HullPoints<R>& points = work.points;
+    if (!has_hull_of<R>(work.row.z, work.row.w) || !points.fits()) return false;
+    const Hull hull(R, work.memory.hull, row.n, row.n);
+    hull.run(
+        team, [&](std::int32_t i) { return points.y(row, i); },
+        [&](std::int32_t i) { return points.x(row, i); });
     const StartBits starts(work.memory.partition.bits, row.n);
     fill_upper_levels(team, starts, row.n);
     publish_part(team, starts, work.memory.partition.bits, 0, row.n);
@@ -221,8 +239,9 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
   constexpr int kBits = static_cast<int>(8 * sizeof(typename SortKey<T>::Bits));
   const ProjectionRow<T>& row = work.row;
   const RowMemory<T, R>& memory = work.memory;
-  if (row.z) load_keys(team, work, row.z, row.z_sign, memory.z_keys);
-  if (row.w) load_keys(team, work, row.w, row.w_sign, memory.w_keys);
+  const int n = static_cast<int>(row.n);
+  if (row.z) load_keys(team, n, row.z, row.z_sign, memory.z_keys);
+  if (row.w) load_keys(team, n, row.w, row.w_sign, memory.w_keys);
   if constexpr (R != Regularization::log_kl) {
     if (row.z && !row.w && rank_in_one_block(team, work)) return;
   }
@@ -230,12 +249,14 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
   if (row.w) team.sort(row.n, kBits, memory.w_keys, memory.w_index);
   team.for_each(1, [&](int) {
     work.state = {row.strength, {memory.z_keys, row.n}, {memory.w_keys, row.n}, memory.partition};
-    if constexpr (kHasHull<T, R>) {
-      if (work.state.has_value) work.fixed = HullPoints(work.state.row, 0, row.n);
+    if constexpr (kHasHull<T>) {
+      if (work.state.has_value && has_hull_of<R>(row.z, row.w)) {
+        work.points = HullPoints<R>(work.state.row, 0, row.n);
+      }
     }
   });
   if (!work.state.has_value) {
-    return team.for_each(static_cast<int>(row.n), [&](int i) { row.write_nan(i); });
+    return team.for_each(n, [&](int i) { row.write_nan(i); });
   }
   if (!solve_by_hull(team, work)) {
     pool(team, work.state.row, work.state.memory, memory.pooling);
@@ -246,41 +267,49 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
 
 // project_row for every row of an array: what an executor runs (see executor.cuh).
 template <class T, Regularization R>
-struct ProjectRows {
+class ProjectRows {
+ public:
   using SortKey = typename diffsort::SortKey<T>::Bits;
   static constexpr bool kSeldomSorts = sizeof(T) > sizeof(float);
   static constexpr Regularization kRegularization = R;
   template <Regularization Other>
   using With = ProjectRows<T, Other>;
 
-  ProjectionRows<T> arrays;
+  explicit ProjectRows(const ProjectionRows<T>& arrays) : arrays_(arrays) {}
 
-  DIFFSORT_HD std::int64_t length() const { return arrays.n; }
+  std::int64_t length() const { return arrays_.n; }
+  std::size_t bytes() const { return bytes_; }
 
-  DIFFSORT_HD std::size_t bytes(std::size_t sort_bytes) const {
-    Arena arena;
-    layout(arena, sort_bytes);
-    arena.template take<RowWork<T, R>>(1);
-    return arena.bytes();
+  // Lays out the memory of a team whose sort owns the first sort_bytes of it while it runs.
+  void place(std::size_t sort_bytes) {
+    PlacingArena arena(places_);
+    take(arena, sort_bytes);
+    work_ = arena.mark();
+    arena.take<RowWork<T, R>>(1);
+    bytes_ = arena.bytes();
   }
 
   template <class Team>
-  DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory,
-                              std::size_t sort_bytes) const {
-    Arena arena(memory);
-    const RowMemory<T, R> pieces = layout(arena, sort_bytes);
-    auto* const work = arena.template take<RowWork<T, R>>(1);
-    team.for_each(1, [&](std::int64_t) {
-      work->row = arrays.row(r);
-      work->memory = pieces;
+  DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory) const {
+    auto* const work = reinterpret_cast<RowWork<T, R>*>(static_cast<char*>(memory) + work_);
+    team.for_each(1, [&](int) {
+      PlacedArena arena(places_, memory);
+      work->row = arrays_.row(r);
+      work->memory = take(arena, 0);
     });
     project_row(team, *work);
   }
 
  private:
-  DIFFSORT_HD RowMemory<T, R> layout(Arena& arena, std::size_t sort_bytes) const {
-    return {arena, arrays.n, static_cast<bool>(arrays.z), static_cast<bool>(arrays.w), sort_bytes};
+  template <class Source>
+  DIFFSORT_HD RowMemory<T, R> take(Source& arena, std::size_t sort_bytes) const {
+    return {arena, arrays_.n, static_cast<bool>(arrays_.z), static_cast<bool>(arrays_.w),
+            sort_bytes};
   }
+
+  ProjectionRows<T> arrays_;
+  Places places_;
+  std::size_t work_ = 0, bytes_ = 0;
 };
 
 }  // namespace diffsort

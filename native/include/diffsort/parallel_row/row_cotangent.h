@@ -75,10 +75,11 @@ struct CotangentProgram {
         out(static_cast<float*>(of_w ? along.cotangents.w.data : along.cotangents.z.data)) {}
 
   std::int64_t length() const { return n; }
-  std::size_t bytes(std::size_t) const { return Memory::bytes(n, is_by_w()); }
+  void place(std::size_t) {}
+  std::size_t bytes() const { return Memory::bytes(n, is_by_w()); }
 
   template <class Team>
-  DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory, std::size_t) const {
+  DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory) const {
     const Memory m(memory, n);
     clear(team, m);
     load(team, m, r);
