@@ -323,6 +323,7 @@ TEST_CASE("hulls of neighbours that go at the same time") {
     scratch.memory.y[i + 1] = scratch.memory.y[i] + static_cast<std::int64_t>(y[i]);
   }
   std::fill_n(scratch.memory.bits, 5, 0u);
+  scratch.memory.upper[0] = 31;
   std::fill_n(scratch.memory.suspects, 5, 0u);
   for (const int corner : {0, 30, 32, 65, 67, 100}) {
     set_bits(scratch.memory.bits + corner / 32, 1u << (corner % 32));

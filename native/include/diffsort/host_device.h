@@ -58,11 +58,12 @@ DIFFSORT_HD inline void set_bits(std::uint32_t* word, std::uint32_t mask) {
 #endif
 }
 
-DIFFSORT_HD inline void clear_bits(std::uint32_t* word, std::uint32_t mask) {
+// What the word was before.
+DIFFSORT_HD inline std::uint32_t clear_bits(std::uint32_t* word, std::uint32_t mask) {
 #ifdef __CUDA_ARCH__
-  atomicAnd(word, ~mask);
+  return atomicAnd(word, ~mask);
 #else
-  __atomic_fetch_and(word, ~mask, __ATOMIC_RELAXED);
+  return __atomic_fetch_and(word, ~mask, __ATOMIC_RELAXED);
 #endif
 }
 

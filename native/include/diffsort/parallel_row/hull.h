@@ -32,6 +32,7 @@ namespace diffsort {
 struct HullMemory {
   std::int64_t *y, *x;      // Y_0 to Y_n, and X, in units; x of log_kl alone
   std::uint32_t* bits;      // the corners, of which each is the start of a block
+  std::uint32_t* upper;     // the words of `bits` that may have some
   std::uint32_t* suspects;  // those that are to be looked at
 
   template <Regularization R, class Source>
@@ -40,6 +41,7 @@ struct HullMemory {
     memory.y = arena.template take<std::int64_t>(n + 1);
     if (R == Regularization::log_kl) memory.x = arena.template take<std::int64_t>(n + 1);
     memory.bits = bits;
+    memory.upper = arena.template take<std::uint32_t>((n + 1023) / 1024);
     memory.suspects = arena.template take<std::uint32_t>((n + 31) / 32);
     return memory;
   }
@@ -101,25 +103,59 @@ class Hull {
     return product_at_most(number(left), number(x(b, c)), number(right), number(x(a, b)));
   }
 
-  // The corner before b, which is not the first, and the one behind.
+  // The corner before b, which is not the first, and the one behind. Empty words are passed over 32 at
+  // a time.
   DIFFSORT_HD std::int32_t before(std::int32_t b) const {
     std::int32_t k = (b - 1) / 32;
-    std::uint32_t found = load_bits(m_.bits + k) & (~std::uint32_t{0} >> (31 - (b - 1) % 32));
+    std::uint32_t found = load_bits(m_.bits + k) & up_to((b - 1) % 32);
     DIFFSORT_ROLLED
-    while (found == 0) found = load_bits(m_.bits + --k);  // the first element is a corner
+    while (found == 0) {  // the first element is a corner
+      k = word_before(k);
+      found = load_bits(m_.bits + k);
+    }
     return 32 * k + highest_bit(found);
   }
   DIFFSORT_HD std::int32_t behind(std::int32_t b) const {
-    const std::int32_t words = (size_ + 31) / 32;
     std::int32_t k = b / 32;
-    std::uint32_t found = load_bits(m_.bits + k) & (~std::uint32_t{1} << (b % 32));
+    std::uint32_t found = load_bits(m_.bits + k) & ~up_to(b % 32);
     DIFFSORT_ROLLED
-    while (found == 0 && ++k < words) found = load_bits(m_.bits + k);
-    return found == 0 ? size_ : 32 * k + lowest_bit(found);
+    while (found == 0) {
+      k = word_behind(k);
+      if (32 * k >= size_) return size_;
+      found = load_bits(m_.bits + k);
+    }
+    return 32 * k + lowest_bit(found);
   }
 
+  // The nearest word that may have corners, before k, which is not the first, and behind it: as many
+  // words as there are, or more, where there is none.
+  DIFFSORT_HD std::int32_t word_before(std::int32_t k) const {
+    --k;
+    std::int32_t u = k / 32;
+    std::uint32_t words = load_bits(m_.upper + u) & up_to(k % 32);
+    DIFFSORT_ROLLED
+    while (words == 0) words = load_bits(m_.upper + --u);
+    return 32 * u + highest_bit(words);
+  }
+  DIFFSORT_HD std::int32_t word_behind(std::int32_t k) const {
+    const std::int32_t uppers = (size_ + 1023) / 1024;
+    std::int32_t u = k / 32;
+    std::uint32_t words = load_bits(m_.upper + u) & ~up_to(k % 32);
+    DIFFSORT_ROLLED
+    while (words == 0) {
+      if (++u == uppers) return 32 * u;
+      words = load_bits(m_.upper + u);
+    }
+    return 32 * u + lowest_bit(words);
+  }
+
+  // Bits 0 to i.
+  DIFFSORT_HD static std::uint32_t up_to(std::int32_t i) { return ~std::uint32_t{0} >> (31 - i); }
+
   DIFFSORT_HD void remove(std::int32_t b) const {
-    clear_bits(m_.bits + b / 32, std::uint32_t{1} << (b % 32));
+    const std::uint32_t bit = std::uint32_t{1} << (b % 32);
+    const std::uint32_t corners = clear_bits(m_.bits + b / 32, bit);
+    if (corners == bit) clear_bits(m_.upper + b / 1024, std::uint32_t{1} << (b / 32 % 32));
   }
   DIFFSORT_HD void suspect(std::int32_t b) const {
     if (b > 0 && b < size_) set_bits(m_.suspects + b / 32, std::uint32_t{1} << (b % 32));
@@ -134,6 +170,7 @@ class Hull {
     });
     lanes.for_each([&](int lane) {
       if (lane == 0) m_.bits[k] = corners;
+      if (lane == 0 && k % 32 == 0) m_.upper[k / 32] = 0;
     });
   }
 
@@ -141,6 +178,7 @@ class Hull {
   DIFFSORT_HD void suspect_pairs(std::int32_t k) const {
     const std::int32_t last = size_ - 32 * k;  // the corner at the end, if it is in the word
     std::uint32_t corners = m_.bits[k], before = 1, behind = 1;
+    if (corners != 0) set_bits(m_.upper + k / 32, std::uint32_t{1} << (k % 32));
     if (k > 0) before = m_.bits[k - 1] >> 31;
     if (last > 32) behind = m_.bits[k + 1] & 1;
     std::uint32_t ends = corners;
@@ -185,44 +223,9 @@ class Hull {
   DIFFSORT_HD void grow_blocks(const Lanes& lanes) const {
     for_each_bit(lanes, m_.suspects, (size_ + 31) / 32, [&](std::int32_t b) {
       if (!is_corner(b)) return;
-      const Block block{far_before(lanes, b), far_behind(lanes, b)};
+      const Block block{before(b), behind(b)};
       if (goes(block.start, b, block.end)) grow(lanes, block);
     });
-  }
-
-  // As before() and behind(), by lanes, for large blocks.
-  template <class Lanes>
-  DIFFSORT_HD std::int32_t far_before(const Lanes& lanes, std::int32_t b) const {
-    const std::int32_t top = (b - 1) / 32;
-    const auto word = [&](std::int32_t k) {
-      const std::uint32_t corners = k < 0 ? 0 : load_bits(m_.bits + k);
-      return k == top ? corners & (~std::uint32_t{0} >> (31 - (b - 1) % 32)) : corners;
-    };
-    std::int32_t k = top;
-    std::uint32_t found = 0;
-    DIFFSORT_ROLLED
-    for (;; k -= 32) {  // the first element is a corner
-      found = lanes.ballot([&](int lane) { return word(k - lane) != 0; });
-      if (found != 0) break;
-    }
-    k -= lowest_bit(found);
-    return 32 * k + highest_bit(word(k));
-  }
-  template <class Lanes>
-  DIFFSORT_HD std::int32_t far_behind(const Lanes& lanes, std::int32_t b) const {
-    const std::int32_t first = b / 32, words = (size_ + 31) / 32;
-    const auto word = [&](std::int32_t k) {
-      const std::uint32_t corners = k < words ? load_bits(m_.bits + k) : 0;
-      return k == first ? corners & (~std::uint32_t{1} << (b % 32)) : corners;
-    };
-    DIFFSORT_ROLLED
-    for (std::int32_t k = first; k < words; k += 32) {
-      const std::uint32_t found = lanes.ballot([&](int lane) { return word(k + lane) != 0; });
-      if (found == 0) continue;
-      k += lowest_bit(found);
-      return 32 * k + lowest_bit(word(k));
-    }
-    return size_;
   }
 
   // A block takes neighbours, right, left, right and so on, until one side after the other has none
@@ -235,7 +238,11 @@ class Hull {
       on_left = !on_left;
       idle = take(lanes, block, on_left) ? 1 : idle + 1;
     }
-    lanes.for_each([&](int lane) { clear_bits_between(lane, m_.bits, block.start, block.end); });
+    lanes.for_each([](int) {});  // all have read what goes now
+    lanes.for_each([&](int lane) {
+      clear_bits_between(lane, m_.bits, block.start, block.end);
+      clear_bits_between(lane, m_.upper, block.start / 32, block.end / 32);
+    });
   }
 
   // Moves one end of a block over the corners that go; whether any did. The lanes look at as many
