@@ -231,9 +231,11 @@ template <class T>
 void check_forged_ids(std::int64_t rows, std::int64_t n, unsigned seed, bool few = false) {
   std::mt19937_64 random(seed);
   CAPTURE(n);
-  for (const auto& [regularization, ranks] :
+  for (const auto& kind :
        {std::pair(Regularization::l2, true), std::pair(Regularization::kl, true),
         std::pair(Regularization::l2, false), std::pair(Regularization::log_kl, false)}) {
+    const Regularization regularization = kind.first;
+    const bool ranks = kind.second;
     CAPTURE(static_cast<int>(regularization));
     CAPTURE(ranks);
     check_forged_ids(call_of<T>(rows, n, regularization, ranks, random), random, few);

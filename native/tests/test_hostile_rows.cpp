@@ -131,10 +131,12 @@ void check_long_rows(std::int64_t n, unsigned seed) {
       x[static_cast<std::size_t>(i)] = family.value(random, i);
       g[static_cast<std::size_t>(i)] = T(normal(random));
     }
-    for (const auto& [regularization, op] : {std::pair(Regularization::l2, Operator::rank),
-                                             std::pair(Regularization::kl, Operator::rank),
-                                             std::pair(Regularization::l2, Operator::sort),
-                                             std::pair(Regularization::log_kl, Operator::sort)}) {
+    for (const auto& kind : {std::pair(Regularization::l2, Operator::rank),
+                             std::pair(Regularization::kl, Operator::rank),
+                             std::pair(Regularization::l2, Operator::sort),
+                             std::pair(Regularization::log_kl, Operator::sort)}) {
+      const Regularization regularization = kind.first;
+      const Operator op = kind.second;
       sign = -sign;
       tiny = !tiny;
       for (const double strength : {telling_strength(x, regularization, op), tiny ? 1e-30 : 1e30}) {
