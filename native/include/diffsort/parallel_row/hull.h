@@ -166,6 +166,7 @@ class Hull {
     const std::uint32_t corners = lanes.ballot([&](int lane) {
       const std::int32_t i = 32 * k + lane;
       if (i == 0 || i >= size_) return i == 0;
+      if (regularization_ == Regularization::l2) return y(i - 1, i) > y(i, i + 1);
       return !goes(i - 1, i, i + 1);
     });
     lanes.for_each([&](int lane) {

@@ -52,9 +52,9 @@ struct PoolMemory {
     memory.seeds = arena.template take<Offset>(n / 2);
     memory.next_seeds = arena.template take<Offset>(n / 2);
     memory.long_blocks = arena.template take<Offset>(n / 16);
-    memory.count = arena.template take<std::uint32_t>(3);
-    memory.next_count = memory.count + 1;
-    memory.long_count = memory.count + 2;
+    memory.count = arena.template take<std::uint32_t>(1);
+    memory.next_count = arena.template take<std::uint32_t>(1);
+    memory.long_count = arena.template take<std::uint32_t>(1);
     return memory;
   }
 
