@@ -120,16 +120,17 @@ void check_l2(const SortedCase& c, double unit, const Found& found) {
 }
 
 // An exponential is off by 2^-29 of itself at most, so a sum is, and the logarithm of a quotient of two by
-// 2^-28. Two values within that are taken for equal, or for what they are not.
+// 2^-28, or by as much of the largest w of log_kl, if that is less than 1. Two values within that are
+// taken for equal, or for what they are not.
 template <Regularization R>
 void check_kl(const SortedCase& c, const Found& found) {
   const Starts starts = sequential_starts<R>(c);
   REQUIRE(differ_in_near_ties_only<R>(c, found.starts, starts, std::ldexp(1.0, -27)));
   const std::vector<double> expected = results_of<R>(c, starts);
-  const double rounding = 1e-15 * std::max(std::abs(c.w.front()), std::abs(c.w.back()));
+  const double largest = std::max(std::abs(c.w.front()), std::abs(c.w.back()));
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double allowed =
-        R == Regularization::kl ? std::ldexp(expected[i], -27) : std::ldexp(1.0, -27) + rounding;
+    const double size = R == Regularization::kl ? expected[i] : std::min(1.0, largest);
+    const double allowed = std::ldexp(size, -27) + 1e-15 * largest;
     REQUIRE(std::abs(found.results[i] - expected[i]) <= allowed);
   }
 }

@@ -41,7 +41,7 @@ class Arena {
 
 // Of pieces, in the order in which they are asked for: at most kMost.
 struct Places {
-  static constexpr int kMost = 24;
+  static constexpr int kMost = 32;
 
   std::uint32_t offsets[kMost] = {};
 };

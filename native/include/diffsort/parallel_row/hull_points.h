@@ -7,8 +7,8 @@
 // z or w is rho; where neither is, elements far from all others would hide how near these are.
 //
 // kl, log_kl: exponentials relative to the part's first element, the largest. HullPoints admits parts
-// whose smallest one has 28 bits, which is a range of s, and of w, up to some ln(2^33 / n): 13.8 for
-// n = 4096, 18 for n = 100.
+// whose smallest one has 28 bits, which is a range of s, and of w, up to some ln(2^33 / n): 14.5 for
+// n = 4096, 18 for n = 100. Where all w of log_kl are less than 1, so are results, and it has more bits.
 // Weights of kl are rho, whose sums are integers that need no array.
 //
 // Other rows, and float64, go by pool.h.
@@ -66,8 +66,11 @@ struct HullPoints {
     const std::int64_t last = first + n - 1;
     const double z_range = (z_first - row.z(last)) / row.strength;
     const double w_range = R == Regularization::log_kl ? w_first - row.w(last) : 0.0;
-    const int exponent = highest_bit(static_cast<std::uint32_t>(n)) + 1;  // n < 2^exponent
-    const double most = (kHullBits - kFewestBits - exponent) * kLog2;
+    // n <= 2^exponent
+    const int exponent = n > 1 ? highest_bit(static_cast<std::uint32_t>(n - 1)) + 1 : 0;
+    const int fewest =
+        kFewestBits + bits_below_1(std::fmax(std::fabs(w_first), std::fabs(row.w(last))));
+    const double most = (kHullBits - fewest - exponent) * kLog2;
     if (!(z_range <= most && w_range <= most)) return;  // nor where z are infinite, and equal
     per_unit = power_of_two(kHullBits - exponent);
     per_strength = 1.0 / row.strength;
@@ -102,6 +105,12 @@ struct HullPoints {
   }
 
  private:
+  // Results of log_kl are logarithms: where all w are small, so must their errors be.
+  DIFFSORT_HD static int bits_below_1(double largest_w) {
+    const int bits = R == Regularization::log_kl ? 1022 - exponent_of(largest_w) : 0;
+    return bits > 0 ? bits : 0;
+  }
+
   template <class Row>
   DIFFSORT_HD double s(const Row& row, std::int32_t i) const {
     return (row.z(first + i) - z_first) * per_strength;
