@@ -21,18 +21,25 @@
 
 namespace diffsort {
 
-// A source of elements has their `Key` and gives element i of row r as a KeyedPlace.
-template <class K>
+// What a digit is to sort: for the first one the source, which has the `Key` of elements and gives
+// element i of row r as a KeyedPlace, then what the digit before has left. Both in one, so that their
+// kernels are there once.
+template <class Source>
 struct SortedSoFar {
-  using Key = K;
+  using Key = typename Source::Key;
 
+  Source source;
   KeyedPlaces<Key> rows;
   std::int64_t n;
+  bool is_first;
 
   DIFFSORT_HD KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
-    return {key(r, i), rows.places[r * rows.place_stride + i]};
+    if (is_first) return source(r, i);
+    return {rows.keys[r * n + i], rows.places[r * rows.place_stride + i]};
   }
-  DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const { return rows.keys[r * n + i]; }
+  DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const {
+    return is_first ? source.key(r, i) : rows.keys[r * n + i];
+  }
 };
 
 // One digit of a sort, by a team for every part of a row.
@@ -41,7 +48,7 @@ struct SortDigit {
   using Key = typename Source::Key;
   static constexpr int kDigits = 1 << kDigitBits;
 
-  Source from;
+  SortedSoFar<Source> from;
   RowParts parts;
   const std::uint32_t* settled;  // of each row: is there nothing to be done?
   int bit;                       // the digit's lowest
@@ -154,14 +161,6 @@ inline std::int64_t digit_counts(std::int64_t rows, const RowParts& parts, int d
   return rows * parts.count << digit_bits;
 }
 
-template <int kDigitBits, class Executor, class Source>
-void sort_digit(Executor& executor, std::int64_t rows, const SortDigit<Source, kDigitBits>& pass,
-                const KeyedPlaces<typename Source::Key>& to) {
-  const std::int64_t teams = rows * pass.parts.count;
-  executor.for_each_team("count_digits", teams, CountDigits<Source, kDigitBits>{pass});
-  executor.for_each_team("move_elements", teams, MoveElements<Source, kDigitBits>{pass, to});
-}
-
 // Sorts the elements of `source` by the lowest `bits` bits of their keys, which have no others, into
 // `out`, by way of `spare`.
 template <int kDigitBits, class Executor, class Source>
@@ -171,19 +170,14 @@ void sort_rows(Executor& executor, std::int64_t rows, const RowParts& parts,
                const KeyedPlaces<typename Source::Key>& spare, std::uint32_t* counts) {
   using Key = typename Source::Key;
   const int digits = std::max(1, (bits + kDigitBits - 1) / kDigitBits);
+  const std::int64_t teams = rows * parts.count;
   for (int k = 0; k < digits; ++k) {
     const bool ends_in_out = (digits - k) % 2 == 1;
     const KeyedPlaces<Key>&to = ends_in_out ? out : spare, &from = ends_in_out ? spare : out;
-    if (k == 0) {
-      sort_digit<kDigitBits>(executor, rows,
-                             SortDigit<Source, kDigitBits>{source, parts, settled, 0, counts}, to);
-    } else {
-      const SortedSoFar<Key> so_far{from, parts.n};
-      sort_digit<kDigitBits>(
-          executor, rows,
-          SortDigit<SortedSoFar<Key>, kDigitBits>{so_far, parts, settled, k * kDigitBits, counts},
-          to);
-    }
+    const SortDigit<Source, kDigitBits> pass{
+        {source, from, parts.n, k == 0}, parts, settled, k * kDigitBits, counts};
+    executor.for_each_team("count_digits", teams, CountDigits<Source, kDigitBits>{pass});
+    executor.for_each_team("move_elements", teams, MoveElements<Source, kDigitBits>{pass, to});
   }
 }
 
