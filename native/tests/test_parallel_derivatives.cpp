@@ -505,12 +505,13 @@ void check_cotangents_of_all_ways(std::mt19937_64& random) {
       check_cotangents(random_case<T>(23, regularization, operands, random), tiles(any));
       Case<T> c = random_case<T>(41, regularization, operands, random);
       check_cotangents(c, teams(any), std::is_same_v<T, float>);
-      check_cotangents(c, long_rows(any, 5 * c.n));
+      const bool other_way = std::is_same_v<T, float> && regularization == Regularization::l2;
+      check_cotangents(c, long_rows(any, 5 * c.n), other_way);
       // Longer than a tile; rows in order, and others, in chunks of two and all at once.
       c = random_case<T>(4200, regularization, operands, random);
       c.rows = 6;
-      check_cotangents(c, long_rows(any, 2 * c.n));
-      check_cotangents(c, long_rows(any));
+      check_cotangents(c, long_rows(any, 2 * c.n), other_way);
+      check_cotangents(c, long_rows(any), other_way);
     }
   }
 }
@@ -777,15 +778,21 @@ LinearizedRows bare_rows(std::int64_t rows, std::int64_t n, const FloatRows& ope
 TEST_CASE("parallel derivatives: launches of long rows") {
   const std::int64_t n = 100'000;
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(n), 0);
-  const std::vector<float> g(ids.size(), 1.0f);
+  const std::vector<float> g(ids.size(), 1.0f), result(ids.size(), 1.0f);
   std::vector<float> out(ids.size());
   RowDirections along;
   along.cotangents.g = {g.data(), n, true};
   along.cotangents.z = {out.data(), true};
-  OnExecutor run;
-  run_map(Regularization::l2, bare_rows(1, n, {}, {ids.data(), n}), along, run);
-  CHECK(run.executor.launches == 13);
-  CHECK(out == std::vector<float>(out.size(), 0.0f));
+  const auto launches = [&](Regularization regularization) {
+    LinearizedRows at = bare_rows(1, n, {}, {ids.data(), n});
+    at.result = {result.data(), n, true};
+    OnExecutor run;
+    run_map(regularization, at, along, run);
+    CHECK(out == std::vector<float>(out.size(), 0.0f));
+    return run.executor.launches;
+  };
+  CHECK(launches(Regularization::l2) == 6);
+  CHECK(launches(Regularization::kl) == 16);
 }
 
 // Elements whose ids are in order are not sorted: their memory is left alone.
@@ -854,7 +861,9 @@ TEST_CASE("parallel derivatives: the workspace of long rows") {
   };
   static float out[1];
   static double strength_out[1];
-  RowDirections all, strength_alone, along_w, along_z;
+  RowDirections all, strength_alone, along_w, along_z, of_z, of_w;
+  of_z.cotangents.z = of_w.cotangents.w = {out, true};
+  of_z.cotangents.g = of_w.cotangents.g = {out, 0, true};
   all.cotangents.z = all.cotangents.w = {out, true};
   all.cotangents.strength = strength_alone.cotangents.strength = strength_out;
   along_w.forward = along_z.forward = true;
@@ -866,6 +875,8 @@ TEST_CASE("parallel derivatives: the workspace of long rows") {
       CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, along_z) <= (l2 ? 12.4 : 15.4));
       CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, all) <= (l2 ? 12.4 : 15.4));
       CHECK(per_element(rows, n, DIFFSORT_FLOAT64, regularization, all) <= 17.4);
+      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, of_z) <= (l2 ? 8.2 : 15.4));
+      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, of_w) <= (l2 ? 12.2 : 16.4));
       for (const RowDirections& without_room : {along_w, strength_alone}) {
         CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, without_room) <= 16.4);
       }

@@ -195,6 +195,44 @@ Floats general(const Case& c) {
   });
 }
 
+// Of l2 rows that no team holds.
+template <class Executor>
+Floats by_steps_of(const Case& c, Executor executor) {
+  Floats out(c.block_z.size(), -7.0f);
+  const LinearizedRows at = c.linearized();
+  const RowDirections along = c.along(out);
+  CHECK(LongCotangent::serves(c.regularization, at, along));
+  std::vector<unsigned char> workspace(long_cotangent_workspace(executor, at, along), kRubbish);
+  run_long_cotangent(executor, "cotangent", at, along, workspace.data());
+  return out;
+}
+
+// In chunks of `chunk` elements or one row.
+Floats by_steps(const Case& c, HostTeam::Order order = HostTeam::Order::shuffled,
+                std::int64_t chunk = std::int64_t{1} << 27) {
+  HostExecutor steps = executor(order);
+  steps.chunk = chunk;
+  return by_steps_of(c, steps);
+}
+
+// Teams of two warps of threads.
+struct WarpsExecutor : SpmdExecutor {
+  template <class Program>
+  void for_each_team(const char*, std::int64_t count, const Program& program) {
+    typename Program::Shared shared;
+    run_warps(2, [&](WarpsTeam& team) {
+      for (std::int64_t k = 0; k < count; ++k) program(team, shared, k);
+    });
+  }
+};
+
+// f(cotangent) of either way.
+template <class F>
+void for_each_way(const Case& c, const F& f) {
+  f(fast(c));
+  if (c.regularization == Regularization::l2) f(by_steps(c));
+}
+
 template <class RunTeam>
 Floats on_team(const Case& c, const RunTeam& run_team) {
   return by_regularization(c, [&](const auto& program, const auto&, const auto&) {
@@ -327,6 +365,14 @@ void check(const Case& c) {
   const std::string wrong = complaint(c, found);
   CHECK_MESSAGE(wrong.empty(), wrong);
   for (const HostTeam::Order order : kOrders) CHECK(same_bits(found, fast(c, order)));
+  if (c.regularization != Regularization::l2) return;
+  const Floats steps = by_steps(c);
+  const std::string wrong_steps = complaint(c, steps);
+  CHECK_MESSAGE(wrong_steps.empty(), wrong_steps);
+  for (const HostTeam::Order order : kOrders) {
+    CHECK(same_bits(steps, by_steps(c, order)));
+    CHECK(same_bits(steps, by_steps(c, order, c.n)));
+  }
 }
 
 template <class F>
@@ -357,16 +403,52 @@ TEST_CASE("row cotangents agree with their formulas") {
 TEST_CASE("row cotangents of long rows") {
   for_all_cases({1023, 2048, 4097, 8191, 8192}, 72, [](Case c, auto&) {
     c.rows = 1;
-    const std::string wrong = complaint(c, fast(c));
-    CHECK_MESSAGE(wrong.empty(), wrong);
+    for_each_way(c, [&](const Floats& found) {
+      const std::string wrong = complaint(c, found);
+      CHECK_MESSAGE(wrong.empty(), wrong);
+    });
   });
+}
+
+TEST_CASE("cotangents of rows that no team holds") {
+  std::mt19937_64 random(81);
+  for (const int n : {8193, 20'000, 300'001}) {
+    for (const bool by_w : {false, true}) {
+      for (const Layout layout : kLayouts) {
+        CAPTURE(static_cast<int>(layout));
+        const Numbers numbers = kNumbers[random() % std::size(kNumbers)];
+        const Case c = case_of({Regularization::l2, by_w}, 2, n, layout, numbers, random);
+        const Floats found = by_steps(c);
+        const std::string wrong = complaint(c, found);
+        CHECK_MESSAGE(wrong.empty(), wrong);
+        CHECK(same_bits(found, by_steps(c, HostTeam::Order::backward, n)));
+      }
+    }
+  }
+}
+
+TEST_CASE("cotangents of rows that no team holds: by threads, and by warps of them") {
+  std::mt19937_64 random(82);
+  for (const int n : {70, 4200}) {
+    for (const bool by_w : {false, true}) {
+      for (const Layout layout : kLayouts) {
+        CAPTURE(static_cast<int>(layout));
+        const Case c = case_of({Regularization::l2, by_w}, 2, n, layout, Numbers::plain, random);
+        const Floats found = by_steps(c);
+        CHECK(same_bits(found, by_steps_of(c, SpmdExecutor{5})));
+        CHECK(same_bits(found, by_steps_of(c, WarpsExecutor{{64}})));
+      }
+    }
+  }
 }
 
 TEST_CASE("row cotangents: equal ones in a block have derivative 0, exactly") {
   std::mt19937_64 random(73);
   for (const Layout layout : kLayouts) {
     const Case c = case_of({Regularization::l2, false}, 2, 300, layout, Numbers::equal, random);
-    for (const float x : fast(c)) CHECK(x == 0.0f);
+    for_each_way(c, [](const Floats& found) {
+      for (const float x : found) CHECK(x == 0.0f);
+    });
   }
 }
 
@@ -377,10 +459,11 @@ TEST_CASE("row cotangents: NaN and infinite ones stay in their block") {
     if (c.regularization == Regularization::kl) c.result[random() % c.result.size()] = 0.0f;
     for (int k = 0; k < 4; ++k) {
       c.g[random() % c.g.size()] = specials[random() % 3];
-      const Floats found = fast(c);
-      const std::string wrong = complaint_of_special(c, found);
-      CHECK_MESSAGE(wrong.empty(), wrong);
-      CHECK(same_bits(found, fast(c, HostTeam::Order::forward)));
+      for_each_way(c, [&](const Floats& found) {
+        const std::string wrong = complaint_of_special(c, found);
+        CHECK_MESSAGE(wrong.empty(), wrong);
+      });
+      CHECK(same_bits(fast(c), fast(c, HostTeam::Order::forward)));
     }
   });
 }
@@ -469,6 +552,11 @@ TEST_CASE("row cotangents: forged ids make NaN of the rows of which the general 
     CAPTURE(turn);
     CHECK(std::isnan(found[0]) == std::isnan(expected[0]));
     for (const float x : found) CHECK(std::isnan(x) == std::isnan(found[0]));
+    if (c.regularization == Regularization::l2) {
+      const Floats steps = by_steps(c);
+      for (const float x : steps) CHECK(std::isnan(x) == std::isnan(found[0]));
+      if (!std::isnan(found[0])) CHECK(complaint(c, steps) == "");
+    }
     ++(std::isnan(found[0]) ? forged : valid);
     if (std::isnan(found[0])) continue;
     const std::string wrong = complaint(c, found);

@@ -140,6 +140,15 @@ DIFFSORT_HD inline std::uint32_t add_to_word(std::uint32_t* word, std::uint32_t 
   return __atomic_fetch_add(word, number, __ATOMIC_RELAXED);
 #endif
 }
+DIFFSORT_HD inline void add_to_integer(std::int64_t* integer, std::int64_t number) {
+#ifdef __CUDA_ARCH__
+  static_assert(sizeof(unsigned long long) == sizeof(std::int64_t));
+  atomicAdd(reinterpret_cast<unsigned long long*>(integer),
+            static_cast<unsigned long long>(number));
+#else
+  __atomic_fetch_add(integer, number, __ATOMIC_RELAXED);
+#endif
+}
 DIFFSORT_HD inline std::uint32_t count_one(std::uint32_t* counter) {
   return add_to_word(counter, 1);
 }

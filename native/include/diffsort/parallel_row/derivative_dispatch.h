@@ -2,14 +2,16 @@
 //
 //     short rows     a thread per row, all in one launch, without workspace: the float32 cotangent of a
 //                    single operand (short_cotangent.h) or anything else (short_derivatives.h)
-//     longer rows    by teams: the same cotangent without a sort (row_cotangent.h), or anything else,
-//                    and step by step over all rows of a chunk (long_derivatives.h)
+//     longer rows    by teams: the same cotangent without a sort (row_cotangent.h), or anything else;
+//                    and step by step over all rows of a chunk: the same of l2 without a sort
+//                    (long_cotangent.h), or anything else (long_derivatives.h)
 //
 // The way depends on shapes and types, and on what is asked for, never on numbers.
 #pragma once
 
 #include <cstddef>
 
+#include "diffsort/parallel_row/long_cotangent.h"
 #include "diffsort/parallel_row/long_derivatives.h"
 #include "diffsort/parallel_row/row_cotangent.h"
 #include "diffsort/parallel_row/short_cotangent.h"
@@ -17,9 +19,19 @@
 
 namespace diffsort {
 
+// Of rows that no team holds.
+template <Regularization R, class Executor>
+bool goes_without_sort(const Executor& executor, const LinearizedRows& at,
+                       const RowDirections& along) {
+  return LongCotangent::serves(R, at, along) && !executor.fits(DerivativeProgram<R>{at, along});
+}
+
 template <Regularization R, class Executor>
 std::size_t linear_map_workspace(Executor& executor, const LinearizedRows& at,
                                  const RowDirections& along) {
+  if (goes_without_sort<R>(executor, at, along)) {
+    return long_cotangent_workspace(executor, at, along);
+  }
   return derivative_workspace(executor, DerivativeProgram<R>{at, along});
 }
 
@@ -50,7 +62,11 @@ void run_linear_map(Executor& executor, const char* name, const LinearizedRows& 
       (is_float32 && is_one_cotangent<R>(at, along) ? run_tiles(Cotangent(at, along))
                                                     : run_tiles(DerivativeTiles<R>(at, along))) ||
       run_cotangent<CotangentProgram<R>>(executor, name, at, along);
-  if (!done) run_derivative(executor, name, DerivativeProgram<R>{at, along}, workspace);
+  if (done) return;
+  if (goes_without_sort<R>(executor, at, along)) {
+    return run_long_cotangent(executor, name, at, along, workspace);
+  }
+  run_derivative(executor, name, DerivativeProgram<R>{at, along}, workspace);
 }
 
 }  // namespace diffsort

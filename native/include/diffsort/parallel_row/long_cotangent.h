@@ -1,0 +1,428 @@
+// The float32 cotangent of l2 ranks, or of sorted values, alone, in rows that no team holds: without a
+// sort, and without lists of the elements of blocks. Steps over all rows of a chunk, each a launch:
+//
+//     clear    marks and sums
+//     mark     the start of every block, which its elements name
+//     note     of each block of at least two elements the largest term's power of two; of an element alone,
+//              where w is asked for, its term
+//     add      terms as multiples of a fraction of that, by atomics: integers are the same in whatever
+//              order they come
+//     finish   means, and whether sizes fit the starts
+//     check    w's ids, where w is asked for
+//     write    w_e = mean of its block, z_e = (g_e - mean of its block) / strength
+//
+// A term has 62 - log2(n) bits, 45 for n = 10^5 and 38 for 10^7, so that n of them do not overflow an
+// integer of 64; means are off by a unit at most. Blocks of at least two have the slot start / 2, which
+// no other such block shares. Atomics, and reads, of one address wait for each other: so a team deals
+// with the block of its part's first element, which may be all of the row, before it goes to memory, and
+// warps add up others.
+//
+// Workspace per element: 8.1 bytes, by w 12.1.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "diffsort/host_device.h"
+#include "diffsort/parallel_row/arena.h"
+#include "diffsort/parallel_row/fixed_point.h"
+#include "diffsort/parallel_row/lane_words.h"
+#include "diffsort/parallel_row/linearized_rows.h"
+#include "diffsort/parallel_row/row_cotangent.h"
+#include "diffsort/parallel_row/row_parts.h"
+
+namespace diffsort {
+
+// Terms of a block as integers.
+class LongTerms {
+ public:
+  using F = FloatBits<float>;
+
+  // Of rows of n.
+  explicit LongTerms(std::int64_t n) {
+    int bits = 0;
+    while ((std::int64_t{1} << bits) < n) ++bits;
+    shift_ = 62 - bits - (F::kFraction + 1);
+  }
+
+  // exponent: of the largest term. Infinite and NaN ones are counted by their sign, NaN as either.
+  DIFFSORT_HD std::int64_t split(float x, int exponent) const {
+    if (exponent == F::kSpecial) {
+      constexpr float kMax = std::numeric_limits<float>::max();
+      return (x <= kMax ? 0 : 1) + (x >= -kMax ? 0 : std::int64_t{1} << 32);
+    }
+    const auto bits = copy_bits<std::uint32_t>(x);
+    constexpr std::uint32_t kOne = std::uint32_t{1} << F::kFraction;
+    const std::uint32_t fraction = (bits & (kOne - 1)) | ((bits << 1 >> 1) >= kOne ? kOne : 0);
+    const int smaller = exponent - exponent_of(x);
+    const std::int64_t size =
+        (static_cast<std::int64_t>(fraction) << shift_) >> (smaller < 63 ? smaller : 63);
+    return (bits >> 31) != 0 ? -size : size;
+  }
+
+  DIFFSORT_HD double mean(std::int64_t sum, int exponent, std::uint32_t count) const {
+    if (exponent == F::kSpecial) {
+      constexpr double kInfinite = std::numeric_limits<double>::infinity();
+      return ((sum & 0xffffffff) != 0 ? kInfinite : 0.0) + (sum >> 32 != 0 ? -kInfinite : 0.0);
+    }
+    const auto unit = static_cast<std::uint64_t>(exponent - F::kBias - F::kFraction - shift_ +
+                                                 FloatBits<double>::kBias)
+                      << FloatBits<double>::kFraction;
+    return plain_quotient(static_cast<double>(sum), count_to_double(count)) *
+           copy_bits<double>(unit);
+  }
+
+ private:
+  int shift_;
+};
+
+// What steps share: a chunk of rows, and the workspace. Slots hold a sum, and then a mean.
+struct LongCotangent {
+  std::int64_t rows, n;
+  bool of_w;
+  double z_sign, w_sign;
+  DensePerRow strength;
+  DenseRows<const float> g;
+  DenseRows<const std::int32_t> block_z, block_w;
+  float* out;
+  RowParts parts;
+  LongTerms terms;
+
+  std::uint32_t* invalid;  // of each row
+  std::uint32_t* marks;    // [row][position / 32]
+  std::int64_t* sums;      // [row][slot]
+  std::uint32_t *peaks, *counts;
+  float* alone_terms;  // [row][start], by w
+
+  static bool serves(Regularization regularization, const LinearizedRows& at,
+                     const RowDirections& along) {
+    return regularization == Regularization::l2 &&
+           is_one_cotangent<Regularization::l2>(at, along) && along.cotangents.g.is_float32 &&
+           at.set.n >= 2;
+  }
+
+  LongCotangent(Arena& arena, const LinearizedRows& at, const RowDirections& along)
+      : rows(at.set.rows),
+        n(at.set.n),
+        of_w(along.wants_w()),
+        z_sign(at.z_sign),
+        w_sign(at.w_sign),
+        strength(at.strength),
+        g{static_cast<const float*>(along.cotangents.g.data), along.cotangents.g.stride},
+        block_z(at.block_z),
+        block_w(at.block_w),
+        out(static_cast<float*>(of_w ? along.cotangents.w.data : along.cotangents.z.data)),
+        parts(rows, n),
+        terms(n) {
+    invalid = arena.take<std::uint32_t>(rows);
+    marks = arena.take<std::uint32_t>(rows * mark_words());
+    sums = arena.take<std::int64_t>(rows * slots());
+    peaks = arena.take<std::uint32_t>(rows * slots());
+    counts = arena.take<std::uint32_t>(rows * slots());
+    alone_terms = of_w ? arena.take<float>(rows * n) : nullptr;
+  }
+
+  DIFFSORT_HD std::int64_t mark_words() const { return (n + 31) / 32; }
+  DIFFSORT_HD std::int64_t slots() const { return n / 2; }
+  DIFFSORT_HD std::int64_t slot(std::int64_t r, std::int64_t start) const {
+    return r * slots() + start / 2;
+  }
+
+  DIFFSORT_HD bool is_invalid(std::int64_t r) const { return load_bits(invalid + r) != 0; }
+  DIFFSORT_HD void make_invalid(std::int64_t r) const {
+    if (!is_invalid(r)) set_bits(invalid + r, 1);
+  }
+
+  DIFFSORT_HD std::uint32_t* mark_of(std::int64_t r, std::int64_t position) const {
+    return marks + r * mark_words() + position / 32;
+  }
+  // Once all are marked.
+  DIFFSORT_HD bool is_start(std::int64_t r, std::int64_t position) const {
+    return (*mark_of(r, position) >> (position % 32) & 1) != 0;
+  }
+  DIFFSORT_HD bool alone(std::int64_t r, std::int64_t start) const {
+    return start + 1 == n || is_start(r, start + 1);
+  }
+  struct Element {
+    std::int32_t id;
+    float g;
+  };
+  DIFFSORT_HD Element element(std::int64_t r, const DenseRows<const std::int32_t>& ids,
+                              std::int64_t e) const {
+    return {ids.row(r)[e], g.row(r)[e]};
+  }
+
+  // Of a row whose ids are valid.
+  DIFFSORT_HD std::int32_t start(std::int64_t r, std::int64_t e) const {
+    return block_start(block_z.row(r)[e]);
+  }
+};
+
+// --- Steps
+
+struct ClearSlot {
+  LongCotangent c;
+
+  DIFFSORT_HD void operator()(std::int64_t k) const {
+    if (k < c.rows) c.invalid[k] = 0;
+    if (k < c.rows * c.mark_words()) c.marks[k] = 0;
+    if (k >= c.rows * c.slots()) return;
+    c.sums[k] = 0;
+    c.peaks[k] = c.counts[k] = 0;
+  }
+};
+
+struct MarkStarts {
+  struct Shared {};
+
+  LongCotangent c;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    const std::int32_t* const ids = c.block_z.row(part.row) + part.first;
+    const std::int32_t first = ids[0];
+    team.for_each(1, [&](int) { mark(part.row, first); });
+    team.stream(
+        part.size(), [=](std::int64_t i) { return ids[i]; },
+        [&](std::int64_t, std::int32_t id) {
+          if (id != first) mark(part.row, id);
+        });
+  }
+
+ private:
+  DIFFSORT_HD void mark(std::int64_t r, std::int32_t id) const {
+    if (!is_valid_id(id, c.n)) return c.make_invalid(r);
+    const std::int32_t start = block_start(id);
+    const std::uint32_t bit = std::uint32_t{1} << (start % 32);
+    std::uint32_t* const word = c.mark_of(r, start);
+    if ((load_bits(word) & bit) == 0) set_bits(word, bit);
+  }
+};
+
+struct NoteLargest {
+  struct Shared {};
+
+  LongCotangent c;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    const std::int64_t r = part.row;
+    if (c.is_invalid(r)) return;
+    const auto element = [&](std::int64_t i) { return c.element(r, c.block_z, part.first + i); };
+    const auto exponent = [](const LongCotangent::Element& element) {
+      return static_cast<std::uint32_t>(exponent_of(element.g));
+    };
+    const std::int32_t first = c.start(r, part.first);
+    if (!c.alone(r, first)) {
+      const std::uint32_t largest = team.reduce(
+          part.size(), std::uint32_t{0},
+          [&](std::int64_t i) {
+            const LongCotangent::Element own = element(i);
+            return block_start(own.id) == first ? exponent(own) : 0;
+          },
+          [](std::uint32_t a, std::uint32_t b) { return a < b ? b : a; });
+      team.for_each(1, [&](int) { raise_word(c.peaks + c.slot(r, first), largest); });
+    }
+    team.stream(part.size(), element, [&](std::int64_t, const LongCotangent::Element& own) {
+      const std::int32_t start = block_start(own.id);
+      if (c.alone(r, start)) {
+        if (c.of_w) c.alone_terms[r * c.n + start] = own.g;
+      } else if (start != first) {
+        raise_word(c.peaks + c.slot(r, start), exponent(own));
+      }
+    });
+  }
+};
+
+struct AddTerms {
+  struct Shared {};
+
+  LongCotangent c;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    const std::int64_t r = part.row;
+    if (c.is_invalid(r)) return;
+    const std::int32_t first = c.start(r, part.first);
+    if (!c.alone(r, first)) {
+      const Sum sum = team.reduce(
+          part.size(), Sum{0, 0},
+          [&](std::int64_t i) {
+            const std::int64_t e = part.first + i;
+            return c.start(r, e) == first ? Sum{term(r, e, first), 1} : Sum{0, 0};
+          },
+          [](const Sum& a, const Sum& b) { return Sum{a.terms + b.terms, a.count + b.count}; });
+      team.for_each(1, [&](int) { add(r, first, sum); });
+    }
+    team.for_each_lanes((part.size() + 31) / 32, [&](const auto& lanes, std::int64_t w) {
+      const std::int64_t e = part.first + 32 * w;
+      const std::uint32_t others = lanes.ballot([&](int lane) {
+        if (e + lane >= part.last) return false;
+        const std::int32_t start = c.start(r, e + lane);
+        return start != first && !c.alone(r, start);
+      });
+      add_others(lanes, r, e, others);
+    });
+  }
+
+ private:
+  struct Sum {
+    std::int64_t terms;
+    std::uint32_t count;
+  };
+  using Words = LaneWords<4>;  // 27 bits, 27 and 10 of an integer, and a count
+
+  static constexpr int kPiece = 27;
+  static constexpr int kTogether = 2;  // blocks of a warp's elements that are added up first
+
+  DIFFSORT_HD std::int64_t term(std::int64_t r, std::int64_t e, std::int32_t start) const {
+    return c.terms.split(c.g.row(r)[e], static_cast<int>(c.peaks[c.slot(r, start)]));
+  }
+
+  DIFFSORT_HD void add(std::int64_t r, std::int32_t start, const Sum& sum) const {
+    const std::int64_t slot = c.slot(r, start);
+    add_to_integer(c.sums + slot, sum.terms);
+    add_to_word(c.counts + slot, sum.count);
+  }
+
+  template <class Lanes>
+  DIFFSORT_HD void add_others(const Lanes& lanes, std::int64_t r, std::int64_t e,
+                              std::uint32_t others) const {
+    DIFFSORT_ROLLED
+    for (int round = 0; others != 0; ++round) {
+      const std::int32_t named = c.start(r, e + lowest_bit(others));
+      std::uint32_t same = lanes.ballot(
+          [&](int lane) { return has_lane(others, lane) && c.start(r, e + lane) == named; });
+      const std::uint32_t some = round < kTogether ? same : others;
+      lanes.template gather<Gather::sum>(
+          some, same,
+          [&](int lane) {
+            const std::int32_t start = c.start(r, e + lane);
+            const auto bits = static_cast<std::uint64_t>(term(r, e + lane, start));
+            constexpr std::uint32_t kMask = (std::uint32_t{1} << kPiece) - 1;
+            return Words{{static_cast<std::uint32_t>(bits) & kMask,
+                          static_cast<std::uint32_t>(bits >> kPiece) & kMask,
+                          static_cast<std::uint32_t>(bits >> (2 * kPiece)), 1}};
+          },
+          [&](int lane, const Words& words) {
+            const std::uint64_t high = std::uint64_t{words.word[2]} << (2 * kPiece);
+            const std::uint64_t middle = std::uint64_t{words.word[1]} << kPiece;
+            add(r, c.start(r, e + lane),
+                {static_cast<std::int64_t>(high + middle + words.word[0]), words.word[3]});
+          });
+      others &= ~some;
+    }
+  }
+};
+
+struct FinishBlock {
+  LongCotangent c;
+
+  DIFFSORT_HD void operator()(std::int64_t k) const {
+    const std::uint32_t count = c.counts[k];
+    if (count == 0) return;
+    const std::int64_t r = static_cast<std::uint32_t>(k) / static_cast<std::uint32_t>(c.slots());
+    std::int64_t start = 2 * (k - r * c.slots());
+    if (!c.is_start(r, start) || c.alone(r, start)) ++start;
+    const std::int64_t end = start + count;
+    if (end > c.n || (end < c.n && !c.is_start(r, end))) c.make_invalid(r);
+    const double mean = c.terms.mean(c.sums[k], static_cast<int>(c.peaks[k]), count);
+    c.sums[k] = copy_bits<std::int64_t>(mean);
+  }
+};
+
+struct CheckW {
+  LongCotangent c;
+
+  DIFFSORT_HD void operator()(std::int64_t k) const {
+    const std::int64_t r = static_cast<std::uint32_t>(k) / static_cast<std::uint32_t>(c.n);
+    const std::int32_t id = c.block_w.row(r)[k - r * c.n];
+    if (!is_valid_id(id, c.n) || !c.is_start(r, block_start(id))) c.make_invalid(r);
+  }
+};
+
+struct WriteCotangent {
+  struct Shared {};
+
+  LongCotangent c;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    const std::int64_t r = part.row;
+    float* const out = c.out + r * c.n;
+    if (c.is_invalid(r) || !c.is_start(r, 0)) {
+      return team.for_each(part.size(), [=](std::int64_t i) {
+        out[part.first + i] = std::numeric_limits<float>::quiet_NaN();
+      });
+    }
+    const double scale = strength_factor(c.strength.row(r), c.z_sign * c.w_sign);
+    const DenseRows<const std::int32_t> ids = c.of_w ? c.block_w : c.block_z;
+    team.stream(
+        part.size(), [&](std::int64_t i) { return c.element(r, ids, part.first + i); },
+        [&](std::int64_t i, const LongCotangent::Element& element) {
+          out[part.first + i] =
+              static_cast<float>(c.of_w ? of_w(r, element) : of_z(r, element, scale));
+        });
+  }
+
+ private:
+  DIFFSORT_HD double of_w(std::int64_t r, const LongCotangent::Element& element) const {
+    const std::int32_t start = block_start(element.id);
+    return c.alone(r, start) ? static_cast<double>(c.alone_terms[r * c.n + start]) : mean(r, start);
+  }
+  // Of an element alone nothing is left, unless it is infinite.
+  DIFFSORT_HD double of_z(std::int64_t r, const LongCotangent::Element& element,
+                          double scale) const {
+    if (scale == 0.0 || is_infinite_block(element.id)) return 0.0;
+    const std::int32_t start = block_start(element.id);
+    const auto own = static_cast<double>(element.g);
+    return scale * (own - (c.alone(r, start) ? own : mean(r, start)));
+  }
+  DIFFSORT_HD double mean(std::int64_t r, std::int32_t start) const {
+    return copy_bits<double>(c.sums[c.slot(r, start)]);
+  }
+};
+
+// --- All rows
+
+inline std::int64_t cotangent_chunk(std::int64_t chunk_elements, const LinearizedRows& at) {
+  return std::clamp(chunk_elements / at.set.n, std::int64_t{1}, at.set.rows);
+}
+
+template <class Executor>
+std::size_t long_cotangent_workspace(const Executor& executor, const LinearizedRows& at,
+                                     const RowDirections& along) {
+  if (at.set.rows == 0) return 0;
+  Arena arena;
+  const std::int64_t rows = cotangent_chunk(executor.chunk_elements(), at);
+  LongCotangent(arena, at.part(0, rows), along);
+  return arena.bytes();
+}
+
+template <class Executor>
+void run_long_cotangent(Executor& executor, const char* name, const LinearizedRows& at,
+                        const RowDirections& along, void* workspace) {
+  if (at.set.rows == 0) return;
+  const std::int64_t step = cotangent_chunk(executor.chunk_elements(), at);
+  for (std::int64_t r = 0; r < at.set.rows; r += step) {
+    Arena arena(workspace);
+    const std::int64_t rows = std::min(step, at.set.rows - r);
+    const LongCotangent c(arena, at.part(r, rows), along.from(r, at.set.n));
+    const std::int64_t teams = rows * c.parts.count;
+    executor.for_each(name, rows * std::max(c.slots(), c.mark_words()), ClearSlot{c});
+    executor.for_each_team(name, teams, MarkStarts{c});
+    executor.for_each_team(name, teams, NoteLargest{c});
+    executor.for_each_team(name, teams, AddTerms{c});
+    executor.for_each(name, rows * c.slots(), FinishBlock{c});
+    if (c.of_w) executor.for_each(name, rows * c.n, CheckW{c});
+    executor.for_each_team(name, teams, WriteCotangent{c});
+  }
+}
+
+}  // namespace diffsort
