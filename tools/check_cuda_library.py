@@ -42,18 +42,17 @@ REGISTERS = {
 STACK = {
     # A thread keeps a row's state across calls of sorts and pooling, whose runs of blocks are
     # passed in memory; the programs of all regularizations share a kernel, and its frame.
-    "ProjectRows": 576,
-    "DerivativeProgram": 448,
+    "ProjectRows": 512,
+    "DerivativeProgram": 384,
     "PoolRuns": 640,
     "DescribeRow": 64,  # the range that a function finds
     "WeightOfPart": 32,
     # Each thread holds 8 elements at once, or a block's sums.
-    "MoveElements": 96,  # 56
+    "MoveElements": 64,  # 56
     "RankOneBlocks": 96,  # 0
     "WritePart": 96,  # 12
     "MakeTile": 32,  # 0
-    # Rows of a tile are loaded and stored by functions, for the sake of the library's size.
-    "DerivativeTiles": 192,  # 64; 64 in load
+    # Rows of a tile are sorted by a function, for the sake of the library's size.
     "ProjectTiles": 32,  # 0
 }
 NO_STACK = 0  # all others: everything is inlined, so that a stack would be a spill
