@@ -427,6 +427,34 @@ TEST_CASE("cotangents of rows that no team holds") {
   }
 }
 
+// The mean of a block is little more than an n-th of its largest term, and small terms are a part of it.
+TEST_CASE("cotangents of rows that no team holds: small terms beside a large one") {
+  std::mt19937_64 random(83);
+  for (const int n : {100'000, 2'000'001}) {
+    for (const bool by_w : {false, true}) {
+      Case c = case_of({Regularization::l2, by_w}, 1, n, Layout::one_block, Numbers::plain, random);
+      const float sign = c.z_sign > 0.0 ? 1.0f : -1.0f;
+      Real sum = 0;
+      for (float& x : c.g) {
+        x = sign * std::ldexp(std::abs(x) + 1.0f, -43);
+        sum += x;
+      }
+      sum += sign - c.g[7];
+      c.g[7] = sign;
+      const Real mean = sum / n;
+      const Floats found = by_steps(c);
+      const std::string wrong = complaint(c, found);
+      CHECK_MESSAGE(wrong.empty(), wrong);
+      if (by_w) {
+        CHECK(std::abs(found[0] - mean) <= std::abs(mean) * 0x1p-24L);
+      } else if (!is_infinite_block(c.block_z[0])) {
+        const Real expected = c.z_sign * c.w_sign / c.strength * (c.g[0] - mean);
+        CHECK(std::abs(found[0] - expected) <= std::abs(expected) * 0x1p-24L);
+      }
+    }
+  }
+}
+
 TEST_CASE("cotangents of rows that no team holds: by threads, and by warps of them") {
   std::mt19937_64 random(82);
   for (const int n : {70, 4200}) {

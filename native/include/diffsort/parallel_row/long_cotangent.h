@@ -11,13 +11,14 @@
 //     check    w's ids, where w is asked for
 //     write    w_e = mean of its block, z_e = (g_e - mean of its block) / strength
 //
-// A term has 62 - log2(n) bits, 45 for n = 10^5 and 38 for 10^7, so that n of them do not overflow an
-// integer of 64; means are off by a unit at most. Blocks of at least two have the slot start / 2, which
+// A term has 94 - log2(n) bits, 77 for n = 10^5 and 70 for 10^7, so that n of them do not overflow an
+// integer of 96; means are off by a unit at most, which is little even beside a mean that is an n-th of
+// the largest term. Blocks of at least two have the slot start / 2, which
 // no other such block shares. Atomics, and reads, of one address wait for each other: so a team deals
 // with the block of its part's first element, which may be all of the row, before it goes to memory, and
 // warps add up others.
 //
-// Workspace per element: 8.1 bytes, by w 12.1.
+// Workspace per element: 10.1 bytes, by w 14.1.
 #pragma once
 
 #include <algorithm>
@@ -35,43 +36,55 @@
 
 namespace diffsort {
 
-// Terms of a block as integers.
+// Terms of a block as integers of 96 bits.
 class LongTerms {
  public:
   using F = FloatBits<float>;
+
+  struct Term {
+    std::int64_t high;  // in units of 2^32
+    std::uint32_t low;
+  };
 
   // Of rows of n.
   explicit LongTerms(std::int64_t n) {
     int bits = 0;
     while ((std::int64_t{1} << bits) < n) ++bits;
-    shift_ = 62 - bits - (F::kFraction + 1);
+    shift_ = 94 - bits - (F::kFraction + 1);
   }
 
   // exponent: of the largest term. Infinite and NaN ones are counted by their sign, NaN as either.
-  DIFFSORT_HD std::int64_t split(float x, int exponent) const {
+  DIFFSORT_HD Term split(float x, int exponent) const {
     if (exponent == F::kSpecial) {
       constexpr float kMax = std::numeric_limits<float>::max();
-      return (x <= kMax ? 0 : 1) + (x >= -kMax ? 0 : std::int64_t{1} << 32);
+      return {(x <= kMax ? 0 : 1) + (x >= -kMax ? 0 : std::int64_t{1} << 32), 0};
     }
     const auto bits = copy_bits<std::uint32_t>(x);
     constexpr std::uint32_t kOne = std::uint32_t{1} << F::kFraction;
-    const std::uint32_t fraction = (bits & (kOne - 1)) | ((bits << 1 >> 1) >= kOne ? kOne : 0);
-    const int smaller = exponent - exponent_of(x);
-    const std::int64_t size =
-        (static_cast<std::int64_t>(fraction) << shift_) >> (smaller < 63 ? smaller : 63);
-    return (bits >> 31) != 0 ? -size : size;
+    const std::uint64_t fraction = (bits & (kOne - 1)) | ((bits << 1 >> 1) >= kOne ? kOne : 0);
+    const int shift = shift_ - (exponent - exponent_of(x));
+    Term size{0, 0};
+    if (shift >= 32) {
+      size.high = static_cast<std::int64_t>(fraction << (shift - 32));
+    } else if (shift > -32) {
+      const std::uint64_t units = shift >= 0 ? fraction << shift : fraction >> -shift;
+      size = {static_cast<std::int64_t>(units >> 32), static_cast<std::uint32_t>(units)};
+    }
+    if ((bits >> 31) == 0) return size;
+    return {-size.high - (size.low != 0 ? 1 : 0), 0 - size.low};
   }
 
-  DIFFSORT_HD double mean(std::int64_t sum, int exponent, std::uint32_t count) const {
+  DIFFSORT_HD double mean(const Term& sum, int exponent, std::uint32_t count) const {
     if (exponent == F::kSpecial) {
       constexpr double kInfinite = std::numeric_limits<double>::infinity();
-      return ((sum & 0xffffffff) != 0 ? kInfinite : 0.0) + (sum >> 32 != 0 ? -kInfinite : 0.0);
+      return ((sum.high & 0xffffffff) != 0 ? kInfinite : 0.0) +
+             (sum.high >> 32 != 0 ? -kInfinite : 0.0);
     }
+    const double units = static_cast<double>(sum.high) * 4294967296.0 + count_to_double(sum.low);
     const auto unit = static_cast<std::uint64_t>(exponent - F::kBias - F::kFraction - shift_ +
                                                  FloatBits<double>::kBias)
                       << FloatBits<double>::kFraction;
-    return plain_quotient(static_cast<double>(sum), count_to_double(count)) *
-           copy_bits<double>(unit);
+    return plain_quotient(units, count_to_double(count)) * copy_bits<double>(unit);
   }
 
  private:
@@ -93,8 +106,8 @@ struct LongCotangent {
   std::uint32_t* invalid;  // of each row
   std::uint32_t* marks;    // [row][position / 32]
   std::int64_t* sums;      // [row][slot]
-  std::uint32_t *peaks, *counts;
-  float* alone_terms;  // [row][start], by w
+  std::uint32_t *lows, *peaks, *counts;
+  std::uint32_t* alone_terms;  // [row][start], by w: the bits of a float
 
   static bool serves(Regularization regularization, const LinearizedRows& at,
                      const RowDirections& along) {
@@ -119,9 +132,10 @@ struct LongCotangent {
     invalid = arena.take<std::uint32_t>(rows);
     marks = arena.take<std::uint32_t>(rows * mark_words());
     sums = arena.take<std::int64_t>(rows * slots());
+    lows = arena.take<std::uint32_t>(rows * slots());
     peaks = arena.take<std::uint32_t>(rows * slots());
     counts = arena.take<std::uint32_t>(rows * slots());
-    alone_terms = of_w ? arena.take<float>(rows * n) : nullptr;
+    alone_terms = of_w ? arena.take<std::uint32_t>(rows * n) : nullptr;
   }
 
   DIFFSORT_HD std::int64_t mark_words() const { return (n + 31) / 32; }
@@ -149,10 +163,6 @@ struct LongCotangent {
     std::int32_t id;
     float g;
   };
-  DIFFSORT_HD Element element(std::int64_t r, const DenseRows<const std::int32_t>& ids,
-                              std::int64_t e) const {
-    return {ids.row(r)[e], g.row(r)[e]};
-  }
 
   // Of a row whose ids are valid.
   DIFFSORT_HD std::int32_t start(std::int64_t r, std::int64_t e) const {
@@ -170,7 +180,7 @@ struct ClearSlot {
     if (k < c.rows * c.mark_words()) c.marks[k] = 0;
     if (k >= c.rows * c.slots()) return;
     c.sums[k] = 0;
-    c.peaks[k] = c.counts[k] = 0;
+    c.lows[k] = c.peaks[k] = c.counts[k] = 0;
   }
 };
 
@@ -212,7 +222,9 @@ struct NoteLargest {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
     if (c.is_invalid(r)) return;
-    const auto element = [&](std::int64_t i) { return c.element(r, c.block_z, part.first + i); };
+    const auto element = [&](std::int64_t i) {
+      return LongCotangent::Element{c.block_z.row(r)[part.first + i], c.g.row(r)[part.first + i]};
+    };
     const auto exponent = [](const LongCotangent::Element& element) {
       return static_cast<std::uint32_t>(exponent_of(element.g));
     };
@@ -230,7 +242,9 @@ struct NoteLargest {
     team.stream(part.size(), element, [&](std::int64_t, const LongCotangent::Element& own) {
       const std::int32_t start = block_start(own.id);
       if (c.alone(r, start)) {
-        if (c.of_w) c.alone_terms[r * c.n + start] = own.g;
+        if (c.of_w) {
+          store_bits(c.alone_terms + r * c.n + start, copy_bits<std::uint32_t>(own.g));
+        }
       } else if (start != first) {
         raise_word(c.peaks + c.slot(r, start), exponent(own));
       }
@@ -251,12 +265,16 @@ struct AddTerms {
     const std::int32_t first = c.start(r, part.first);
     if (!c.alone(r, first)) {
       const Sum sum = team.reduce(
-          part.size(), Sum{0, 0},
+          part.size(), Sum{},
           [&](std::int64_t i) {
             const std::int64_t e = part.first + i;
-            return c.start(r, e) == first ? Sum{term(r, e, first), 1} : Sum{0, 0};
+            if (c.start(r, e) != first) return Sum{};
+            const LongTerms::Term own = term(r, e, first);
+            return Sum{own.high, own.low, 1};
           },
-          [](const Sum& a, const Sum& b) { return Sum{a.terms + b.terms, a.count + b.count}; });
+          [](const Sum& a, const Sum& b) {
+            return Sum{a.high + b.high, a.low + b.low, a.count + b.count};
+          });
       team.for_each(1, [&](int) { add(r, first, sum); });
     }
     team.for_each_lanes((part.size() + 31) / 32, [&](const auto& lanes, std::int64_t w) {
@@ -272,22 +290,42 @@ struct AddTerms {
 
  private:
   struct Sum {
-    std::int64_t terms;
-    std::uint32_t count;
+    std::int64_t high = 0;
+    std::uint64_t low = 0;  // more than 32 bits
+    std::uint32_t count = 0;
   };
-  using Words = LaneWords<4>;  // 27 bits, 27 and 10 of an integer, and a count
+  using Words = LaneWords<5>;  // 27 bits three times and 15 of 96, and a count
 
   static constexpr int kPiece = 27;
+  static constexpr std::uint32_t kMask = (std::uint32_t{1} << kPiece) - 1;
   static constexpr int kTogether = 2;  // blocks of a warp's elements that are added up first
 
-  DIFFSORT_HD std::int64_t term(std::int64_t r, std::int64_t e, std::int32_t start) const {
+  DIFFSORT_HD LongTerms::Term term(std::int64_t r, std::int64_t e, std::int32_t start) const {
     return c.terms.split(c.g.row(r)[e], static_cast<int>(c.peaks[c.slot(r, start)]));
   }
 
   DIFFSORT_HD void add(std::int64_t r, std::int32_t start, const Sum& sum) const {
     const std::int64_t slot = c.slot(r, start);
-    add_to_integer(c.sums + slot, sum.terms);
+    const auto low = static_cast<std::uint32_t>(sum.low);
+    const std::uint32_t before = add_to_word(c.lows + slot, low);
+    const std::uint32_t carry = before + low < low ? 1 : 0;
+    add_to_integer(c.sums + slot, sum.high + static_cast<std::int64_t>(sum.low >> 32) + carry);
     add_to_word(c.counts + slot, sum.count);
+  }
+
+  DIFFSORT_HD static Words cut(const LongTerms::Term& term) {
+    const auto high = static_cast<std::uint64_t>(term.high);
+    const std::uint64_t lower = high << 32 | term.low;
+    return Words{{static_cast<std::uint32_t>(lower) & kMask,
+                  static_cast<std::uint32_t>(lower >> kPiece) & kMask,
+                  static_cast<std::uint32_t>(high >> (2 * kPiece - 32)) & kMask,
+                  static_cast<std::uint32_t>(high >> (3 * kPiece - 32)), 1}};
+  }
+  DIFFSORT_HD static Sum together(const Words& words) {
+    const std::uint64_t low = (std::uint64_t{words.word[1]} << kPiece) + words.word[0];
+    const std::uint64_t high = (std::uint64_t{words.word[2]} << (2 * kPiece - 32)) +
+                               (std::uint64_t{words.word[3]} << (3 * kPiece - 32));
+    return {static_cast<std::int64_t>(high), low, words.word[4]};
   }
 
   template <class Lanes>
@@ -300,21 +338,8 @@ struct AddTerms {
           [&](int lane) { return has_lane(others, lane) && c.start(r, e + lane) == named; });
       const std::uint32_t some = round < kTogether ? same : others;
       lanes.template gather<Gather::sum>(
-          some, same,
-          [&](int lane) {
-            const std::int32_t start = c.start(r, e + lane);
-            const auto bits = static_cast<std::uint64_t>(term(r, e + lane, start));
-            constexpr std::uint32_t kMask = (std::uint32_t{1} << kPiece) - 1;
-            return Words{{static_cast<std::uint32_t>(bits) & kMask,
-                          static_cast<std::uint32_t>(bits >> kPiece) & kMask,
-                          static_cast<std::uint32_t>(bits >> (2 * kPiece)), 1}};
-          },
-          [&](int lane, const Words& words) {
-            const std::uint64_t high = std::uint64_t{words.word[2]} << (2 * kPiece);
-            const std::uint64_t middle = std::uint64_t{words.word[1]} << kPiece;
-            add(r, c.start(r, e + lane),
-                {static_cast<std::int64_t>(high + middle + words.word[0]), words.word[3]});
-          });
+          some, same, [&](int lane) { return cut(term(r, e + lane, c.start(r, e + lane))); },
+          [&](int lane, const Words& words) { add(r, c.start(r, e + lane), together(words)); });
       others &= ~some;
     }
   }
@@ -331,7 +356,7 @@ struct FinishBlock {
     if (!c.is_start(r, start) || c.alone(r, start)) ++start;
     const std::int64_t end = start + count;
     if (end > c.n || (end < c.n && !c.is_start(r, end))) c.make_invalid(r);
-    const double mean = c.terms.mean(c.sums[k], static_cast<int>(c.peaks[k]), count);
+    const double mean = c.terms.mean({c.sums[k], c.lows[k]}, static_cast<int>(c.peaks[k]), count);
     c.sums[k] = copy_bits<std::int64_t>(mean);
   }
 };
@@ -364,7 +389,11 @@ struct WriteCotangent {
     const double scale = strength_factor(c.strength.row(r), c.z_sign * c.w_sign);
     const DenseRows<const std::int32_t> ids = c.of_w ? c.block_w : c.block_z;
     team.stream(
-        part.size(), [&](std::int64_t i) { return c.element(r, ids, part.first + i); },
+        part.size(),
+        [&](std::int64_t i) {
+          return LongCotangent::Element{ids.row(r)[part.first + i],
+                                        c.of_w ? 0.0f : c.g.row(r)[part.first + i]};
+        },
         [&](std::int64_t i, const LongCotangent::Element& element) {
           out[part.first + i] =
               static_cast<float>(c.of_w ? of_w(r, element) : of_z(r, element, scale));
@@ -374,7 +403,8 @@ struct WriteCotangent {
  private:
   DIFFSORT_HD double of_w(std::int64_t r, const LongCotangent::Element& element) const {
     const std::int32_t start = block_start(element.id);
-    return c.alone(r, start) ? static_cast<double>(c.alone_terms[r * c.n + start]) : mean(r, start);
+    if (!c.alone(r, start)) return mean(r, start);
+    return static_cast<double>(copy_bits<float>(c.alone_terms[r * c.n + start]));
   }
   // Of an element alone nothing is left, unless it is infinite.
   DIFFSORT_HD double of_z(std::int64_t r, const LongCotangent::Element& element,

@@ -1,5 +1,5 @@
-// Which way derivatives go, the workspace they take, and the way of rows that no team holds: the
-// steps of derivatives_row.h, each a launch over all rows of a chunk.
+// Derivatives of rows that no team holds: the steps of derivatives_row.h, each a launch over all rows of
+// a chunk.
 //
 // Starts are numbered from the chunk's first element on, so that no two rows share one. Rows whose
 // ids are in order are found out first, and not sorted.
