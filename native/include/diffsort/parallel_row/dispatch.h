@@ -18,15 +18,10 @@
 
 namespace diffsort {
 
-template <class T>
-std::int64_t rows_per_chunk(const ProjectionRows<T>& arrays, std::int64_t chunk_elements) {
-  return std::clamp(chunk_elements / arrays.n, std::int64_t{1}, arrays.rows);
-}
-
 template <class T, Regularization R, class Executor>
 LongMemory<T, R> long_memory(Arena& arena, const Executor& executor,
                              const ProjectionRows<T>& arrays) {
-  return {arena, rows_per_chunk(arrays, executor.chunk_elements()), arrays.n,
+  return {arena, rows_per_chunk(executor.chunk_elements(), arrays.rows, arrays.n), arrays.n,
           static_cast<bool>(arrays.z), static_cast<bool>(arrays.w)};
 }
 
@@ -52,7 +47,7 @@ void run_projection(Executor& executor, const ProjectionRows<T>& arrays, void* w
   if (executor.fits(fused)) return executor.for_each_row("project_row", arrays.rows, fused);
   Arena arena(workspace);
   const LongMemory<T, R> memory = long_memory<T, R>(arena, executor, arrays);
-  const std::int64_t step = rows_per_chunk(arrays, executor.chunk_elements());
+  const std::int64_t step = rows_per_chunk(executor.chunk_elements(), arrays.rows, arrays.n);
   for (std::int64_t r = 0; r < arrays.rows; r += step) {
     project_chunk<R>(executor, arrays.part(r, std::min(step, arrays.rows - r)), memory);
   }

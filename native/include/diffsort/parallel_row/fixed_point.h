@@ -54,6 +54,41 @@ DIFFSORT_HD int exponent_of(T x) {
   return exponent == 0 ? 1 : exponent;
 }
 
+// x in multiples of the smallest number with its power of two, without its sign.
+template <class T>
+DIFFSORT_HD std::uint64_t significand_of(T x) {
+  using F = FloatBits<T>;
+  constexpr auto kOne = typename F::Bits{1} << F::kFraction;
+  const auto bits = copy_bits<typename F::Bits>(x);
+  const bool normal = (bits << 1 >> 1) >= kOne;
+  return static_cast<std::uint64_t>((bits & (kOne - 1)) | (normal ? kOne : 0));
+}
+template <class T>
+DIFFSORT_HD bool has_sign(T x) {
+  return copy_bits<typename FloatBits<T>::Bits>(x) >> (8 * sizeof(T) - 1) != 0;
+}
+
+// Of a block with infinite or NaN terms: which terms count as infinity of either sign, NaN as both, and
+// their sum.
+template <class T>
+DIFFSORT_HD bool counts_as_positive(T x) {
+  return !(x <= std::numeric_limits<T>::max());
+}
+template <class T>
+DIFFSORT_HD bool counts_as_negative(T x) {
+  return !(x >= -std::numeric_limits<T>::max());
+}
+DIFFSORT_HD inline double special_sum(bool positive, bool negative) {
+  constexpr double kInfinite = std::numeric_limits<double>::infinity();
+  return (positive ? kInfinite : 0.0) + (negative ? -kInfinite : 0.0);
+}
+
+// Of normal numbers.
+DIFFSORT_HD inline double power_of_two(int exponent) {
+  using F = FloatBits<double>;
+  return copy_bits<double>(static_cast<std::uint64_t>(exponent + F::kBias) << F::kFraction);
+}
+
 // Of terms of type T.
 template <class T, bool kCounted>
 class FixedPoint {
@@ -71,14 +106,10 @@ class FixedPoint {
 
   // exponent: of the largest term, or more. Writes kWords words.
   DIFFSORT_HD static void split(T x, int exponent, std::uint32_t* words) {
-    const auto bits = copy_bits<typename F::Bits>(x);
     if (exponent == F::kSpecial) return split_special(x, words);
-    constexpr auto kOne = typename F::Bits{1} << F::kFraction;
-    const auto fraction = static_cast<std::uint64_t>(bits & (kOne - 1));
-    const bool normal = (bits << 1 >> 1) >= kOne;
     const int shift = exponent - exponent_of(x);
-    std::uint64_t value = (fraction | (normal ? kOne : 0)) << kShift >> (shift < 63 ? shift : 63);
-    if (bits >> (8 * sizeof(bits) - 1) != 0) value = ~value + 1;
+    std::uint64_t value = significand_of(x) << kShift >> (shift < 63 ? shift : 63);
+    if (has_sign(x)) value = ~value + 1;
     constexpr std::uint32_t kMask = (1u << kLowBits) - 1;
     words[0] = static_cast<std::uint32_t>(value) & kMask;
     words[1] = static_cast<std::uint32_t>(value >> kLowBits) & kMask;
@@ -96,7 +127,7 @@ class FixedPoint {
   // What the sum is in units, rounded once, and the unit.
   template <class Words>
   DIFFSORT_HD static double units(const Words& sums, int exponent) {
-    if (exponent == F::kSpecial) return special_sum(sums);
+    if (exponent == F::kSpecial) return special_sum(sums[0] != 0, sums[1] != 0);
     const auto low =
         static_cast<std::int64_t>(sums[0]) + (static_cast<std::int64_t>(sums[1]) << kLowBits);
     const std::int32_t high = static_cast<std::int32_t>(sums[2]) >> kCountBits;
@@ -106,7 +137,7 @@ class FixedPoint {
   // In two steps, since the unit itself may be smaller than the smallest double.
   DIFFSORT_HD static double from_units(double units, int exponent) {
     constexpr double kUnit = 1.0 / static_cast<double>(std::int64_t{1} << (F::kFraction + kShift));
-    return units * kUnit * power_of_two(exponent == F::kSpecial ? F::kBias : exponent);
+    return units * kUnit * power_of_two(exponent == F::kSpecial ? 0 : exponent - F::kBias);
   }
   template <class Words>
   DIFFSORT_HD static double sum(const Words& sums, int exponent) {
@@ -118,19 +149,9 @@ class FixedPoint {
     return (top << kCountBits) + (kCounted ? 1 : 0);
   }
   DIFFSORT_HD static void split_special(T x, std::uint32_t* words) {
-    constexpr T kMax = std::numeric_limits<T>::max();
-    words[0] = x <= kMax ? 0 : 1;
-    words[1] = x >= -kMax ? 0 : 1;
+    words[0] = counts_as_positive(x) ? 1 : 0;
+    words[1] = counts_as_negative(x) ? 1 : 0;
     words[2] = top_word(0);
-  }
-  template <class Words>
-  DIFFSORT_HD static double special_sum(const Words& sums) {
-    constexpr double kInfinite = std::numeric_limits<double>::infinity();
-    return (sums[0] != 0 ? kInfinite : 0.0) + (sums[1] != 0 ? -kInfinite : 0.0);
-  }
-  DIFFSORT_HD static double power_of_two(int exponent) {
-    constexpr int kBias = FloatBits<double>::kBias - F::kBias;
-    return copy_bits<double>(static_cast<std::uint64_t>(exponent + kBias) << 52);
   }
 };
 

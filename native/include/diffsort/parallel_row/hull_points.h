@@ -36,32 +36,38 @@ constexpr bool has_hull_of(bool z, bool w) {
 
 constexpr int kHullBits = 61;  // of all sums
 
-DIFFSORT_HD inline double power_of_two(int exponent) {
-  return copy_bits<double>(static_cast<std::uint64_t>(exponent + 1023) << 52);
-}
-
 // A block's sums, in units.
 struct HullSums {
   std::int64_t y, x;
 };
 
-template <Regularization R>
-struct HullPoints {
-  static_assert(R != Regularization::l2);
-
+// A part's first element, and units; none where the part does not fit.
+struct HullOrigin {
   std::int64_t first;
   double z_first, w_first, per_unit, per_strength;
+
+  HullOrigin() = default;
+  template <class Row>
+  DIFFSORT_HD HullOrigin(const Row& row, std::int64_t first)
+      : first(first),
+        z_first(row.z(first)),
+        w_first(row.w(first)),
+        per_unit(0.0),
+        per_strength(0.0) {}
+
+  DIFFSORT_HD bool fits() const { return per_unit > 0.0; }
+};
+
+template <Regularization R>
+struct HullPoints : HullOrigin {
+  static_assert(R != Regularization::l2);
 
   HullPoints() = default;
 
   // Of the n elements of a row from `first` on.
   template <class Row>
   DIFFSORT_HD HullPoints(const Row& row, std::int64_t first, std::int64_t n)
-      : first(first),
-        z_first(row.z(first)),
-        w_first(row.w(first)),
-        per_unit(0.0),
-        per_strength(0.0) {
+      : HullOrigin(row, first) {
     if (!is_moderate(row.strength)) return;
     const std::int64_t last = first + n - 1;
     const double z_range = (z_first - row.z(last)) / row.strength;
@@ -75,8 +81,6 @@ struct HullPoints {
     per_unit = power_of_two(kHullBits - exponent);
     per_strength = 1.0 / row.strength;
   }
-
-  DIFFSORT_HD bool fits() const { return per_unit > 0.0; }
 
   // Of element `first` + i.
   template <class Row>
@@ -125,21 +129,15 @@ struct HullPoints {
 };
 
 template <>
-struct HullPoints<Regularization::l2> {
-  std::int64_t first;
-  double z_first, w_first, unit, per_unit, per_strength;
+struct HullPoints<Regularization::l2> : HullOrigin {
+  double unit;
 
   HullPoints() = default;
 
   // Of the n elements of a row from `first` on.
   template <class Row>
   DIFFSORT_HD HullPoints(const Row& row, std::int64_t first, std::int64_t n)
-      : first(first),
-        z_first(row.z(first)),
-        w_first(row.w(first)),
-        unit(0.0),
-        per_unit(0.0),
-        per_strength(0.0) {
+      : HullOrigin(row, first), unit(0.0) {
     const double z_range = z_first - row.z(first + n - 1);
     const double w_range = row.strength * (w_first - row.w(first + n - 1));
     const double size = count_to_double(n < kShortest ? kShortest : n), range = z_range + w_range;
@@ -150,8 +148,6 @@ struct HullPoints<Regularization::l2> {
     per_unit = power_of_two(kHullBits - exponent);
     per_strength = 1.0 / row.strength;
   }
-
-  DIFFSORT_HD bool fits() const { return unit > 0.0; }
 
   // Of element `first` + i.
   template <class Row>

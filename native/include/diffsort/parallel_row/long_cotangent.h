@@ -13,10 +13,9 @@
 //
 // A term has 94 - log2(n) bits, 77 for n = 10^5 and 70 for 10^7, so that n of them do not overflow an
 // integer of 96; means are off by a unit at most, which is little even beside a mean that is an n-th of
-// the largest term. Blocks of at least two have the slot start / 2, which
-// no other such block shares. Atomics, and reads, of one address wait for each other: so a team deals
-// with the block of its part's first element, which may be all of the row, before it goes to memory, and
-// warps add up others.
+// the largest term. Blocks of at least two have the slot start / 2, which no other such block shares.
+// Atomics, and reads, of one address wait for each other: so a team deals with the block of its part's
+// first element, which may be all of the row, before it goes to memory, and warps add up others.
 //
 // Workspace per element: 10.1 bytes, by w 14.1.
 #pragma once
@@ -56,35 +55,29 @@ class LongTerms {
   // exponent: of the largest term. Infinite and NaN ones are counted by their sign, NaN as either.
   DIFFSORT_HD Term split(float x, int exponent) const {
     if (exponent == F::kSpecial) {
-      constexpr float kMax = std::numeric_limits<float>::max();
-      return {(x <= kMax ? 0 : 1) + (x >= -kMax ? 0 : std::int64_t{1} << 32), 0};
+      return {(counts_as_positive(x) ? 1 : 0) + (counts_as_negative(x) ? std::int64_t{1} << 32 : 0),
+              0};
     }
-    const auto bits = copy_bits<std::uint32_t>(x);
-    constexpr std::uint32_t kOne = std::uint32_t{1} << F::kFraction;
-    const std::uint64_t fraction = (bits & (kOne - 1)) | ((bits << 1 >> 1) >= kOne ? kOne : 0);
+    const std::uint64_t significand = significand_of(x);
     const int shift = shift_ - (exponent - exponent_of(x));
     Term size{0, 0};
     if (shift >= 32) {
-      size.high = static_cast<std::int64_t>(fraction << (shift - 32));
+      size.high = static_cast<std::int64_t>(significand << (shift - 32));
     } else if (shift > -32) {
-      const std::uint64_t units = shift >= 0 ? fraction << shift : fraction >> -shift;
+      const std::uint64_t units = shift >= 0 ? significand << shift : significand >> -shift;
       size = {static_cast<std::int64_t>(units >> 32), static_cast<std::uint32_t>(units)};
     }
-    if ((bits >> 31) == 0) return size;
+    if (!has_sign(x)) return size;
     return {-size.high - (size.low != 0 ? 1 : 0), 0 - size.low};
   }
 
   DIFFSORT_HD double mean(const Term& sum, int exponent, std::uint32_t count) const {
     if (exponent == F::kSpecial) {
-      constexpr double kInfinite = std::numeric_limits<double>::infinity();
-      return ((sum.high & 0xffffffff) != 0 ? kInfinite : 0.0) +
-             (sum.high >> 32 != 0 ? -kInfinite : 0.0);
+      return special_sum((sum.high & 0xffffffff) != 0, sum.high >> 32 != 0);
     }
     const double units = static_cast<double>(sum.high) * 4294967296.0 + count_to_double(sum.low);
-    const auto unit = static_cast<std::uint64_t>(exponent - F::kBias - F::kFraction - shift_ +
-                                                 FloatBits<double>::kBias)
-                      << FloatBits<double>::kFraction;
-    return plain_quotient(units, count_to_double(count)) * copy_bits<double>(unit);
+    return plain_quotient(units, count_to_double(count)) *
+           power_of_two(exponent - F::kBias - F::kFraction - shift_);
   }
 
  private:
@@ -103,9 +96,9 @@ struct LongCotangent {
   RowParts parts;
   LongTerms terms;
 
-  std::uint32_t* invalid;  // of each row
-  std::uint32_t* marks;    // [row][position / 32]
-  std::int64_t* sums;      // [row][slot]
+  RowStates states;
+  std::uint32_t* marks;  // [row][position / 32]
+  std::int64_t* sums;    // [row][slot]
   std::uint32_t *lows, *peaks, *counts;
   std::uint32_t* alone_terms;  // [row][start], by w: the bits of a float
 
@@ -129,7 +122,7 @@ struct LongCotangent {
         out(static_cast<float*>(of_w ? along.cotangents.w.data : along.cotangents.z.data)),
         parts(rows, n),
         terms(n) {
-    invalid = arena.take<std::uint32_t>(rows);
+    states.invalid = arena.take<std::uint32_t>(rows);
     marks = arena.take<std::uint32_t>(rows * mark_words());
     sums = arena.take<std::int64_t>(rows * slots());
     lows = arena.take<std::uint32_t>(rows * slots());
@@ -144,11 +137,6 @@ struct LongCotangent {
     return r * slots() + start / 2;
   }
 
-  DIFFSORT_HD bool is_invalid(std::int64_t r) const { return load_bits(invalid + r) != 0; }
-  DIFFSORT_HD void make_invalid(std::int64_t r) const {
-    if (!is_invalid(r)) set_bits(invalid + r, 1);
-  }
-
   DIFFSORT_HD std::uint32_t* mark_of(std::int64_t r, std::int64_t position) const {
     return marks + r * mark_words() + position / 32;
   }
@@ -159,15 +147,16 @@ struct LongCotangent {
   DIFFSORT_HD bool alone(std::int64_t r, std::int64_t start) const {
     return start + 1 == n || is_start(r, start + 1);
   }
-  struct Element {
-    std::int32_t id;
-    float g;
-  };
 
   // Of a row whose ids are valid.
   DIFFSORT_HD std::int32_t start(std::int64_t r, std::int64_t e) const {
     return block_start(block_z.row(r)[e]);
   }
+};
+
+struct ReadElement {
+  std::int32_t id;
+  float g;
 };
 
 // --- Steps
@@ -176,7 +165,7 @@ struct ClearSlot {
   LongCotangent c;
 
   DIFFSORT_HD void operator()(std::int64_t k) const {
-    if (k < c.rows) c.invalid[k] = 0;
+    if (k < c.rows) c.states.invalid[k] = 0;
     if (k < c.rows * c.mark_words()) c.marks[k] = 0;
     if (k >= c.rows * c.slots()) return;
     c.sums[k] = 0;
@@ -204,7 +193,7 @@ struct MarkStarts {
 
  private:
   DIFFSORT_HD void mark(std::int64_t r, std::int32_t id) const {
-    if (!is_valid_id(id, c.n)) return c.make_invalid(r);
+    if (!is_valid_id(id, c.n)) return c.states.make_invalid(r);
     const std::int32_t start = block_start(id);
     const std::uint32_t bit = std::uint32_t{1} << (start % 32);
     std::uint32_t* const word = c.mark_of(r, start);
@@ -221,11 +210,11 @@ struct NoteLargest {
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
-    if (c.is_invalid(r)) return;
+    if (c.states.is_invalid(r)) return;
     const auto element = [&](std::int64_t i) {
-      return LongCotangent::Element{c.block_z.row(r)[part.first + i], c.g.row(r)[part.first + i]};
+      return ReadElement{c.block_z.row(r)[part.first + i], c.g.row(r)[part.first + i]};
     };
-    const auto exponent = [](const LongCotangent::Element& element) {
+    const auto exponent = [](const ReadElement& element) {
       return static_cast<std::uint32_t>(exponent_of(element.g));
     };
     const std::int32_t first = c.start(r, part.first);
@@ -233,13 +222,13 @@ struct NoteLargest {
       const std::uint32_t largest = team.reduce(
           part.size(), std::uint32_t{0},
           [&](std::int64_t i) {
-            const LongCotangent::Element own = element(i);
+            const ReadElement own = element(i);
             return block_start(own.id) == first ? exponent(own) : 0;
           },
           [](std::uint32_t a, std::uint32_t b) { return a < b ? b : a; });
       team.for_each(1, [&](int) { raise_word(c.peaks + c.slot(r, first), largest); });
     }
-    team.stream(part.size(), element, [&](std::int64_t, const LongCotangent::Element& own) {
+    team.stream(part.size(), element, [&](std::int64_t, const ReadElement& own) {
       const std::int32_t start = block_start(own.id);
       if (c.alone(r, start)) {
         if (c.of_w) {
@@ -261,7 +250,7 @@ struct AddTerms {
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
-    if (c.is_invalid(r)) return;
+    if (c.states.is_invalid(r)) return;
     const std::int32_t first = c.start(r, part.first);
     if (!c.alone(r, first)) {
       const Sum sum = team.reduce(
@@ -355,7 +344,7 @@ struct FinishBlock {
     std::int64_t start = 2 * (k - r * c.slots());
     if (!c.is_start(r, start) || c.alone(r, start)) ++start;
     const std::int64_t end = start + count;
-    if (end > c.n || (end < c.n && !c.is_start(r, end))) c.make_invalid(r);
+    if (end > c.n || (end < c.n && !c.is_start(r, end))) c.states.make_invalid(r);
     const double mean = c.terms.mean({c.sums[k], c.lows[k]}, static_cast<int>(c.peaks[k]), count);
     c.sums[k] = copy_bits<std::int64_t>(mean);
   }
@@ -367,7 +356,7 @@ struct CheckW {
   DIFFSORT_HD void operator()(std::int64_t k) const {
     const std::int64_t r = static_cast<std::uint32_t>(k) / static_cast<std::uint32_t>(c.n);
     const std::int32_t id = c.block_w.row(r)[k - r * c.n];
-    if (!is_valid_id(id, c.n) || !c.is_start(r, block_start(id))) c.make_invalid(r);
+    if (!is_valid_id(id, c.n) || !c.is_start(r, block_start(id))) c.states.make_invalid(r);
   }
 };
 
@@ -381,7 +370,7 @@ struct WriteCotangent {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
     float* const out = c.out + r * c.n;
-    if (c.is_invalid(r) || !c.is_start(r, 0)) {
+    if (c.states.is_invalid(r) || !c.is_start(r, 0)) {
       return team.for_each(part.size(), [=](std::int64_t i) {
         out[part.first + i] = std::numeric_limits<float>::quiet_NaN();
       });
@@ -391,24 +380,23 @@ struct WriteCotangent {
     team.stream(
         part.size(),
         [&](std::int64_t i) {
-          return LongCotangent::Element{ids.row(r)[part.first + i],
-                                        c.of_w ? 0.0f : c.g.row(r)[part.first + i]};
+          return ReadElement{ids.row(r)[part.first + i],
+                             c.of_w ? 0.0f : c.g.row(r)[part.first + i]};
         },
-        [&](std::int64_t i, const LongCotangent::Element& element) {
+        [&](std::int64_t i, const ReadElement& element) {
           out[part.first + i] =
               static_cast<float>(c.of_w ? of_w(r, element) : of_z(r, element, scale));
         });
   }
 
  private:
-  DIFFSORT_HD double of_w(std::int64_t r, const LongCotangent::Element& element) const {
+  DIFFSORT_HD double of_w(std::int64_t r, const ReadElement& element) const {
     const std::int32_t start = block_start(element.id);
     if (!c.alone(r, start)) return mean(r, start);
     return static_cast<double>(copy_bits<float>(c.alone_terms[r * c.n + start]));
   }
   // Of an element alone nothing is left, unless it is infinite.
-  DIFFSORT_HD double of_z(std::int64_t r, const LongCotangent::Element& element,
-                          double scale) const {
+  DIFFSORT_HD double of_z(std::int64_t r, const ReadElement& element, double scale) const {
     if (scale == 0.0 || is_infinite_block(element.id)) return 0.0;
     const std::int32_t start = block_start(element.id);
     const auto own = static_cast<double>(element.g);
@@ -421,16 +409,12 @@ struct WriteCotangent {
 
 // --- All rows
 
-inline std::int64_t cotangent_chunk(std::int64_t chunk_elements, const LinearizedRows& at) {
-  return std::clamp(chunk_elements / at.set.n, std::int64_t{1}, at.set.rows);
-}
-
 template <class Executor>
 std::size_t long_cotangent_workspace(const Executor& executor, const LinearizedRows& at,
                                      const RowDirections& along) {
   if (at.set.rows == 0) return 0;
   Arena arena;
-  const std::int64_t rows = cotangent_chunk(executor.chunk_elements(), at);
+  const std::int64_t rows = rows_per_chunk(executor.chunk_elements(), at.set.rows, at.set.n);
   LongCotangent(arena, at.part(0, rows), along);
   return arena.bytes();
 }
@@ -439,7 +423,7 @@ template <class Executor>
 void run_long_cotangent(Executor& executor, const char* name, const LinearizedRows& at,
                         const RowDirections& along, void* workspace) {
   if (at.set.rows == 0) return;
-  const std::int64_t step = cotangent_chunk(executor.chunk_elements(), at);
+  const std::int64_t step = rows_per_chunk(executor.chunk_elements(), at.set.rows, at.set.n);
   for (std::int64_t r = 0; r < at.set.rows; r += step) {
     Arena arena(workspace);
     const std::int64_t rows = std::min(step, at.set.rows - r);

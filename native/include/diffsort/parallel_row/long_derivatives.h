@@ -204,8 +204,7 @@ class LongDerivativeMemory {
 // Rows of a chunk. The positions in a chunk are below 2^31.
 template <class Executor, class Program>
 std::int64_t derivative_chunk(const Executor& executor, const Program& program) {
-  return std::clamp(executor.chunk_elements() / program.length(), std::int64_t{1},
-                    program.at.set.rows);
+  return rows_per_chunk(executor.chunk_elements(), program.at.set.rows, program.length());
 }
 
 // An output that no row of the chunk is written to before all are sorted, so that its first 4 bytes

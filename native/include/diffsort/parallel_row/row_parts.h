@@ -29,6 +29,11 @@ struct RowParts {
   }
 };
 
+// How many rows a chunk of some `elements` has: at least one, and at most all.
+inline std::int64_t rows_per_chunk(std::int64_t elements, std::int64_t rows, std::int64_t n) {
+  return std::clamp(elements / n, std::int64_t{1}, rows);
+}
+
 // The k-th part of all rows, which stand one after another; both numbers are below 2^31.
 struct Part {
   std::int64_t row, index, first, last;  // of the row's elements [first, last)
