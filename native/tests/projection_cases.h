@@ -56,7 +56,7 @@ Solved<T> solve_sequentially(const ProjectionCase<T>& c) {
 }
 
 template <class T>
-ProjectionRows<T> rows_of(const ProjectionCase<T>& c, Solved<T>& solved) {
+DiffsortProblem c_problem(const ProjectionCase<T>& c) {
   DiffsortProblem problem{};
   problem.rows = c.rows;
   problem.n = c.n;
@@ -65,13 +65,24 @@ ProjectionRows<T> rows_of(const ProjectionCase<T>& c, Solved<T>& solved) {
   problem.z_sign = c.z_sign;
   problem.w_sign = c.w_sign;
   problem.strength = {c.strength.data(), c.strength_stride(), problem.type, 0.0};
-  const DiffsortProjection arrays{
+  return problem;
+}
+
+template <class T>
+DiffsortProjection c_projection(const ProjectionCase<T>& c, Solved<T>& solved) {
+  return {
       {c.z.empty() ? nullptr : c.z.data(), c.stride(c.z)},
       {c.w.empty() ? nullptr : c.w.data(), c.stride(c.w)},
       solved.result.data(),
       solved.block_z.data(),
       solved.block_w.data(),
   };
+}
+
+template <class T>
+ProjectionRows<T> rows_of(const ProjectionCase<T>& c, Solved<T>& solved) {
+  const DiffsortProblem problem = c_problem(c);
+  const DiffsortProjection arrays = c_projection(c, solved);
   REQUIRE(check_projection(problem, arrays) == nullptr);
   return projection_rows<T>(problem, arrays);
 }

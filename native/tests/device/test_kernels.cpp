@@ -1,0 +1,298 @@
+// libdiffsort_cuda itself, through its interface, on the device of runtime.h: its launches, and its
+// kernels instruction by instruction, against the sequential solver.
+//
+// Every array is allowed to the byte, workspaces are as small as they may be and full of rubbish, and
+// threads that use the same memory without a barrier between them are an error, as are lanes that do
+// not come to a barrier. Half of the calls go in order and half shuffled. Sums over threads differ from
+// device to device only in the instructions that older ones lack; rows that one device sorts in shared
+// memory go as long ones on another.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../derivative_cases.h"
+#include "../projection_cases.h"
+#include "diffsort/cuda.h"
+#include "runtime.h"
+
+using namespace diffsort;
+using namespace diffsort::testing;
+
+namespace {
+
+// What kernels may use while it is there.
+class Allowed {
+ public:
+  template <class V>
+  void add(const std::vector<V>& values) {
+    if (values.empty()) return;
+    device::machine().memory.allow(values.data(), values.size() * sizeof(V));
+    begins_.push_back(values.data());
+  }
+  template <class... Vectors>
+  explicit Allowed(const Vectors&... vectors) {
+    (add(vectors), ...);
+  }
+  ~Allowed() {
+    for (const void* begin : begins_) device::machine().memory.forbid(begin);
+  }
+  Allowed(const Allowed&) = delete;
+  Allowed& operator=(const Allowed&) = delete;
+
+ private:
+  std::vector<const void*> begins_;
+};
+
+// function(call), with the workspace that workspace_of(call, bytes) asks for.
+template <class WorkspaceOf, class Function>
+void call_library(const WorkspaceOf& workspace_of, const Function& function) {
+  char message[1000] = "";
+  DiffsortCall call{-1, nullptr, nullptr, 0, message, sizeof message};
+  REQUIRE_MESSAGE(workspace_of(&call, &call.workspace_bytes) == 0, message);
+  std::vector<unsigned char> workspace(call.workspace_bytes, kRubbish);
+  const Allowed allowed(workspace);
+  call.workspace = workspace.data();
+  const int status = function(&call);
+  REQUIRE_MESSAGE(status == 0, message);
+}
+
+void set_machine(bool shuffled, std::uint64_t seed) {
+  device::machine().settings = {shuffled, true, seed};
+}
+
+template <class T>
+Solved<T> solve_on_device(const ProjectionCase<T>& c) {
+  Solved<T> solved = rubbish<T>(c.size());
+  const Allowed allowed(c.z, c.w, c.strength, solved.result, solved.block_z, solved.block_w);
+  const DiffsortProblem problem = c_problem(c);
+  const DiffsortProjection arrays = c_projection(c, solved);
+  call_library(
+      [&](const DiffsortCall* call, std::size_t* bytes) {
+        return diffsort_cuda_project_workspace(&problem, &arrays, call, bytes);
+      },
+      [&](const DiffsortCall* call) { return diffsort_cuda_project(&problem, &arrays, call); });
+  return solved;
+}
+
+template <class T>
+Answer<T> differentiate_on_device(const DerivativeCase<T>& c, const Asked& asked) {
+  Answer<T> answer(c);
+  const Allowed allowed(c.z, c.w, c.strength, c.solved.result, c.solved.block_z, c.solved.block_w,
+                        c.g, c.dz, c.dw, answer.z, answer.w, answer.tangent, answer.strength);
+  const DiffsortProblem problem = c_problem(c);
+  const DiffsortLinearization at = c_linearization(c);
+  const DiffsortCotangents cotangents = c_cotangents(c, asked, answer);
+  const DiffsortTangents tangents = c_tangents(c, asked, answer);
+  call_library(
+      [&](const DiffsortCall* call, std::size_t* bytes) {
+        return diffsort_cuda_vjp_workspace(&problem, &at, &cotangents, call, bytes);
+      },
+      [&](const DiffsortCall* call) {
+        return diffsort_cuda_vjp(&problem, &at, &cotangents, call);
+      });
+  call_library(
+      [&](const DiffsortCall* call, std::size_t* bytes) {
+        return diffsort_cuda_jvp_workspace(&problem, &at, &tangents, call, bytes);
+      },
+      [&](const DiffsortCall* call) { return diffsort_cuda_jvp(&problem, &at, &tangents, call); });
+  return answer;
+}
+
+// All families as the rows of one array, with strengths that differ from row to row.
+template <class T>
+ProjectionCase<T> random_projection(std::int64_t n, Regularization regularization, int operands,
+                                    std::mt19937_64& random) {
+  ProjectionCase<T> c{0, n, regularization, {}, {}, {}};
+  for (const Vector& row : families(n, random)) {
+    ++c.rows;
+    for (const double x : row) {
+      if (operands & 1) c.z.push_back(static_cast<T>(x));
+      if (operands & 2) c.w.push_back(static_cast<T>(std::abs(x)));
+    }
+    const double power = std::uniform_real_distribution<double>(-3, 3)(random);
+    c.strength.push_back(c.rows % 5 == 4 ? T(0) : static_cast<T>(std::pow(10.0, power)));
+  }
+  c.z_sign = random() % 2 ? 1.0 : -1.0;
+  if (regularization != Regularization::kl) c.w_sign = random() % 2 ? 1.0 : -1.0;
+  return c;
+}
+
+template <class T>
+void check_projection(std::int64_t n, int operands, std::mt19937_64& random) {
+  for (const Regularization regularization : kRegularizations) {
+    const auto c = random_projection<T>(n, regularization, operands, random);
+    const Solved<T> expected = solve_sequentially(c);
+    set_machine(random() % 2 == 0, random());
+    compare(c, solve_on_device(c), expected);
+  }
+}
+
+template <class T>
+void check_derivatives(std::int64_t n, Operands operands, const Asked& asked,
+                       std::mt19937_64& random) {
+  for (const Regularization regularization : kRegularizations) {
+    CAPTURE(n);
+    CAPTURE(static_cast<int>(regularization));
+    const auto c = random_case<T>(n, regularization, operands, random);
+    const Answer<T> expected = sequential(c, asked);
+    set_machine(random() % 2 == 0, random());
+    CHECK(mismatch(c, differentiate_on_device(c, asked), expected) == "");
+  }
+}
+
+constexpr Operands kOperands[] = {Operands::z, Operands::w, Operands::both,
+                                  Operands::one_w_for_all};
+
+}  // namespace
+
+TEST_CASE("kernels: projections of short rows") {
+  std::mt19937_64 random(51);
+  for (const auto& device : {device::kTuring, device::kHopper}) {
+    device::become(device);
+    for (std::int64_t n = 0; n <= 34; ++n) {
+      for (const int operands : {1, 2, 3}) {
+        check_projection<float>(n, operands, random);
+        check_projection<double>(n, operands, random);
+      }
+    }
+  }
+}
+
+TEST_CASE("kernels: projections of rows of a block") {
+  std::mt19937_64 random(52);
+  for (const auto& device : {device::kTuring, device::kHopper}) {
+    device::become(device);
+    for (const std::int64_t n : {63, 64, 65, 127, 128, 129, 300, 1024, 1025}) {
+      for (const int operands : {1, 2, 3}) {
+        check_projection<float>(n, operands, random);
+        check_projection<double>(n, operands, random);
+      }
+    }
+    check_projection<float>(4096, 1, random);
+    check_projection<float>(4097, 2, random);
+    check_projection<double>(4097, 1, random);
+  }
+}
+
+TEST_CASE("kernels: projections of long rows") {
+  std::mt19937_64 random(53);
+  device::become(device::kHopper);
+  check_projection<float>(8192, 1, random);
+  check_projection<float>(8193, 1, random);
+  check_projection<float>(8193, 2, random);
+  check_projection<double>(9000, 1, random);
+  check_projection<float>(9000, 3, random);
+  check_projection<float>(40000, 1, random);
+}
+
+TEST_CASE("kernels: derivatives of short rows") {
+  std::mt19937_64 random(54);
+  for (const auto& device : {device::kTuring, device::kHopper}) {
+    device::become(device);
+    for (const std::int64_t n : {1, 2, 3, 5, 8, 15, 16, 17, 30, 31, 32}) {
+      for (const Operands operands : kOperands) {
+        const Asked& asked = kAsked[random() % std::size(kAsked)];
+        check_derivatives<float>(n, operands, asked, random);
+        check_derivatives<double>(n, operands, asked, random);
+      }
+      check_derivatives<float>(n, Operands::z, {true, false, false}, random);
+      check_derivatives<float>(n, Operands::w, {false, true, false}, random);
+    }
+  }
+}
+
+TEST_CASE("kernels: derivatives of rows of a block") {
+  std::mt19937_64 random(55);
+  for (const auto& device : {device::kTuring, device::kHopper}) {
+    device::become(device);
+    for (const std::int64_t n : {33, 64, 129, 700, 1025}) {
+      for (const Operands operands : kOperands) {
+        const Asked& asked = kAsked[random() % std::size(kAsked)];
+        check_derivatives<float>(n, operands, asked, random);
+        check_derivatives<double>(n, operands, asked, random);
+      }
+      check_derivatives<float>(n, Operands::z, {true, false, false}, random);
+      check_derivatives<float>(n, Operands::w, {false, true, false}, random);
+    }
+  }
+}
+
+TEST_CASE("kernels: derivatives of long rows") {
+  std::mt19937_64 random(56);
+  device::become(device::kHopper);
+  check_derivatives<float>(8200, Operands::z, {true, false, false}, random);
+  check_derivatives<float>(8200, Operands::w, {false, true, false}, random);
+  check_derivatives<float>(8200, Operands::both, {true, true, true}, random);
+  check_derivatives<double>(8200, Operands::z, {true, false, true}, random);
+}
+
+TEST_CASE("kernels: rows of a million elements") {
+  std::mt19937_64 random(57);
+  device::become(device::kHopper);
+  device::machine().settings = {};
+  for (const double strength : {1e3, 1e-3, 1e-6}) {
+    DerivativeCase<float> c;
+    c.rows = 1;
+    c.n = 1000000;
+    c.regularization = Regularization::l2;
+    c.strength = {static_cast<float>(strength)};
+    c.z = random_values<float>(c.size(), random);
+    c.g = random_values<float>(c.size(), random);
+    const ProjectionCase<float> projection{1, c.n, c.regularization, c.z, {}, c.strength};
+    c.solved = solve_sequentially(projection);
+    compare(projection, solve_on_device(projection), c.solved);
+    const Asked asked{true, false, false};
+    CHECK(mismatch(c, differentiate_on_device(c, asked), sequential(c, asked)) == "");
+  }
+}
+
+TEST_CASE("kernels: the same bits whatever the order of threads") {
+  std::mt19937_64 random(58);
+  device::become(device::kHopper);
+  for (const std::int64_t n : {20, 300, 8200}) {
+    for (const Regularization regularization : kRegularizations) {
+      if (n > 8000 && regularization != Regularization::l2) continue;
+      const auto c = random_case<float>(n, regularization, Operands::z, random);
+      const ProjectionCase<float> projection{c.rows, n, regularization, c.z, {}, c.strength};
+      const Asked asked{true, false, n < 1000};
+      set_machine(false, 0);
+      const Solved<float> solved = solve_on_device(projection);
+      const Answer<float> answer = differentiate_on_device(c, asked);
+      for (const std::uint64_t seed : {1, 2}) {
+        set_machine(true, seed);
+        CHECK(same_bits(solve_on_device(projection).result, solved.result));
+        CHECK(same_bits(differentiate_on_device(c, asked), answer));
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "kernels: what fails on the device is reported, with kernel and shape, and then forgotten") {
+  device::become(device::kHopper);
+  for (const std::int64_t n : {10, 100, 9000}) {
+    ProjectionCase<float> c{2,  n,  Regularization::l2, std::vector<float>(std::size_t(2 * n)),
+                            {}, {1}};
+    Solved<float> solved = rubbish<float>(c.size());
+    const DiffsortProblem problem = c_problem(c);
+    const DiffsortProjection arrays = c_projection(c, solved);
+    std::vector<unsigned char> workspace(1 << 20);
+    char message[1000] = "";
+    const DiffsortCall call{-1,      nullptr,       workspace.data(), workspace.size(),
+                            message, sizeof message};
+    const Allowed some(c.z, c.strength, solved.result, solved.block_w, workspace);
+    CHECK(diffsort_cuda_project(&problem, &arrays, &call) == 719);
+    const std::string text = message;
+    CHECK(text.find("project: ") == 0);
+    CHECK(text.find(" failed on 2 rows of " + std::to_string(n)) != std::string::npos);
+    CHECK(text.find("outside of global memory") != std::string::npos);
+    const Allowed rest(solved.block_z);
+    CHECK(diffsort_cuda_project(&problem, &arrays, &call) == 0);
+  }
+}
