@@ -183,10 +183,16 @@ cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
-  Kernel& kernel = state().kernels.at(function);
-  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize ||
-      value + static_shared_of(function_of(kernel)) > state().properties.shared_bytes) {
-    return failure(cudaErrorInvalidValue, kernel.name + ": an attribute that it cannot have");
+  const auto found = state().kernels.find(function);
+  if (found == state().kernels.end()) return failure(cudaErrorInvalidDeviceFunction, "no kernel");
+  Kernel& kernel = found->second;
+  try {
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize ||
+        value + static_shared_of(function_of(kernel)) > state().properties.shared_bytes) {
+      return failure(cudaErrorInvalidValue, kernel.name + ": an attribute that it cannot have");
+    }
+  } catch (const std::exception& error) {
+    return failure(cudaErrorInvalidValue, error.what());
   }
   kernel.most_dynamic_shared = value;
   return cudaSuccess;
