@@ -77,6 +77,30 @@ class Hull {
   }
   DIFFSORT_HD HullSums sums_of(std::int32_t i) const { return sums({i, i + 1}); }
 
+  // The corner before b, which is not the first, and the one behind. Empty words are passed over 32 at
+  // a time.
+  DIFFSORT_HD std::int32_t before(std::int32_t b) const {
+    std::int32_t k = (b - 1) / 32;
+    std::uint32_t found = load_bits(m_.bits + k) & up_to((b - 1) % 32);
+    DIFFSORT_ROLLED
+    while (found == 0) {  // the first element is a corner
+      k = word_before(k);
+      found = load_bits(m_.bits + k);
+    }
+    return 32 * k + highest_bit(found);
+  }
+  DIFFSORT_HD std::int32_t behind(std::int32_t b) const {
+    std::int32_t k = b / 32;
+    std::uint32_t found = load_bits(m_.bits + k) & ~up_to(b % 32);
+    DIFFSORT_ROLLED
+    while (found == 0) {
+      k = word_behind(k);
+      if (32 * k >= size_) return size_;
+      found = load_bits(m_.bits + k);
+    }
+    return 32 * k + lowest_bit(found);
+  }
+
  protected:  // for a test that goes through steps of threads one by one
   static constexpr int kRounds = 4;
   static constexpr int kTogether = 8;  // words of which 32 lanes take the suspects together
@@ -105,30 +129,6 @@ class Hull {
     }
     const auto number = [](std::int64_t sum) { return static_cast<std::uint64_t>(sum); };
     return product_at_most(number(left), number(x(b, c)), number(right), number(x(a, b)));
-  }
-
-  // The corner before b, which is not the first, and the one behind. Empty words are passed over 32 at
-  // a time.
-  DIFFSORT_HD std::int32_t before(std::int32_t b) const {
-    std::int32_t k = (b - 1) / 32;
-    std::uint32_t found = load_bits(m_.bits + k) & up_to((b - 1) % 32);
-    DIFFSORT_ROLLED
-    while (found == 0) {  // the first element is a corner
-      k = word_before(k);
-      found = load_bits(m_.bits + k);
-    }
-    return 32 * k + highest_bit(found);
-  }
-  DIFFSORT_HD std::int32_t behind(std::int32_t b) const {
-    std::int32_t k = b / 32;
-    std::uint32_t found = load_bits(m_.bits + k) & ~up_to(b % 32);
-    DIFFSORT_ROLLED
-    while (found == 0) {
-      k = word_behind(k);
-      if (32 * k >= size_) return size_;
-      found = load_bits(m_.bits + k);
-    }
-    return 32 * k + lowest_bit(found);
   }
 
   // The nearest word that may have corners, before k, which is not the first, and behind it: as many

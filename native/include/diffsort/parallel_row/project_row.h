@@ -22,6 +22,7 @@
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_result.h"
 #include "diffsort/parallel_row/hull.h"
+#include "diffsort/parallel_row/nearest_starts.h"
 #include "diffsort/parallel_row/one_block.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
@@ -39,6 +40,7 @@ struct RowMemory {
   PartitionMemory<R, kKeptByTeam> partition;
   PoolMemory pooling;
   HullMemory hull{};
+  NearestStarts starts;
   void* stage;
   Bits *z_keys = nullptr, *w_keys = nullptr;
   Index *z_index = nullptr, *w_index = nullptr;
@@ -59,6 +61,7 @@ struct RowMemory {
     arena.rewind(arena.bytes());
     partition = {arena.template take<std::uint32_t>(StartBits::words(n)), blocks, nullptr};
     pooling.bits = hull.bits = partition.bits;
+    starts = NearestStarts::of(arena, n, partition.bits);
     if (has_z) z_keys = arena.template take<Bits>(n);
     if (has_w) w_keys = arena.template take<Bits>(n);
     if (has_z) z_index = arena.template take<Index>(n);
@@ -99,14 +102,13 @@ DIFFSORT_HD DIFFSORT_NOINLINE void write_keys_unsorted(Team& team, int n,
 // Of the elements of z at [first, last), or of w, which are finite; an operand without an index is in
 // order.
 template <class Team>
-DIFFSORT_HD DIFFSORT_NOINLINE void write_ids_unsorted(Team& team, int n, std::uint32_t* bits,
+DIFFSORT_HD DIFFSORT_NOINLINE void write_ids_unsorted(Team& team, int n, NearestStarts starts,
                                                       FiniteRange finite,
                                                       const std::uint16_t* index,
                                                       std::int32_t* stage, std::int32_t* out) {
-  const StartBits starts(bits, n);
   std::int32_t* const to = index == nullptr ? out : stage;
   team.for_each(n, [=](int i) {
-    const std::int32_t start = starts.prev(i);
+    const std::int32_t start = starts.start_of(i);
     to[index == nullptr ? i : index[i]] = finite.contains(i) ? start : infinite_block(start);
   });
   if (index != nullptr) team.for_each(n, [=](int i) { out[i] = stage[i]; });
@@ -143,7 +145,7 @@ DIFFSORT_HD void write_results(Team& team, const RowWork<T, R>& work) {
   const int n = static_cast<int>(work.row.n);
   const auto partition = work.state.partition();
   auto* const keys = work.memory.z_keys;
-  const auto block_of = [&](int i) { return partition.block_of(static_cast<std::int32_t>(i)); };
+  const auto block_of = [&](int i) { return work.memory.starts.block_of(i); };
   const auto result = [&](Block block, const BlockSums<R>& sums, std::int64_t i) {
     return result_of(work, block, sums, i);
   };
@@ -184,8 +186,7 @@ DIFFSORT_HD void write_blocks(Team& team, const RowWork<T, R>& work) {
     const bool of_w = side != 0;
     std::int32_t* const out = of_w ? work.row.block_w : work.row.block_z;
     if (out == nullptr) continue;
-    write_ids_unsorted(team, n, memory.partition.bits,
-                       of_w ? FiniteRange{0, n} : work.state.finite_z,
+    write_ids_unsorted(team, n, memory.starts, of_w ? FiniteRange{0, n} : work.state.finite_z,
                        of_w ? memory.w_index : memory.z_index, stage, out);
   }
 }
@@ -195,11 +196,9 @@ template <class Team, class T, Regularization R>
 DIFFSORT_HD void write_hull_results(Team& team, const RowWork<T, R>& work, const Hull& hull) {
   const auto& row = work.state.row;
   const auto& out = work.row;
-  const StartBits starts(work.memory.partition.bits, row.n);
   auto* const keys = work.memory.z_keys;
-  const int n = static_cast<int>(row.n);
-  team.for_each(n, [&](int i) {
-    const Block block{starts.prev(i), starts.next(i + 1, n)};
+  team.for_each(static_cast<int>(row.n), [&](int i) {
+    const Block block = work.memory.starts.block_of(i);
     // Alone in its block, an element of w comes through unchanged.
     const T value = out.signed_result(
         block.size() == 1 ? row.w(i)
@@ -224,9 +223,9 @@ DIFFSORT_HD bool solve_by_hull(Team& team, const RowWork<T, R>& work) {
     hull.run(
         team, [&](std::int32_t i) { return points.y(row, i); },
         [&](std::int32_t i) { return points.x(row, i); });
-    const StartBits starts(work.memory.partition.bits, row.n);
-    fill_upper_levels(team, starts, row.n);
-    publish_part(team, starts, work.memory.partition.bits, 0, row.n);
+    work.memory.starts.find(
+        team, [&](std::int32_t b) { return hull.before(b); },
+        [&](std::int32_t b) { return hull.behind(b - 1); });
     if (work.row.result) write_hull_results(team, work, hull);
     return true;
   }
@@ -260,6 +259,10 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
   }
   if (!solve_by_hull(team, work)) {
     pool(team, work.state.row, work.state.memory, memory.pooling);
+    const StartBits starts(memory.partition.bits, row.n);
+    memory.starts.find(
+        team, [&](std::int32_t b) { return starts.prev(b - 1); },
+        [&](std::int32_t b) { return starts.next(b, n); });
     if (row.result) write_results(team, work);
   }
   write_blocks(team, work);

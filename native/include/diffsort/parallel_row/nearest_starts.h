@@ -1,0 +1,54 @@
+// For every word of the starts of a row, the last one before it and the first one behind: once they
+// are known, the block of an element is found without a search. Neighbours are in one word mostly, so
+// a search costs all 32 of them what it costs the one that is farthest from a start.
+//
+// Scratch: a quarter byte per element.
+#pragma once
+
+#include <cstdint>
+
+#include "diffsort/host_device.h"
+#include "diffsort/parallel_row/partition.h"
+
+namespace diffsort {
+
+struct NearestStarts {
+  std::int32_t *before, *behind;  // of each word
+  const std::uint32_t* bits;
+  std::int32_t n;
+
+  template <class Source>
+  DIFFSORT_HD static NearestStarts of(Source& arena, std::int64_t n, const std::uint32_t* bits) {
+    const std::int64_t words = (n + 31) / 32;
+    return {arena.template take<std::int32_t>(words), arena.template take<std::int32_t>(words),
+            bits, static_cast<std::int32_t>(n)};
+  }
+
+  // last_before(b), with 0 < b, and first_from(b), with b < n, are starts, or n.
+  template <class Team, class LastBefore, class FirstFrom>
+  DIFFSORT_HD void find(Team& team, const LastBefore& last_before,
+                        const FirstFrom& first_from) const {
+    team.for_each((n + 31) / 32, [&](std::int32_t k) {
+      before[k] = k == 0 ? 0 : last_before(32 * k);
+      behind[k] = 32 * k + 32 < n ? first_from(32 * k + 32) : n;
+    });
+  }
+
+  // Without branches, on which neighbours would part: numbers that are not meant are looked up as well.
+  DIFFSORT_HD std::int32_t start_of(std::int32_t i) const {
+    const std::uint32_t found = bits[i / 32] & ~after(i);
+    const std::int32_t here = i / 32 * 32 + highest_bit(found | 1), there = before[i / 32];
+    return found != 0 ? here : there;
+  }
+
+  DIFFSORT_HD Block block_of(std::int32_t i) const {
+    const std::uint32_t found = bits[i / 32] & after(i), last = std::uint32_t{1} << 31;
+    const std::int32_t here = i / 32 * 32 + lowest_bit(found | last), there = behind[i / 32];
+    return {start_of(i), found != 0 ? here : there};
+  }
+
+  // The bits of a word behind that of i.
+  DIFFSORT_HD static std::uint32_t after(std::int32_t i) { return ~std::uint32_t{1} << (i % 32); }
+};
+
+}  // namespace diffsort
