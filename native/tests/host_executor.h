@@ -22,10 +22,9 @@ class ScratchTeam : public HostTeam {
   ScratchTeam(Order order, void* scratch, std::size_t bytes)
       : HostTeam(order), scratch_(scratch), bytes_(bytes) {}
 
-  template <class Key, class Index>
-  void sort(std::int64_t n, int bits, Key* keys, Index* index) {
+  void sort_words(std::int64_t n, int first, int last, std::uint32_t* words) {
     std::memset(scratch_, kRubbish, bytes_);
-    HostTeam::sort(n, bits, keys, index);
+    HostTeam::sort_words(n, first, last, words);
   }
 
  private:
@@ -63,8 +62,7 @@ class HostExecutor {
 
   template <class Program>
   void for_each_row(const char*, std::int64_t rows, const Program& program) {
-    const std::size_t sort_bytes =
-        sizeof(typename Program::SortKey) * static_cast<std::size_t>(program.length()) + 40;
+    const std::size_t sort_bytes = 4 * static_cast<std::size_t>(program.length()) + 40;
     Program placed = program;
     placed.place(sort_bytes);
     std::vector<unsigned char> memory(placed.bytes(), kRubbish);

@@ -83,10 +83,9 @@ class SpmdTeam {
     barrier_->wait();
   }
 
-  template <class Key, class Index>
-  void sort(std::int64_t n, int bits, Key* keys, Index* index) {
+  void sort_words(std::int64_t n, int first, int last, std::uint32_t* words) {
     barrier_->wait();
-    if (thread_ == 0) HostTeam().sort(n, bits, keys, index);
+    if (thread_ == 0) HostTeam().sort_words(n, first, last, words);
     barrier_->wait();
   }
 

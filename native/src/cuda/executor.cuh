@@ -13,8 +13,8 @@
 // A program of tiles has `length()`, of its rows, `tiles()`, how many there are, and `bytes()`, the
 // memory that each takes.
 // A program of rows has `length()`, `place(sort_bytes)`, which lays out the memory that a row takes,
-// whose first sort_bytes are team.sort's while it runs, `bytes()` of it then, `SortKey`, the type of the
-// keys it sorts, and `kSeldomSorts`, for less code where sorts need not be fast.
+// whose first sort_bytes are the sort's while it runs, `bytes()` of it then, and `kSeldomSorts`, for
+// less code where sorts need not be fast.
 // One that has `kRegularization` and `With<R>`, the same program of another regularization, shares its
 // kernel with those.
 // After a failed launch nothing more is launched, and status() says what failed.
@@ -231,7 +231,7 @@ class CudaExecutor {
   template <class Program>
   static Program placed(Program program) {
     using Team = BlockTeam<Program::kSeldomSorts>;
-    program.place(Team::template sort_bytes<typename Program::SortKey>(program.length()));
+    program.place(Team::sort_bytes(program.length()));
     return program;
   }
 

@@ -121,39 +121,26 @@ class WarpTeam {
   }
 };
 
-// Sorts n <= kThreads * kItems elements by the threads of a block.
+// Sorts n <= kThreads * kItems words by the threads of a block.
 template <int kThreads, int kItems>
 struct SortTile {
   static constexpr int threads = kThreads;
+  using Sort = cub::BlockRadixSort<std::uint32_t, kThreads, kItems>;
+  static constexpr std::size_t bytes = sizeof(typename Sort::TempStorage);
 
-  template <class Key>
-  using Sort = cub::BlockRadixSort<Key, kThreads, kItems, std::uint16_t>;
-
-  template <class Key>
-  static constexpr std::size_t bytes() {
-    return sizeof(typename Sort<Key>::TempStorage);
-  }
-
-  // What fills up a tile is largest and comes last, also among equals.
-  template <class Key, class Index>
-  __device__ __noinline__ static void sort(int n, int bits, Key* keys, Index* index,
+  // What fills up a tile is largest and comes last, also among equals. Words do not lie in the scratch.
+  __device__ __noinline__ static void sort(int n, int first, int last, std::uint32_t* words,
                                            void* scratch) {
-    Key key[kItems];
-    std::uint16_t from[kItems];
+    std::uint32_t word[kItems];
     for (int k = 0; k < kItems; ++k) {
       const int i = static_cast<int>(threadIdx.x) * kItems + k;
-      key[k] = i < n ? keys[i] : ~Key{0};
-      from[k] = static_cast<std::uint16_t>(i);
+      word[k] = i < n ? words[i] : ~std::uint32_t{0};
     }
-    __syncthreads();
-    Sort<Key>(*static_cast<typename Sort<Key>::TempStorage*>(scratch))
-        .SortBlockedToStriped(key, from, 0, bits);
+    Sort(*static_cast<typename Sort::TempStorage*>(scratch))
+        .SortBlockedToStriped(word, first, last);
     for (int k = 0; k < kItems; ++k) {
       const int i = static_cast<int>(threadIdx.x) + k * kThreads;
-      if (i < n) {
-        keys[i] = key[k];
-        index[i] = static_cast<Index>(from[k]);
-      }
+      if (i < n) words[i] = word[k];
     }
     __syncthreads();
   }
@@ -170,6 +157,7 @@ constexpr auto visit_tile(std::int64_t n, const Visit& visit) {
   } else {
     if (n <= 128) return visit(SortTile<32, 4>{});
     if (n <= 1024) return visit(SortTile<128, 8>{});
+    if (n <= 2048) return visit(SortTile<256, 8>{});
     if (n <= 4096) return visit(SortTile<512, 8>{});
   }
   return visit(SortTile<1024, 8>{});
@@ -185,10 +173,9 @@ class BlockTeam {
     return visit_tile<kFewTiles>(n, [](auto tile) { return tile.threads; });
   }
 
-  // The scratch of a sort of n keys.
-  template <class Key>
+  // The scratch of a sort of n words.
   static std::size_t sort_bytes(std::int64_t n) {
-    return visit_tile<kFewTiles>(n, [](auto tile) { return tile.template bytes<Key>(); });
+    return visit_tile<kFewTiles>(n, [](auto tile) { return tile.bytes; });
   }
 
   __device__ explicit BlockTeam(void* scratch) : scratch_(scratch) {}
@@ -237,27 +224,30 @@ class BlockTeam {
     return combine_threads(mine, combine);
   }
 
-  // A warp sums up neighbouring words of 32 elements, and adds what the warps before have.
+  // A warp sums up neighbouring runs, two elements to a lane, and adds what the warps before have.
   template <class Value>
   __device__ void prefix_sums(std::int64_t n, const Value& value, std::int64_t* sums) {
     std::int64_t* const totals = totals_of_warps();
     const int lane = lane_of_thread(), warp = static_cast<int>(threadIdx.x) / kWarpSize;
     const int warps = static_cast<int>(blockDim.x) / kWarpSize, size = static_cast<int>(n);
-    const int words = (size + kWarpSize - 1) / kWarpSize;
-    const int share = (words + warps - 1) / warps * kWarpSize;
+    constexpr int kRun = 2 * kWarpSize;
+    const int runs = (size + kRun - 1) / kRun;
+    const int share = (runs + warps - 1) / warps * kRun;
     const int first = warp * share, last = min(first + share, size);
     std::int64_t total = 0;
 #pragma unroll 1
-    for (int word = first; word < last; word += kWarpSize) {
-      const int i = word + lane;
-      std::int64_t sum = i < last ? value(i) : 0;
+    for (int run = first; run < last; run += kRun) {
+      const int i = run + 2 * lane;
+      const std::int64_t one = i < last ? value(i) : 0, other = i + 1 < last ? value(i + 1) : 0;
+      std::int64_t sum = one + other;
 #pragma unroll
       for (int step = 1; step < kWarpSize; step *= 2) {
         const std::int64_t before = __shfl_up_sync(kAllLanes, sum, step);
         if (lane >= step) sum += before;
       }
       sum += total;
-      if (i < last) sums[i + 1] = sum;
+      if (i < last) sums[i + 1] = sum - other;
+      if (i + 1 < last) sums[i + 2] = sum;
       total = __shfl_sync(kAllLanes, sum, kWarpSize - 1);
     }
     if (lane == 0) totals[warp] = total;
@@ -271,10 +261,9 @@ class BlockTeam {
     __syncthreads();
   }
 
-  template <class Key, class Index>
-  __device__ void sort(std::int64_t n, int bits, Key* keys, Index* index) {
+  __device__ void sort_words(std::int64_t n, int first, int last, std::uint32_t* words) {
     visit_tile<kFewTiles>(
-        n, [&](auto tile) { tile.sort(static_cast<int>(n), bits, keys, index, scratch_); });
+        n, [&](auto tile) { tile.sort(static_cast<int>(n), first, last, words, scratch_); });
   }
 
  protected:

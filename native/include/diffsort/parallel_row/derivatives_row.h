@@ -229,22 +229,20 @@ DIFFSORT_HD void take_derivative(Steps& steps, Memory& memory, const At& at, con
 
 // --- One row in a team's memory
 
-// Elements by ascending id, as indices of `Index`.
-template <class Index>
+// Elements by ascending id, as words of the start of their block, above, and the element.
 struct RowList {
   static constexpr int kAtOnce = 1;  // memory is near
 
-  const Index *keys, *index;
+  const std::uint32_t* words;
 
-  DIFFSORT_HD std::int64_t key(std::int64_t p) const { return keys[p]; }
-  DIFFSORT_HD std::int64_t element(std::int64_t p) const { return index[p]; }
+  DIFFSORT_HD std::int64_t key(std::int64_t p) const { return words[p] >> 16; }
+  DIFFSORT_HD std::int64_t element(std::int64_t p) const { return words[p] & 0xffff; }
 };
 
 // n is at most 65536. While the team sorts, the first `sort_bytes` of the memory are its own.
 class DerivativeMemory {
  public:
-  using Index = std::uint16_t;
-  using List = RowList<Index>;
+  using List = RowList;
 
   template <class Source, Regularization R>
   DIFFSORT_HD DerivativeMemory(Source& arena, std::size_t sort_bytes, std::int64_t n,
@@ -255,8 +253,7 @@ class DerivativeMemory {
     tree = arena.template take<double>(tree_nodes(n));
     wanted.place(arena, n, numbers);
     arena.rewind(arena.bytes());
-    keys_ = arena.template take<Index>(n);
-    index_ = arena.template take<Index>(n);
+    words_ = arena.template take<std::uint32_t>(n);
     starts = arena.template take<std::uint32_t>(StartBits::words(n));
     states.strength = arena.template take<double>(1);
     states.dstrength = arena.template take<double>(1);
@@ -266,19 +263,18 @@ class DerivativeMemory {
   template <class Team>
   DIFFSORT_HD List list(Team& team, const RowSet& set,
                         const DenseRows<const std::int32_t> ids) const {
-    Index *const keys = keys_, *const index = index_;
+    std::uint32_t* const words = words_;
     const std::int64_t n = set.n;
     team.for_each(n, [&](std::int64_t e) {
       const Place place = set.place(ids, e);
-      keys[e] = static_cast<Index>(place.start);
-      index[e] = static_cast<Index>(e);
+      words[e] = static_cast<std::uint32_t>(place.start << 16 | e);
       if (!place.valid) states.make_invalid(0);
     });
     const bool in_order = team.reduce(
-        n, true, [=](std::int64_t p) { return p == 0 || keys[p - 1] <= keys[p]; },
+        n, true, [=](std::int64_t p) { return p == 0 || words[p - 1] >> 16 <= words[p] >> 16; },
         [](bool a, bool b) { return a && b; });
-    if (!in_order) team.sort(n, bits_below(n), keys, index);
-    return {keys, index};
+    if (!in_order) team.sort_words(n, 16, 16 + bits_below(n), words);
+    return {words};
   }
 
   double* tree;
@@ -287,13 +283,12 @@ class DerivativeMemory {
   RowStates states;
 
  private:
-  Index *keys_, *index_;
+  std::uint32_t* words_;
 };
 
 // What an executor runs (see cuda/executor.cuh): a row with a team each, or some rows at once.
 template <Regularization R>
 struct DerivativeProgram {
-  using SortKey = DerivativeMemory::Index;
   static constexpr bool kSeldomSorts = true;
   static constexpr Regularization kRegularization = R;
   template <Regularization Other>

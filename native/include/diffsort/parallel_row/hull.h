@@ -215,8 +215,14 @@ class Hull {
     const std::int32_t first = kTogether * k, words = (size_ + 31) / 32 - first;
     const std::int32_t count = words < kTogether ? words : kTogether;
     std::uint32_t* const taken = m_.taken + first;
+    const std::uint32_t some = lanes.ballot([&](int lane) {
+      if (lane >= count) return false;
+      taken[lane] = load_bits(m_.suspects + first + lane);
+      return taken[lane] != 0;
+    });
+    if (some == 0) return;
     lanes.for_each([&](int lane) {
-      if (lane < count) taken[lane] = clear_bits(m_.suspects + first + lane, ~std::uint32_t{0});
+      if (has_lane(some, lane)) clear_bits(m_.suspects + first + lane, taken[lane]);
     });
     std::uint32_t all = 0;
     DIFFSORT_ROLLED

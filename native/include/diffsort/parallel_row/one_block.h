@@ -81,17 +81,21 @@ struct Addition {
   DIFFSORT_HD double operator()(double a, double b) const { return a + b; }
 };
 
-// Whether a row is one block, and then write(i, rank) for all of it. value(i): element i of z.
-template <Regularization R, class Team, class Size, class Value, class Write>
-DIFFSORT_HD bool rank_in_one_block(Team& team, Size n, double strength, const Value& value,
-                                   const Write& write) {
+template <class Team, class Size, class Value>
+DIFFSORT_HD auto spread_of(Team& team, Size n, const Value& value) {
   using T = decltype(value(0));
-  if (!is_moderate(strength)) return false;  // its spread need not be known
   const T first = value(0);
-  const Spread<T> spread = team.reduce(
+  return team.reduce(
       n, Spread<T>::none(first), [&](Size i) { return Spread<T>::of(value(i), first); },
       typename Spread<T>::Combine{});
-  OneBlock<T> block(R, spread, first, n, strength);
+}
+
+// Whether a row with this spread is one block, and then write(i, rank) for all of it. value(i):
+// element i of z.
+template <Regularization R, class Team, class Size, class T, class Value, class Write>
+DIFFSORT_HD bool rank_in_one_block(Team& team, Size n, const Spread<T>& spread, double strength,
+                                   const Value& value, const Write& write) {
+  OneBlock<T> block(R, spread, value(0), n, strength);
   if (!block.whole) return false;
   if (R == Regularization::kl) {
     block.weigh(team.reduce(n, 0.0, [&](Size i) { return block.weight(value(i)); }, Addition{}));

@@ -27,6 +27,7 @@
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
 #include "diffsort/parallel_row/row_state.h"
+#include "diffsort/parallel_row/team_sort.h"
 
 namespace diffsort {
 
@@ -41,6 +42,7 @@ struct RowMemory {
   PoolMemory pooling;
   HullMemory hull{};
   NearestStarts starts;
+  SortMemory<Bits> sorting;
   void* stage;
   Bits *z_keys = nullptr, *w_keys = nullptr;
   Index *z_index = nullptr, *w_index = nullptr;
@@ -49,7 +51,7 @@ struct RowMemory {
   DIFFSORT_HD RowMemory(Source& arena, std::int64_t n, bool has_z, bool has_w,
                         std::size_t sort_bytes) {
     const std::size_t begin = arena.mark();
-    arena.template take<char>(static_cast<std::int64_t>(sort_bytes));
+    sorting = SortMemory<Bits>::of(arena, n, sort_bytes);
     arena.rewind(begin);
     stage = arena.template take<Bits>(n);  // of elements of T or of block ids
     arena.rewind(begin);
@@ -114,15 +116,21 @@ DIFFSORT_HD DIFFSORT_NOINLINE void write_ids_unsorted(Team& team, int n, Nearest
   if (index != nullptr) team.for_each(n, [=](int i) { out[i] = stage[i]; });
 }
 
-// Done if the row is one block; on the keys of z.
-template <class Team, class T, Regularization R>
-DIFFSORT_HD bool rank_in_one_block(Team& team, const RowWork<T, R>& work) {
-  const ProjectionRow<T>& row = work.row;
-  const auto* const keys = work.memory.z_keys;
-  return rank_in_one_block<R>(
-      team, static_cast<int>(row.n), row.strength,
-      [=](int i) { return from_descending_key<T>(keys[i]); },
-      [&](int i, double rank) { row.write_one_block(i, rank); });
+// Sorts one operand by its keys. If it is all that there is and one block, its ranks are written
+// instead, and the row is done.
+template <Regularization R, class Team, class T>
+DIFFSORT_HD bool sort_or_rank(Team& team, const ProjectionRow<T>& row, bool alone,
+                              typename SortKey<T>::Bits* keys, std::uint16_t* index,
+                              const SortMemory<typename SortKey<T>::Bits>& memory) {
+  const int n = static_cast<int>(row.n);
+  const auto value = [=](int i) { return from_descending_key<T>(keys[i]); };
+  const Spread<T> spread = spread_of(team, n, value);
+  if constexpr (R != Regularization::log_kl) {
+    const auto write = [&](int i, double rank) { row.write_one_block(i, rank); };
+    if (alone && rank_in_one_block<R>(team, n, spread, row.strength, value, write)) return true;
+  }
+  sort_keys(team, n, spread, keys, index, memory);
+  return false;
 }
 
 // Results that have taken the places of the keys of z.
@@ -235,17 +243,19 @@ DIFFSORT_HD bool solve_by_hull(Team& team, const RowWork<T, R>& work) {
 // `work` is to be seen by all threads, with row and memory.
 template <class Team, class T, Regularization R>
 DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
-  constexpr int kBits = static_cast<int>(8 * sizeof(typename SortKey<T>::Bits));
   const ProjectionRow<T>& row = work.row;
   const RowMemory<T, R>& memory = work.memory;
   const int n = static_cast<int>(row.n);
   if (row.z) load_keys(team, n, row.z, row.z_sign, memory.z_keys);
   if (row.w) load_keys(team, n, row.w, row.w_sign, memory.w_keys);
-  if constexpr (R != Regularization::log_kl) {
-    if (row.z && !row.w && rank_in_one_block(team, work)) return;
+  DIFFSORT_ROLLED
+  for (int side = 0; side < 2; ++side) {
+    const bool of_w = side != 0;
+    auto* const keys = of_w ? memory.w_keys : memory.z_keys;
+    auto* const index = of_w ? memory.w_index : memory.z_index;
+    if (keys == nullptr) continue;
+    if (sort_or_rank<R>(team, row, !of_w && !row.w, keys, index, memory.sorting)) return;
   }
-  if (row.z) team.sort(row.n, kBits, memory.z_keys, memory.z_index);
-  if (row.w) team.sort(row.n, kBits, memory.w_keys, memory.w_index);
   team.for_each(1, [&](int) {
     work.state = {row.strength, {memory.z_keys, row.n}, {memory.w_keys, row.n}, memory.partition};
     if constexpr (kHasHull<T>) {
@@ -272,7 +282,6 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
 template <class T, Regularization R>
 class ProjectRows {
  public:
-  using SortKey = typename diffsort::SortKey<T>::Bits;
   static constexpr bool kSeldomSorts = sizeof(T) > sizeof(float);
   static constexpr Regularization kRegularization = R;
   template <Regularization Other>

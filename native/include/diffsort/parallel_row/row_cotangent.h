@@ -41,7 +41,6 @@ DIFFSORT_HD inline double strength_factor(double strength, double sign) {
 // What an executor runs (see cuda/executor.cuh): a row with a team each.
 template <Regularization R>
 struct CotangentProgram {
-  using SortKey = std::uint16_t;  // nothing is sorted
   static constexpr bool kSeldomSorts = false;
   using Memory = CotangentMemory<R>;
   static constexpr bool l2 = R == Regularization::l2, kl = R == Regularization::kl,

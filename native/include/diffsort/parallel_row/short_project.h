@@ -231,7 +231,9 @@ class ProjectTiles {
     const auto write = [&](int i, double rank) {
       stage[i] = signed_result<T>(arrays.w_sign, rank);
     };
-    if (!rank_in_one_block<R>(thread, n, strength, value, write)) return false;
+    if (!rank_in_one_block<R>(thread, n, spread_of(thread, n, value), strength, value, write)) {
+      return false;
+    }
     memory.blocks[0] = {1, 0, static_cast<std::uint8_t>(n), false};
     return true;
   }

@@ -13,9 +13,8 @@
 //     team.reduce(n, identity, map, combine)
 //                                combine over map(i), the same for every thread and every run
 //     team.reduce_few(...)       the same, of about as many elements as threads
-//     team.sort(n, bits, keys, index)
-//                                sorts keys[0..n) ascending by their lowest `bits` bits, stable,
-//                                and writes where each came from
+//     team.sort_words(n, first, last, words)
+//                                sorts words[0..n) ascending by their bits [first, last), stable
 //     team.prefix_sums(n, value, sums)
 //                                sums[i] = value(0) + ... + value(i - 1) for 0 <= i <= n, of integers
 //     team.stream(n, load, use)  use(i, load(i)) for 0 <= i < n; what one call uses no other may load
@@ -162,19 +161,10 @@ class HostTeam {
       sums[i + 1] = sums[i] + value(static_cast<std::int32_t>(i));
   }
 
-  template <class Key, class Index>
-  void sort(std::int64_t n, int bits, Key* keys, Index* index) {
-    const Key mask = bits >= static_cast<int>(8 * sizeof(Key)) ? static_cast<Key>(~Key{0})
-                                                               : (Key{1} << bits) - 1;
-    std::vector<Index> order(static_cast<std::size_t>(n));
-    std::iota(order.begin(), order.end(), Index{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](Index a, Index b) { return (keys[a] & mask) < (keys[b] & mask); });
-    const std::vector<Key> unsorted(keys, keys + n);
-    for (std::int64_t i = 0; i < n; ++i) {
-      index[i] = order[static_cast<std::size_t>(i)];
-      keys[i] = unsorted[static_cast<std::size_t>(index[i])];
-    }
+  void sort_words(std::int64_t n, int first, int last, std::uint32_t* words) {
+    const auto key = [=](std::uint32_t word) { return word << (32 - last) >> (32 - last + first); };
+    std::stable_sort(words, words + n,
+                     [&](std::uint32_t a, std::uint32_t b) { return key(a) < key(b); });
   }
 
   template <class Load, class Use>
