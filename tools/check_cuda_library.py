@@ -42,7 +42,7 @@ REGISTERS = {
 STACK = {
     # A thread keeps a row's state across calls of sorts and pooling, whose runs of blocks are
     # passed in memory; the programs of all regularizations share a kernel, and its frame.
-    "ProjectRows": 512,
+    "ProjectRows": 544,
     "DerivativeProgram": 384,
     "PoolRuns": 640,
     "DescribeRow": 64,  # the range that a function finds

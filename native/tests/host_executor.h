@@ -22,9 +22,9 @@ class ScratchTeam : public HostTeam {
   ScratchTeam(Order order, void* scratch, std::size_t bytes)
       : HostTeam(order), scratch_(scratch), bytes_(bytes) {}
 
-  void sort_words(std::int64_t n, int first, int last, std::uint32_t* words) {
+  void sort_words(std::int64_t n, int first, std::uint32_t* words) {
     std::memset(scratch_, kRubbish, bytes_);
-    HostTeam::sort_words(n, first, last, words);
+    HostTeam::sort_words(n, first, words);
   }
 
  private:

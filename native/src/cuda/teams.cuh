@@ -129,15 +129,13 @@ struct SortTile {
   static constexpr std::size_t bytes = sizeof(typename Sort::TempStorage);
 
   // What fills up a tile is largest and comes last, also among equals. Words do not lie in the scratch.
-  __device__ __noinline__ static void sort(int n, int first, int last, std::uint32_t* words,
-                                           void* scratch) {
+  __device__ __noinline__ static void sort(int n, int first, std::uint32_t* words, void* scratch) {
     std::uint32_t word[kItems];
     for (int k = 0; k < kItems; ++k) {
       const int i = static_cast<int>(threadIdx.x) * kItems + k;
       word[k] = i < n ? words[i] : ~std::uint32_t{0};
     }
-    Sort(*static_cast<typename Sort::TempStorage*>(scratch))
-        .SortBlockedToStriped(word, first, last);
+    Sort(*static_cast<typename Sort::TempStorage*>(scratch)).SortBlockedToStriped(word, first);
     for (int k = 0; k < kItems; ++k) {
       const int i = static_cast<int>(threadIdx.x) + k * kThreads;
       if (i < n) words[i] = word[k];
@@ -238,7 +236,12 @@ class BlockTeam {
 #pragma unroll 1
     for (int run = first; run < last; run += kRun) {
       const int i = run + 2 * lane;
-      const std::int64_t one = i < last ? value(i) : 0, other = i + 1 < last ? value(i + 1) : 0;
+      std::int64_t one = 0, other = 0;
+#pragma unroll 1
+      for (int k = 0; k < 2; ++k) {  // so that the code of value is there once
+        one = other;
+        other = i + k < last ? value(i + k) : 0;
+      }
       std::int64_t sum = one + other;
 #pragma unroll
       for (int step = 1; step < kWarpSize; step *= 2) {
@@ -261,9 +264,9 @@ class BlockTeam {
     __syncthreads();
   }
 
-  __device__ void sort_words(std::int64_t n, int first, int last, std::uint32_t* words) {
+  __device__ void sort_words(std::int64_t n, int first, std::uint32_t* words) {
     visit_tile<kFewTiles>(
-        n, [&](auto tile) { tile.sort(static_cast<int>(n), first, last, words, scratch_); });
+        n, [&](auto tile) { tile.sort(static_cast<int>(n), first, words, scratch_); });
   }
 
  protected:

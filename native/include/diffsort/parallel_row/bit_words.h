@@ -38,6 +38,7 @@ DIFFSORT_HD inline std::int32_t nth_bit(const std::uint32_t* words, std::int32_t
       continue;
     }
     std::int32_t bit = 0;
+    DIFFSORT_ROLLED
     for (int width = 16; width > 0; width /= 2) {  // in which half it is
       const std::uint32_t ones = (std::uint32_t{1} << width) - 1;
       const std::uint32_t in_half = count_bits(words[k] >> bit & ones);

@@ -234,9 +234,12 @@ struct RowList {
   static constexpr int kAtOnce = 1;  // memory is near
 
   const std::uint32_t* words;
+  int element_bits;
 
-  DIFFSORT_HD std::int64_t key(std::int64_t p) const { return words[p] >> 16; }
-  DIFFSORT_HD std::int64_t element(std::int64_t p) const { return words[p] & 0xffff; }
+  DIFFSORT_HD std::int64_t key(std::int64_t p) const { return words[p] >> element_bits; }
+  DIFFSORT_HD std::int64_t element(std::int64_t p) const {
+    return words[p] & ((std::uint32_t{1} << element_bits) - 1);
+  }
 };
 
 // n is at most 65536. While the team sorts, the first `sort_bytes` of the memory are its own.
@@ -265,16 +268,17 @@ class DerivativeMemory {
                         const DenseRows<const std::int32_t> ids) const {
     std::uint32_t* const words = words_;
     const std::int64_t n = set.n;
+    const RowList list{words, n > 1 ? 32 - bits_below(n) : 31};
     team.for_each(n, [&](std::int64_t e) {
       const Place place = set.place(ids, e);
-      words[e] = static_cast<std::uint32_t>(place.start << 16 | e);
+      words[e] = static_cast<std::uint32_t>(place.start << list.element_bits | e);
       if (!place.valid) states.make_invalid(0);
     });
     const bool in_order = team.reduce(
-        n, true, [=](std::int64_t p) { return p == 0 || words[p - 1] >> 16 <= words[p] >> 16; },
+        n, true, [=](std::int64_t p) { return p == 0 || list.key(p - 1) <= list.key(p); },
         [](bool a, bool b) { return a && b; });
-    if (!in_order) team.sort_words(n, 16, 16 + bits_below(n), words);
-    return {words};
+    if (!in_order) team.sort_words(n, list.element_bits, words);
+    return list;
   }
 
   double* tree;

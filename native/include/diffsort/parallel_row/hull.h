@@ -30,11 +30,11 @@ namespace diffsort {
 
 // A team's memory for a part of n elements; positions are offsets from its first.
 struct HullMemory {
-  std::int64_t *y, *x;      // Y_0 to Y_n, and X, in units; x of log_kl alone
-  std::uint32_t* bits;      // the corners, of which each is the start of a block
-  std::uint32_t* upper;     // the words of `bits` that may have some
-  std::uint32_t* suspects;  // those that are to be looked at
-  std::uint32_t* taken;     // the suspects that lanes have taken on
+  std::int64_t *y, *x;   // Y_0 to Y_n, and X, in units; x of log_kl alone
+  std::uint32_t* bits;   // the corners, of which each is the start of a block
+  std::uint32_t* upper;  // the words of `bits` that may have some
+  std::uint32_t*
+      suspects;  // those that are to be looked at, and behind them those that lanes have taken
 
   template <Regularization R, class Source>
   DIFFSORT_HD static HullMemory of(Source& arena, std::int64_t n, std::uint32_t* bits) {
@@ -43,8 +43,7 @@ struct HullMemory {
     if (R == Regularization::log_kl) memory.x = arena.template take<std::int64_t>(n + 1);
     memory.bits = bits;
     memory.upper = arena.template take<std::uint32_t>((n + 1023) / 1024);
-    memory.suspects = arena.template take<std::uint32_t>((n + 31) / 32);
-    memory.taken = arena.template take<std::uint32_t>((n + 31) / 32);
+    memory.suspects = arena.template take<std::uint32_t>((n + 31) / 32 * 2);
     return memory;
   }
 };
@@ -99,6 +98,11 @@ class Hull {
       found = load_bits(m_.bits + k);
     }
     return 32 * k + lowest_bit(found);
+  }
+
+  // The corner next to b on one side; less code than the two above, for what is seldom done.
+  DIFFSORT_HD std::int32_t neighbour(std::int32_t b, bool on_left) const {
+    return neighbour(m_.bits, m_.upper, size_, b, on_left);
   }
 
  protected:  // for a test that goes through steps of threads one by one
@@ -212,9 +216,9 @@ class Hull {
   // a word, so each lane takes one of the group's.
   template <class Lanes>
   DIFFSORT_HD void look_again(const Lanes& lanes, std::int32_t k) const {
-    const std::int32_t first = kTogether * k, words = (size_ + 31) / 32 - first;
-    const std::int32_t count = words < kTogether ? words : kTogether;
-    std::uint32_t* const taken = m_.taken + first;
+    const std::int32_t words = (size_ + 31) / 32, first = kTogether * k;
+    const std::int32_t count = words - first < kTogether ? words - first : kTogether;
+    std::uint32_t* const taken = m_.suspects + words + first;
     const std::uint32_t some = lanes.ballot([&](int lane) {
       if (lane >= count) return false;
       taken[lane] = load_bits(m_.suspects + first + lane);
@@ -279,11 +283,12 @@ class Hull {
         const std::int32_t b = corner(lane);
         if (b <= 0 || b >= size_) return true;
         if (!is_corner(b)) return false;
-        return on_left ? !goes(before(b), b, block.end) : !goes(block.start, b, behind(b));
+        const std::int32_t next = neighbour(b, on_left);
+        return on_left ? !goes(next, b, block.end) : !goes(block.start, b, next);
       });
       // It ends at the first corner that stays, or else where the last block that it takes does.
       std::int32_t end = corner(stays != 0 ? lowest_bit(stays) : 31);
-      if (stays == 0) end = on_left ? before(end) : behind(end);
+      if (stays == 0) end = neighbour(end, on_left);
       end = end < 0 ? 0 : end > size_ ? size_ : end;
       (on_left ? block.start : block.end) = end;
       if (stays != 0) break;
@@ -292,6 +297,14 @@ class Hull {
   }
 
  private:
+  DIFFSORT_HD DIFFSORT_NOINLINE static std::int32_t neighbour(std::uint32_t* bits,
+                                                              std::uint32_t* upper,
+                                                              std::int32_t size, std::int32_t b,
+                                                              bool on_left) {
+    const Hull hull(Regularization::l2, {nullptr, nullptr, bits, upper, nullptr}, size, 0);
+    return on_left ? hull.before(b) : hull.behind(b);
+  }
+
   DIFFSORT_HD std::int64_t y(std::int32_t a, std::int32_t b) const { return m_.y[b] - m_.y[a]; }
 
   // Of elements that are 1, rho, or what their sums are kept of.

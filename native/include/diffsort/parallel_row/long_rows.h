@@ -317,7 +317,7 @@ struct PoolRuns {
     };
     struct Hulls {
       std::int64_t y[kTile + 1];
-      std::uint32_t upper[kTile / 1024], suspects[kTile / 32], taken[kTile / 32];
+      std::uint32_t upper[kTile / 1024], suspects[kTile / 16];
     };
 
     std::uint32_t bits[kTile / 32];
@@ -333,7 +333,7 @@ struct PoolRuns {
               p.seeds[1], p.long_blocks, p.counts,  p.counts + 1, p.counts + 2};
     }
     DIFFSORT_HD HullMemory hull_memory() {
-      return {hulls.y, nullptr, bits, hulls.upper, hulls.suspects, hulls.taken};
+      return {hulls.y, nullptr, bits, hulls.upper, hulls.suspects};
     }
   };
 

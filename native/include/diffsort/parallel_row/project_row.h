@@ -116,6 +116,12 @@ DIFFSORT_HD DIFFSORT_NOINLINE void write_ids_unsorted(Team& team, int n, Nearest
   if (index != nullptr) team.for_each(n, [=](int i) { out[i] = stage[i]; });
 }
 
+template <class Team, class T>
+DIFFSORT_HD DIFFSORT_NOINLINE Spread<T> spread_of_keys(Team& team, int n,
+                                                       const typename SortKey<T>::Bits* keys) {
+  return spread_of(team, n, [=](int i) { return from_descending_key<T>(keys[i]); });
+}
+
 // Sorts one operand by its keys. If it is all that there is and one block, its ranks are written
 // instead, and the row is done.
 template <Regularization R, class Team, class T>
@@ -123,9 +129,9 @@ DIFFSORT_HD bool sort_or_rank(Team& team, const ProjectionRow<T>& row, bool alon
                               typename SortKey<T>::Bits* keys, std::uint16_t* index,
                               const SortMemory<typename SortKey<T>::Bits>& memory) {
   const int n = static_cast<int>(row.n);
-  const auto value = [=](int i) { return from_descending_key<T>(keys[i]); };
-  const Spread<T> spread = spread_of(team, n, value);
+  const Spread<T> spread = spread_of_keys<Team, T>(team, n, keys);
   if constexpr (R != Regularization::log_kl) {
+    const auto value = [=](int i) { return from_descending_key<T>(keys[i]); };
     const auto write = [&](int i, double rank) { row.write_one_block(i, rank); };
     if (alone && rank_in_one_block<R>(team, n, spread, row.strength, value, write)) return true;
   }
@@ -232,8 +238,8 @@ DIFFSORT_HD bool solve_by_hull(Team& team, const RowWork<T, R>& work) {
         team, [&](std::int32_t i) { return points.y(row, i); },
         [&](std::int32_t i) { return points.x(row, i); });
     work.memory.starts.find(
-        team, [&](std::int32_t b) { return hull.before(b); },
-        [&](std::int32_t b) { return hull.behind(b - 1); });
+        team, [&](std::int32_t b) { return hull.neighbour(b, true); },
+        [&](std::int32_t b) { return hull.neighbour(b - 1, false); });
     if (work.row.result) write_hull_results(team, work, hull);
     return true;
   }

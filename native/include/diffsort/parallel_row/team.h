@@ -13,8 +13,8 @@
 //     team.reduce(n, identity, map, combine)
 //                                combine over map(i), the same for every thread and every run
 //     team.reduce_few(...)       the same, of about as many elements as threads
-//     team.sort_words(n, first, last, words)
-//                                sorts words[0..n) ascending by their bits [first, last), stable
+//     team.sort_words(n, first, words)
+//                                sorts words[0..n) ascending by their bits from `first` on, stable
 //     team.prefix_sums(n, value, sums)
 //                                sums[i] = value(0) + ... + value(i - 1) for 0 <= i <= n, of integers
 //     team.stream(n, load, use)  use(i, load(i)) for 0 <= i < n; what one call uses no other may load
@@ -161,10 +161,9 @@ class HostTeam {
       sums[i + 1] = sums[i] + value(static_cast<std::int32_t>(i));
   }
 
-  void sort_words(std::int64_t n, int first, int last, std::uint32_t* words) {
-    const auto key = [=](std::uint32_t word) { return word << (32 - last) >> (32 - last + first); };
+  void sort_words(std::int64_t n, int first, std::uint32_t* words) {
     std::stable_sort(words, words + n,
-                     [&](std::uint32_t a, std::uint32_t b) { return key(a) < key(b); });
+                     [=](std::uint32_t a, std::uint32_t b) { return a >> first < b >> first; });
   }
 
   template <class Load, class Use>

@@ -39,8 +39,7 @@ struct SortMemory {
 };
 
 template <class Team, class Bits, class Index>
-DIFFSORT_HD DIFFSORT_NOINLINE void sort_by_bits(Team& team, int n, Bits* keys, Index* index,
-                                                std::uint32_t* words) {
+DIFFSORT_HD void sort_by_bits(Team& team, int n, Bits* keys, Index* index, std::uint32_t* words) {
   constexpr int kBits = 8 * static_cast<int>(sizeof(Bits));
   DIFFSORT_ROLLED
   for (int low = 0; low < kBits; low += 16) {
@@ -48,7 +47,7 @@ DIFFSORT_HD DIFFSORT_NOINLINE void sort_by_bits(Team& team, int n, Bits* keys, I
       const std::uint32_t i = low == 0 ? static_cast<std::uint32_t>(p) : index[p];
       words[p] = static_cast<std::uint32_t>(keys[i] >> low) << 16 | i;
     });
-    team.sort_words(n, 16, 32, words);
+    team.sort_words(n, 16, words);
     team.for_each(n, [=](int p) { index[p] = static_cast<Index>(words[p]); });
   }
   // Keys follow, 32 bits at a time, by way of the words.
@@ -115,16 +114,15 @@ DIFFSORT_HD void insertion_sort(Bits* keys, Index* index, int first, int last) {
 
 // Whether it has; if not, keys are as they were.
 template <class Team, class Index>
-DIFFSORT_HD DIFFSORT_NOINLINE bool sort_by_cells(Team& team, int n, const SortCells cells,
-                                                 std::uint32_t* keys, Index* index,
-                                                 const SortMemory<std::uint32_t> memory) {
+DIFFSORT_HD bool sort_by_cells(Team& team, int n, const SortCells cells, std::uint32_t* keys,
+                               Index* index, const SortMemory<std::uint32_t> memory) {
   std::uint32_t *const words = memory.words, *const sorted = memory.sorted,
                        *const crowded = words + n;
   team.for_each(n, [=](int i) {
     words[i] = cells.word(from_descending_key<float>(keys[i]), i);
     if (i == 0) *crowded = 0;
   });
-  team.sort_words(n, cells.index_bits(), 32, words);
+  team.sort_words(n, cells.index_bits(), words);
   team.for_each(n, [=](int p) {
     const std::uint32_t i = cells.index_of(words[p]);
     index[p] = static_cast<Index>(i);
@@ -151,9 +149,9 @@ DIFFSORT_HD DIFFSORT_NOINLINE bool sort_by_cells(Team& team, int n, const SortCe
 
 // Keys of values with this spread, ascending, and where each was.
 template <class Team, class T, class Index>
-DIFFSORT_HD void sort_keys(Team& team, int n, const Spread<T>& spread,
-                           typename SortKey<T>::Bits* keys, Index* index,
-                           const SortMemory<typename SortKey<T>::Bits>& memory) {
+DIFFSORT_HD DIFFSORT_NOINLINE void sort_keys(Team& team, int n, const Spread<T> spread,
+                                             typename SortKey<T>::Bits* keys, Index* index,
+                                             const SortMemory<typename SortKey<T>::Bits> memory) {
   if constexpr (sizeof(T) == 4) {
     const SortCells cells(spread, n);
     if (cells.serve() && sort_by_cells(team, n, cells, keys, index, memory)) return;
