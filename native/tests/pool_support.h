@@ -93,7 +93,8 @@ using Starts = std::vector<std::int32_t>;
 template <Regularization R, class Row, std::int32_t kShortestKept>
 Starts starts_of(const Partition<R, Row, kShortestKept>& partition) {
   Starts starts;
-  for (std::int32_t i = 0; i < partition.row.n; i = partition.block_of(i).end) starts.push_back(i);
+  const auto n = static_cast<std::int32_t>(partition.row.n);
+  for (std::int32_t i = 0; i < n; i = partition.block_of(i, n).end) starts.push_back(i);
   return starts;
 }
 

@@ -26,6 +26,7 @@
 #include "diffsort/parallel_row/float_rows.h"
 #include "diffsort/parallel_row/hull.h"
 #include "diffsort/parallel_row/join.h"
+#include "diffsort/parallel_row/nearest_starts.h"
 #include "diffsort/parallel_row/one_block.h"
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
@@ -388,12 +389,14 @@ struct PoolRuns {
 
 template <Regularization R>
 struct WritePart {
-  struct Shared {};
+  struct Shared {
+    std::int32_t before[kTile / 32], behind[kTile / 32];
+  };
 
   LongRows<R> rows;
 
   template <class Team>
-  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+  DIFFSORT_HD void operator()(Team& team, Shared& shared, std::int64_t k) const {
     const Part part(rows.parts, k);
     if (rows.settled[part.row] != 0) return;
     const Outputs out{rows.result.from(part.row * rows.result_stride), rows.block_z.row(part.row),
@@ -403,9 +406,21 @@ struct WritePart {
       return team.for_each(part.size(), [&](std::int64_t i) { out.write_nan(part.first + i); });
     }
     const auto partition = state.partition();
-    team.for_each(part.size(), [&](std::int64_t k) {
-      write(out, state, partition, part.row, static_cast<std::int32_t>(part.first + k));
-    });
+    const std::int32_t n = static_cast<std::int32_t>(rows.n);
+    DIFFSORT_ROLLED
+    for (std::int64_t tile = 0; tile < part.size(); tile += kTile) {
+      const std::int64_t left = part.size() - tile, size = left < kTile ? left : kTile;
+      const auto first = static_cast<std::int32_t>(part.first + tile);
+      const NearestStarts nearest{shared.before, shared.behind, state.memory.bits, first,
+                                  first + static_cast<std::int32_t>(size)};
+      nearest.find(
+          team, n, [&](std::int32_t b) { return partition.starts.prev(b - 1); },
+          [&](std::int32_t b) { return partition.starts.next(b, n); });
+      team.for_each(size, [&](std::int64_t k) {
+        const std::int32_t i = first + static_cast<std::int32_t>(k);
+        write(out, state, partition, nearest.block_of(i), part.row, i);
+      });
+    }
   }
 
  private:
@@ -423,8 +438,7 @@ struct WritePart {
 
   template <class State, class Partition>
   DIFFSORT_HD void write(const Outputs& out, const State& state, const Partition& partition,
-                         std::int64_t r, std::int32_t i) const {
-    const Block block = partition.block_of(i);
+                         Block block, std::int64_t r, std::int32_t i) const {
     const std::int64_t column = rows.z.column(r, i);
     if (out.result) {
       const double value = block_result(state.row, partition.sums_of(block), block, i);

@@ -14,38 +14,43 @@ namespace diffsort {
 
 struct NearestStarts {
   std::int32_t *before, *behind;  // of each word
-  const std::uint32_t* bits;
-  std::int32_t n;
+  const std::uint32_t* bits;      // of the row
+  std::int32_t first, end;        // elements that are asked for; `first` is a multiple of 32
 
+  // Of a whole row.
   template <class Source>
   DIFFSORT_HD static NearestStarts of(Source& arena, std::int64_t n, const std::uint32_t* bits) {
     const std::int64_t words = (n + 31) / 32;
     return {arena.template take<std::int32_t>(words), arena.template take<std::int32_t>(words),
-            bits, static_cast<std::int32_t>(n)};
+            bits, 0, static_cast<std::int32_t>(n)};
   }
 
-  // last_before(b), with 0 < b, and first_from(b), with b < n, are starts, or n.
+  // last_before(b) and first_from(b) are starts of the row, which has n elements, or n.
   template <class Team, class LastBefore, class FirstFrom>
-  DIFFSORT_HD void find(Team& team, const LastBefore& last_before,
+  DIFFSORT_HD void find(Team& team, std::int32_t n, const LastBefore& last_before,
                         const FirstFrom& first_from) const {
-    team.for_each((n + 31) / 32, [&](std::int32_t k) {
-      before[k] = k == 0 ? 0 : last_before(32 * k);
-      behind[k] = 32 * k + 32 < n ? first_from(32 * k + 32) : n;
+    const std::int32_t first_word = first / 32;
+    team.for_each((end + 31) / 32 - first_word, [&](std::int32_t word) {
+      const std::int32_t k = first_word + word;
+      before[word] = k == 0 ? 0 : last_before(32 * k);
+      behind[word] = 32 * k + 32 < n ? first_from(32 * k + 32) : n;
     });
   }
 
   // Without branches, on which neighbours would part: numbers that are not meant are looked up as well.
   DIFFSORT_HD std::int32_t start_of(std::int32_t i) const {
     const std::uint32_t found = bits[i / 32] & ~after(i);
-    const std::int32_t here = i / 32 * 32 + highest_bit(found | 1), there = before[i / 32];
+    const std::int32_t here = i / 32 * 32 + highest_bit(found | 1), there = before[word_of(i)];
     return found != 0 ? here : there;
   }
 
   DIFFSORT_HD Block block_of(std::int32_t i) const {
     const std::uint32_t found = bits[i / 32] & after(i), last = std::uint32_t{1} << 31;
-    const std::int32_t here = i / 32 * 32 + lowest_bit(found | last), there = behind[i / 32];
+    const std::int32_t here = i / 32 * 32 + lowest_bit(found | last), there = behind[word_of(i)];
     return {start_of(i), found != 0 ? here : there};
   }
+
+  DIFFSORT_HD std::int32_t word_of(std::int32_t i) const { return (i - first) / 32; }
 
   // The bits of a word behind that of i.
   DIFFSORT_HD static std::uint32_t after(std::int32_t i) { return ~std::uint32_t{1} << (i % 32); }

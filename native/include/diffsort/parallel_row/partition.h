@@ -45,11 +45,7 @@ struct Partition {
   DIFFSORT_HD Partition(const Row& row, const PartitionMemory<R, kShortestKept>& memory)
       : row(row), starts(memory.bits, row.n), tree(memory.tree), blocks(memory.blocks) {}
 
-  DIFFSORT_HD Block block_of(std::int32_t i) const {
-    return block_of(i, static_cast<std::int32_t>(row.n));
-  }
-
-  // The same in a part of the row that ends at `limit`.
+  // In a part of the row that ends at `limit`.
   DIFFSORT_HD Block block_of(std::int32_t i, std::int32_t limit) const {
     return {starts.prev(i), starts.next(i + 1, limit)};
   }

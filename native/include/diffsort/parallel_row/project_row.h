@@ -238,7 +238,8 @@ DIFFSORT_HD bool solve_by_hull(Team& team, const RowWork<T, R>& work) {
         team, [&](std::int32_t i) { return points.y(row, i); },
         [&](std::int32_t i) { return points.x(row, i); });
     work.memory.starts.find(
-        team, [&](std::int32_t b) { return hull.neighbour(b, true); },
+        team, static_cast<std::int32_t>(row.n),
+        [&](std::int32_t b) { return hull.neighbour(b, true); },
         [&](std::int32_t b) { return hull.neighbour(b - 1, false); });
     if (work.row.result) write_hull_results(team, work, hull);
     return true;
@@ -277,7 +278,7 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
     pool(team, work.state.row, work.state.memory, memory.pooling);
     const StartBits starts(memory.partition.bits, row.n);
     memory.starts.find(
-        team, [&](std::int32_t b) { return starts.prev(b - 1); },
+        team, n, [&](std::int32_t b) { return starts.prev(b - 1); },
         [&](std::int32_t b) { return starts.next(b, n); });
     if (row.result) write_results(team, work);
   }
