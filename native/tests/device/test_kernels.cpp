@@ -18,49 +18,15 @@
 
 #include "../derivative_cases.h"
 #include "../projection_cases.h"
-#include "diffsort/cuda.h"
-#include "runtime.h"
+#include "library_call.h"
 
 using namespace diffsort;
 using namespace diffsort::testing;
 
 namespace {
 
-// What kernels may use while it is there.
-class Allowed {
- public:
-  template <class V>
-  void add(const std::vector<V>& values) {
-    if (values.empty()) return;
-    device::machine().memory.allow(values.data(), values.size() * sizeof(V));
-    begins_.push_back(values.data());
-  }
-  template <class... Vectors>
-  explicit Allowed(const Vectors&... vectors) {
-    (add(vectors), ...);
-  }
-  ~Allowed() {
-    for (const void* begin : begins_) device::machine().memory.forbid(begin);
-  }
-  Allowed(const Allowed&) = delete;
-  Allowed& operator=(const Allowed&) = delete;
-
- private:
-  std::vector<const void*> begins_;
-};
-
-// function(call), with the workspace that workspace_of(call, bytes) asks for.
-template <class WorkspaceOf, class Function>
-void call_library(const WorkspaceOf& workspace_of, const Function& function) {
-  char message[1000] = "";
-  DiffsortCall call{-1, nullptr, nullptr, 0, message, sizeof message};
-  REQUIRE_MESSAGE(workspace_of(&call, &call.workspace_bytes) == 0, message);
-  std::vector<unsigned char> workspace(call.workspace_bytes, kRubbish);
-  const Allowed allowed(workspace);
-  call.workspace = workspace.data();
-  const int status = function(&call);
-  REQUIRE_MESSAGE(status == 0, message);
-}
+using device::Allowed;
+using device::call_library;
 
 void set_machine(bool shuffled, std::uint64_t seed) {
   device::machine().settings = {shuffled, true, seed};
