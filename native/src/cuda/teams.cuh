@@ -154,6 +154,7 @@ constexpr auto visit_tile(std::int64_t n, const Visit& visit) {
     if (n <= 1024) return visit(SortTile<128, 8>{});
   } else {
     if (n <= 128) return visit(SortTile<32, 4>{});
+    if (n <= 512) return visit(SortTile<64, 8>{});
     if (n <= 1024) return visit(SortTile<128, 8>{});
     if (n <= 2048) return visit(SortTile<256, 8>{});
     if (n <= 4096) return visit(SortTile<512, 8>{});
