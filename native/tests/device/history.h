@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -28,10 +29,40 @@ struct Stamp {
 
 class History {
  public:
-  // Whether the byte at the address is used without an order. Writing what is there already is no
-  // race with others that write.
-  bool is_race(Word address, const Stamp& stamp, Access access, bool changes) {
-    Byte& byte = (*page(address))[address % kPage];
+  // Whether some of the bytes are used without an order. Writing what is there already is no race with
+  // others that write.
+  bool is_race(Word address, std::size_t bytes, const Stamp& stamp, Access access, bool changes) {
+    bool race = false;
+    for (const Word end = address + bytes; address < end;) {
+      Page& page = page_of(address);
+      const Word at = address % kPage, word = at / kWord * kWord;
+      const bool is_whole = at == word && end - address >= kWord;
+      if (!is_whole && !page.is_split[word / kWord]) split(page, word);
+      const bool at_once = is_whole && !page.is_split[word / kWord];
+      race |= is_race(page.bytes[at], stamp, access, changes);
+      address += at_once ? kWord : 1;
+    }
+    return race;
+  }
+
+ private:
+  static constexpr Word kPage = 4096, kWord = 4;
+  struct Byte {
+    Stamp write, atomic;
+    std::array<Stamp, 2> reads;
+  };
+  // Of a word whose bytes have been used together alone, the first one stands for all.
+  struct Page {
+    std::array<Byte, kPage> bytes;
+    std::array<bool, kPage / kWord> is_split{};
+  };
+
+  static void split(Page& page, Word word) {
+    for (Word k = 1; k < kWord; ++k) page.bytes[word + k] = page.bytes[word];
+    page.is_split[word / kWord] = true;
+  }
+
+  static bool is_race(Byte& byte, const Stamp& stamp, Access access, bool changes) {
     bool race = false;
     const auto meets = [&](const Stamp& other) { race |= other.run != 0 && !other.before(stamp); };
     if (access != Access::write || changes) meets(byte.write);
@@ -52,22 +83,14 @@ class History {
     return race;
   }
 
- private:
-  static constexpr Word kPage = 4096;
-  struct Byte {
-    Stamp write, atomic;
-    std::array<Stamp, 2> reads;
-  };
-  using Page = std::array<Byte, kPage>;
-
-  Page* page(Word address) {
+  Page& page_of(Word address) {
     if (last_ == nullptr || address / kPage != last_number_) {
       std::unique_ptr<Page>& found = pages_[address / kPage];
       if (found == nullptr) found = std::make_unique<Page>();
       last_ = found.get();
       last_number_ = address / kPage;
     }
-    return last_;
+    return *last_;
   }
 
   std::unordered_map<Word, std::unique_ptr<Page>> pages_;

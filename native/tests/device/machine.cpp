@@ -392,10 +392,8 @@ void Warp::note(const Instruction& instruction, Word address, std::size_t bytes,
   if (is_shared) address = kSharedWindow | static_cast<std::uint32_t>(address);
   const Stamp stamp{is_shared ? machine_.blocks_run_ : machine_.launches_run_, block_.index,
                     static_cast<std::uint32_t>(first_thread_ + lane), block_.epoch, epoch_};
-  for (std::size_t k = 0; k < bytes; ++k) {
-    if (machine_.history_->is_race(address + k, stamp, access, changes)) {
-      fail("memory that another thread uses, with no barrier between", lane);
-    }
+  if (machine_.history_->is_race(address, bytes, stamp, access, changes)) {
+    fail("memory that another thread uses, with no barrier between", lane);
   }
 }
 
