@@ -152,6 +152,10 @@ TEST_CASE("sort of a team: values that cells do not serve for are sorted by bits
     CHECK_FALSE(sorts_by_cells(values));
     CHECK(sorts(values, HostTeam::Order::shuffled));
   }
+  // As many as may share a cell, and one more.
+  CHECK(sorts_by_cells(with(std::vector<float>(8, 9.0f))));
+  CHECK_FALSE(sorts_by_cells(with(std::vector<float>(9, 9.0f))));
+  CHECK(sorts(with(std::vector<float>(9, 9.0f)), HostTeam::Order::shuffled));
   // Denormal numbers have a range that nothing can be divided by.
   std::vector<float> tiny(50);
   for (std::size_t i = 0; i < tiny.size(); ++i) tiny[i] = 1e-45f * static_cast<float>(i * 7 % 50);

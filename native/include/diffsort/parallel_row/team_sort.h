@@ -122,6 +122,16 @@ DIFFSORT_HD bool sort_by_cells(Team& team, int n, const SortCells cells, std::ui
     words[i] = cells.word(from_descending_key<float>(keys[i]), i);
     if (i == 0) *crowded = 0;
   });
+  // Ties of many elements show among the first ones, and the sort is saved.
+  team.for_each_lanes(1, [=](const auto& lanes, int) {
+    DIFFSORT_ROLLED
+    for (int k = 0; k < 4 && k < n; ++k) {
+      const std::uint32_t same = lanes.ballot(
+          [=](int i) { return i < n && cells.cell_of(words[i]) == cells.cell_of(words[k]); });
+      if (count_bits(same) > SortCells::kMostInCell) set_bits(crowded, 1);
+    }
+  });
+  if (load_bits(crowded) != 0) return false;
   team.sort_words(n, cells.index_bits(), words);
   team.for_each(n, [=](int p) {
     const std::uint32_t i = cells.index_of(words[p]);
