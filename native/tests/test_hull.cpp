@@ -214,7 +214,7 @@ TEST_CASE("hulls by threads that share nothing but the row's memory") {
 
 TEST_CASE("hulls by warps of threads") {
   CaseMaker maker(24);
-  for (const std::int64_t n : {129, 700}) {
+  for (const std::int64_t n : {129, 1500}) {  // a group of words, and several
     for_each_row(maker, n, [&](const SortedCase& c) {
       compare(c, [&](const Hull& hull, const auto& y, const auto& x) {
         run_warps(2, [&](WarpsTeam& team) { hull.run(team, y, x); });

@@ -48,7 +48,7 @@ class History {
  private:
   static constexpr Word kPage = 4096, kWord = 4;
   struct Byte {
-    Stamp write, atomic;
+    Stamp write, atomic, volatile_read;
     std::array<Stamp, 2> reads;
   };
   // Of a word whose bytes have been used together alone, the first one stands for all.
@@ -66,7 +66,11 @@ class History {
     bool race = false;
     const auto meets = [&](const Stamp& other) { race |= other.run != 0 && !other.before(stamp); };
     if (access != Access::write || changes) meets(byte.write);
-    if (access == Access::volatile_read) return race;
+    if (access == Access::volatile_read) {
+      byte.volatile_read = stamp;
+      return race;
+    }
+    if (access == Access::write) meets(byte.volatile_read);
     if (access != Access::atomic) meets(byte.atomic);
     if (access != Access::read) {
       for (const Stamp& read : byte.reads) meets(read);

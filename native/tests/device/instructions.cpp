@@ -33,9 +33,13 @@ T get(Word word) {
   return value;
 }
 
-// Signed integers fill the register with their sign.
+// Signed integers fill the register with their sign. There is one NaN in what is computed, as on
+// devices in float32: the sign that this processor gives it depends on how the compiler wrote a sum.
 template <class T>
 Word word_of(T value) {
+  if constexpr (std::is_floating_point_v<T>) {
+    if (std::isnan(value)) return sizeof(T) == 4 ? 0x7fffffff : 0x7fffffffffffffff;
+  }
   if constexpr (std::is_integral_v<T>) {
     return static_cast<Word>(static_cast<std::conditional_t<std::is_signed_v<T>, s64, u64>>(value));
   } else {
@@ -639,7 +643,7 @@ Table moves() {
           {"u16", Moves<u16>::run}, {"s16", Moves<s16>::run}, {"b16", Moves<u16>::run},
           {"u32", Moves<u32>::run}, {"s32", Moves<s32>::run}, {"b32", Moves<u32>::run},
           {"u64", Moves<u64>::run}, {"s64", Moves<s64>::run}, {"b64", Moves<u64>::run},
-          {"f32", Moves<f32>::run}, {"f64", Moves<f64>::run}};
+          {"f32", Moves<u32>::run}, {"f64", Moves<u64>::run}};
 }
 
 }  // namespace
@@ -683,10 +687,11 @@ Execute find_shuffle(const std::string& mode) {
   return find(table, mode);
 }
 
-Execute find_reduction(const std::string& operation) {
-  static const Table table{
-      {"add", reduce<&add<u32>>}, {"max", reduce<&largest<u32>>}, {"or", reduce<&either<u32>>}};
-  return find(table, operation);
+Execute find_reduction(const std::string& name) {
+  static const Table table{{"add.u32", reduce<&add<u32>>},
+                           {"max.u32", reduce<&largest<u32>>},
+                           {"or.b32", reduce<&either<u32>>}};
+  return find(table, name);
 }
 
 Execute ballot() {

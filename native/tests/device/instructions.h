@@ -22,7 +22,7 @@ Execute pack_words();
 
 // Of lanes together: from[3] is the mask of those that take part.
 Execute find_shuffle(const std::string& mode);
-Execute find_reduction(const std::string& operation);
+Execute find_reduction(const std::string& name);  // "add.u32"
 Execute ballot();
 
 }  // namespace diffsort::device

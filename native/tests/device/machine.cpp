@@ -56,7 +56,7 @@ class Block {
     for (;;) {
       run_warps();
       if (std::all_of(warps_.begin(), warps_.end(), [](auto& w) { return w->has_ended(); })) return;
-      for (const auto& warp : warps_) warp->check_waits_for_block();
+      for (const auto& warp : warps_) warp->check_waits_for_block(*warps_[0]);
       for (const auto& warp : warps_) warp->pass_block_barrier();
       ++epoch;
     }
@@ -87,9 +87,20 @@ class Block {
     fill({launch.module->dynamic_shared, static_cast<std::int32_t>(launch.shared_bytes)});
   }
 
+  // One after the other, or shuffled by turns.
   void run_warps() {
-    if (machine.settings.shuffled) std::shuffle(warps_.begin(), warps_.end(), machine.random_);
-    for (const auto& warp : warps_) warp->run();
+    if (!machine.settings.shuffled) {
+      for (const auto& warp : warps_) warp->run(INT32_MAX);
+      return;
+    }
+    std::vector<Warp*> ready;
+    for (const auto& warp : warps_) ready.push_back(warp.get());
+    while (!ready.empty()) {
+      Warp*& next = ready[machine.random_() % ready.size()];
+      if (next->run(1 + static_cast<int>(machine.random_() % 8))) continue;
+      next = ready.back();
+      ready.pop_back();
+    }
   }
 
   std::vector<std::unique_ptr<Warp>> warps_;
@@ -173,12 +184,18 @@ std::int32_t Warp::rival(Mask group) const {
   return nearest;
 }
 
-void Warp::run() {
-  while (const Mask group = choose()) run_group(group);
+bool Warp::run(int groups) {
+  for (; groups > 0; --groups) {
+    const Mask group = choose();
+    if (group == 0) break;
+    run_group(group);
+  }
+  if (groups == 0) return true;
   if ((together_ | at_warp_barrier_) != 0) {
     fail("lanes wait for others of their warp, which never come",
          first_of(together_ | at_warp_barrier_));
   }
+  return false;
 }
 
 // Until the lanes part, wait, call or return, or meet others.
@@ -322,11 +339,19 @@ void Warp::wait_for_warp(const Instruction& instruction, Mask group) {
   for_each_lane(mask, [&](int lane) { ++pc_[static_cast<std::size_t>(lane)]; });
 }
 
-void Warp::check_waits_for_block() {
+void Warp::check_waits_for_block(const Warp& other) {
   const Mask live = all_ & ~ended_;
-  if (live == 0) return;
+  now_ = pc_[0];
+  if (has_ended() || other.has_ended())
+    fail("lanes wait for their block, of which others have ended", 0);
   const auto first = static_cast<std::size_t>(first_of(live));
   now_ = pc_[first];
+  const bool is_same = depth_[first] == other.depth_[first] && pc_[first] == other.pc_[first] &&
+                       std::equal(calls_[first].begin(), calls_[first].begin() + depth_[first],
+                                  other.calls_[first].begin());
+  if (!is_same && ended_ == 0 && other.ended_ == 0) {
+    fail("warps wait for their block at different places", 0);
+  }
   for_each_lane(live, [&](int lane) {
     if (pc_[static_cast<std::size_t>(lane)] != pc_[first]) {
       fail("lanes of a warp wait for their block at different places", lane);

@@ -61,10 +61,12 @@ class Warp {
   Warp(Block& block, int first_thread);
 
   void start(std::uint32_t block_index);
-  void run();  // until every lane waits for the block, or has ended
+  // Lets groups of lanes go on, at most so many, until every lane waits for the block or has ended;
+  // whether there are lanes that can go on.
+  bool run(int groups);
 
   bool has_ended() const { return ended_ == all_; }
-  void check_waits_for_block();
+  void check_waits_for_block(const Warp& other);  // at the same barrier as the other warp
   void pass_block_barrier();
 
   const Word* in(Operand operand) const {

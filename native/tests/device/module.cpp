@@ -490,9 +490,10 @@ class Reader {
     } else if (kind == "shfl") {
       together(instruction, find_shuffle(parts[2]), arguments);
     } else if (kind == "vote") {
-      together(instruction, ballot(), arguments);
+      const bool is_ballot = parts[1] == "ballot" || parts[2] == "ballot";
+      together(instruction, is_ballot ? ballot() : nullptr, arguments);
     } else if (kind == "redux") {
-      together(instruction, find_reduction(parts[2]), arguments);
+      together(instruction, find_reduction(parts[2] + "." + parts[3]), arguments);
     } else {
       set(instruction.to, arguments[0].operands, 0);
       std::size_t count = 0;

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -155,6 +156,26 @@ TEST_CASE("kernels: projections of long rows") {
   check_projection<double>(9000, 1, random);
   check_projection<float>(9000, 3, random);
   check_projection<float>(40000, 1, random);
+}
+
+TEST_CASE_TEMPLATE("kernels: projections of rows with NaN of either sign", T, float, double) {
+  std::mt19937_64 random(59);
+  for (const auto& device : {device::kTuring, device::kHopper}) {
+    device::become(device);
+    for (const std::int64_t n : {20, 300, 9000}) {
+      for (const double sign : {1.0, -1.0}) {
+        ProjectionCase<T> c{4, n, Regularization::l2, {}, {}, {T(0.1)}};
+        c.z = random_values<T>(c.size(), random);
+        c.z_sign = sign;
+        for (std::size_t r = 0; r < 3; ++r) {  // the last row has a projection
+          const std::size_t at = r * static_cast<std::size_t>(n) + random() % std::size_t(n);
+          c.z[at] = std::copysign(std::numeric_limits<T>::quiet_NaN(), r == 1 ? T(-1) : T(1));
+        }
+        set_machine(random() % 2 == 0, random());
+        compare(c, solve_on_device(c), solve_sequentially(c));
+      }
+    }
+  }
 }
 
 TEST_CASE("kernels: derivatives of short rows") {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -109,6 +110,9 @@ TEST_CASE("machine: threads that use the same memory without a barrier") {
   check_fails(write + sync + other_warp + write, why);
   check_fails("st.global.u32 [%rd1], %r1;", why);
   check_fails("atom.global.add.u32 %r9, [%rd1], 1; ld.global.u32 %r9, [%rd1];", why);
+  check_fails("ld.volatile.shared.u32 %r9, [%r3]; st.shared.u32 [%r3], %r1;", why);
+  check_fails("xor.b32 %r5, %r4, 4; ld.volatile.shared.u32 %r9, [%r5]; st.shared.u32 [%r4], %r1;",
+              why);
   CHECK_NOTHROW(run(write + warp_sync + other_lane, 64));
   CHECK_NOTHROW(run(write + sync + other_warp + sync + write, 64));
   CHECK_NOTHROW(run("st.global.u32 [%rd1], 7;", 64));  // the same by all
@@ -119,6 +123,10 @@ TEST_CASE("machine: lanes that wait in vain") {
   const std::string part = "setp.lt.u32 %p1, %r1, 40;\n";
   check_fails(part + "@%p1 bra $end; bar.sync 0;\n$end:", "others have ended");
   check_fails(part + "@%p1 bra $one; bar.sync 0; bra $end;\n$one: bar.sync 0;\n$end:",
+              "at different places");
+  const std::string warp = "setp.lt.u32 %p1, %r1, 32;\n";
+  check_fails(warp + "@%p1 bra $end; bar.sync 0;\n$end:", "others have ended");
+  check_fails(warp + "@%p1 bra $one; bar.sync 0; bra $end;\n$one: bar.sync 0;\n$end:",
               "at different places");
   check_fails(part + "@%p1 bra $end; shfl.sync.up.b32 %r9, %r1, 1, 0, -1;\n$end:", "never come");
   check_fails(part + "@%p1 bra $end; vote.sync.ballot.b32 %r9, %p1, -1;\n$end:", "never come");
@@ -164,4 +172,6 @@ TEST_CASE("machine: instructions") {
   check_result("cvt.rzi.s32.f64 %r9, 0d4230000000000000;", 0x7fffffff);                 // 2^36
   check_result("cvt.rni.s64.f64 %rd9, 0d4004000000000000; cvt.u32.u64 %r9, %rd9;", 2);  // 2.5
   check_result("mov.b64 {%r9, %r8}, 0x500000003;", 3);
+  CHECK_THROWS_AS(read_module(kernel("vote.sync.any.pred %p1, %p2, -1;")), std::runtime_error);
+  CHECK_THROWS_AS(read_module(kernel("redux.sync.max.s32 %r9, %r1, -1;")), std::runtime_error);
 }

@@ -10,8 +10,8 @@
 //     jvp: `out` first holds the sum over dw of the element's block
 //
 // Cost: one sort for z, one for w where w's elements are grouped (jvp along w; log_kl), else O(n).
-// Memory per element: a key, an index, 1/31 of a word, 1/7 of a double, and half a number for each
-// that a block has at the same time, see Wanted: 1 or 2 for l2, 2 or 3 for kl, 3 for log_kl.
+// Memory per element: a key and an index (one word in a team's memory), 1/31 of a word, 1/7 of a
+// double, and half a number for each that a block has at the same time, see Wanted: 1 or 2 for l2, 2 or 3 for kl, 3 for log_kl.
 #pragma once
 
 #include <cstddef>

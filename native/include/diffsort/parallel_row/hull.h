@@ -33,8 +33,8 @@ struct HullMemory {
   std::int64_t *y, *x;   // Y_0 to Y_n, and X, in units; x of log_kl alone
   std::uint32_t* bits;   // the corners, of which each is the start of a block
   std::uint32_t* upper;  // the words of `bits` that may have some
-  std::uint32_t*
-      suspects;  // those that are to be looked at, and behind them those that lanes have taken
+  // Those that are to be looked at, and behind them those that lanes have taken.
+  std::uint32_t* suspects;
 
   template <Regularization R, class Source>
   DIFFSORT_HD static HullMemory of(Source& arena, std::int64_t n, std::uint32_t* bits) {

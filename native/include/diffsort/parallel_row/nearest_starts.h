@@ -29,11 +29,12 @@ struct NearestStarts {
   template <class Team, class LastBefore, class FirstFrom>
   DIFFSORT_HD void find(Team& team, std::int32_t n, const LastBefore& last_before,
                         const FirstFrom& first_from) const {
-    const std::int32_t first_word = first / 32;
-    team.for_each((end + 31) / 32 - first_word, [&](std::int32_t word) {
+    // Sums beyond the end of the longest row would overflow.
+    const std::int32_t first_word = first / 32, last_word = (end - 1) / 32;
+    team.for_each(last_word - first_word + 1, [&](std::int32_t word) {
       const std::int32_t k = first_word + word;
       before[word] = k == 0 ? 0 : last_before(32 * k);
-      behind[word] = 32 * k + 32 < n ? first_from(32 * k + 32) : n;
+      behind[word] = k < (n - 1) / 32 ? first_from(32 * k + 32) : n;
     });
   }
 

@@ -3,14 +3,14 @@
 //
 //     load      keys whose order is that of the values
 //     ranks     done if the row is one block, which needs no sort (rank_in_one_block)
-//     sort      (key, index) pairs
+//     sort      keys and where they were, by words of both (team_sort.h)
 //     pool      hull.h in float32 where the numbers are such, else pool.h
 //     write     the results, and then the block ids, in sorted order, sent to their places in
 //               memory, and from there to the row
 //
 // Cost: O(n) work for the sort and the results, some tens of steps. Memory per element, beside that of
-// the sort: in float32 14.7 bytes for l2, 18.7 for kl and 22.5 for log_kl, in float64 18.7 and for kl and
-// log_kl 22.7; and if z and w are both sorted 6 (10) more.
+// the sort: in float32 14.8 bytes for l2, 18.8 for kl and 22.6 for log_kl, in float64 18.8 and for kl and
+// log_kl 22.8; and if z and w are both sorted 6 (10) more.
 #pragma once
 
 #include <cmath>
