@@ -208,8 +208,8 @@ class Hull {
   DIFFSORT_HD void take_away(std::int32_t b) const {
     remove(b);
     fence_team();  // whoever looks at them again sees that b is gone
-    suspect(before(b));
-    suspect(behind(b));
+    DIFFSORT_ROLLED
+    for (int side = 0; side < 2; ++side) suspect(neighbour(b, side == 0));
   }
 
   // Looks at the suspects of the k-th group of words, while others look at theirs. There are a few in
