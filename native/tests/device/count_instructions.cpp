@@ -1,5 +1,6 @@
 // Instructions that warps execute for float32 ranks and their gradients, on the device of machine.h: a
-// table for benchmarks/results/gpu-instructions.md, the same on every machine.
+// table for benchmarks/results/gpu-instructions.md. With the same compiler and standard library it is the
+// same on every machine.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -126,6 +127,6 @@ int main() {
       }
       std::puts("");
     }
-    std::puts("");
+    if (regularization == 0) std::puts("");
   }
 }
