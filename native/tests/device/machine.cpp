@@ -29,10 +29,6 @@ void for_each_lane(Mask mask, const F& f) {
 Counts& Counts::operator+=(const Counts& other) {
   instructions += other.instructions;
   lane_instructions += other.lane_instructions;
-  global_sectors += other.global_sectors;
-  shared_passes += other.shared_passes;
-  local_accesses += other.local_accesses;
-  barriers += other.barriers;
   return *this;
 }
 
@@ -363,7 +359,6 @@ void Warp::check_waits_for_block(const Warp& other) {
 void Warp::pass_block_barrier() {
   const Mask live = all_ & ~ended_;
   at_block_barrier_ = 0;
-  ++machine_.counts_.barriers;
   for_each_lane(live, [&](int lane) { ++pc_[static_cast<std::size_t>(lane)]; });
 }
 

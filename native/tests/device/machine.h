@@ -37,10 +37,6 @@ struct Settings {
 struct Counts {
   std::uint64_t instructions = 0;       // issued by warps
   std::uint64_t lane_instructions = 0;  // executed by lanes
-  std::uint64_t global_sectors = 0;     // of 32 bytes, for each instruction those that it touches
-  std::uint64_t shared_passes = 0;      // of shared memory, whose 32 banks serve a word each
-  std::uint64_t local_accesses = 0;     // of lanes, for registers and arguments in memory
-  std::uint64_t barriers = 0;           // that warps waited at for their block
 
   Counts& operator+=(const Counts& other);
 };
@@ -79,7 +75,6 @@ class Warp {
   unsigned char* at(const Instruction&, Word address, std::size_t bytes, int lane);
   // That a lane is going to use it, and whether that changes what is there.
   void note(const Instruction&, Word address, std::size_t bytes, int lane, Access, bool changes);
-  void count(const Instruction&, Mask lanes, std::size_t bytes);
   [[noreturn]] void fail(const std::string& what, int lane) const;
 
  private:

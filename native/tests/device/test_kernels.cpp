@@ -116,6 +116,17 @@ void check_derivatives(std::int64_t n, Operands operands, const Asked& asked,
 constexpr Operands kOperands[] = {Operands::z, Operands::w, Operands::both,
                                   Operands::one_w_for_all};
 
+// What is asked for at random, and the cotangents that have ways of their own.
+void check_ways(std::int64_t n, std::mt19937_64& random) {
+  for (const Operands operands : kOperands) {
+    const Asked& asked = kAsked[random() % std::size(kAsked)];
+    check_derivatives<float>(n, operands, asked, random);
+    check_derivatives<double>(n, operands, asked, random);
+  }
+  check_derivatives<float>(n, Operands::z, {true, false, false}, random);
+  check_derivatives<float>(n, Operands::w, {false, true, false}, random);
+}
+
 }  // namespace
 
 TEST_CASE("kernels: projections of short rows") {
@@ -183,13 +194,7 @@ TEST_CASE("kernels: derivatives of short rows") {
   for (const auto& device : {device::kTuring, device::kHopper}) {
     device::become(device);
     for (const std::int64_t n : {1, 2, 3, 5, 8, 15, 16, 17, 30, 31, 32}) {
-      for (const Operands operands : kOperands) {
-        const Asked& asked = kAsked[random() % std::size(kAsked)];
-        check_derivatives<float>(n, operands, asked, random);
-        check_derivatives<double>(n, operands, asked, random);
-      }
-      check_derivatives<float>(n, Operands::z, {true, false, false}, random);
-      check_derivatives<float>(n, Operands::w, {false, true, false}, random);
+      check_ways(n, random);
     }
   }
 }
@@ -199,13 +204,7 @@ TEST_CASE("kernels: derivatives of rows of a block") {
   for (const auto& device : {device::kTuring, device::kHopper}) {
     device::become(device);
     for (const std::int64_t n : {33, 64, 129, 700, 1025}) {
-      for (const Operands operands : kOperands) {
-        const Asked& asked = kAsked[random() % std::size(kAsked)];
-        check_derivatives<float>(n, operands, asked, random);
-        check_derivatives<double>(n, operands, asked, random);
-      }
-      check_derivatives<float>(n, Operands::z, {true, false, false}, random);
-      check_derivatives<float>(n, Operands::w, {false, true, false}, random);
+      check_ways(n, random);
     }
   }
 }
