@@ -45,12 +45,12 @@ STACK = {
     "ProjectRows": 544,
     "DerivativeProgram": 384,
     "PoolRuns": 640,
-    "DescribeRow": 64,  # the range that a function finds
+    "DescribeRow": 160,  # operands for the functions that look for ranges in them
     "WeightOfPart": 32,
     # Each thread holds 8 elements at once, or a block's sums.
-    "MoveElements": 64,  # 56
+    "MoveElements": 40,  # 8
     "RankOneBlocks": 96,  # 0
-    "WritePart": 96,  # 12
+    "WritePart": 128,  # 12
     "MakeTile": 32,  # 0
     # Rows of a tile are sorted by a function, for the sake of the library's size.
     "ProjectTiles": 32,  # 0

@@ -94,10 +94,10 @@ class SpmdTeam {
     for_each(n, [&](std::int64_t i) { use(i, load(i)); });
   }
 
-  template <int kDigitBits, class Key, class Load, class Digit, class Begin, class Write>
+  template <int kDigitBits, class Load, class Digit, class Begin, class Write>
   void split(int n, const Load& load, const Digit& digit, const Begin& begin, const Write& write) {
     barrier_->wait();
-    if (thread_ == 0) HostTeam().split<kDigitBits, Key>(n, load, digit, begin, write);
+    if (thread_ == 0) HostTeam().split<kDigitBits>(n, load, digit, begin, write);
     barrier_->wait();
   }
 

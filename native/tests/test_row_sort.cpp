@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -17,44 +16,37 @@ using namespace diffsort::testing;
 
 namespace {
 
-template <class Key>
 struct Unsorted {
   std::int64_t rows, n;
   int bits;
-  std::vector<Key> keys;
+  std::vector<std::uint32_t> keys;
   std::vector<std::uint32_t> settled;
 };
 
 // Keys where they are, placed by their columns.
-template <class K>
 struct KeysOfRows {
-  using Key = K;
-
-  const Key* keys;
+  const std::uint32_t* keys;
   std::int64_t n;
 
-  Key key(std::int64_t r, std::int64_t i) const { return keys[r * n + i]; }
-  KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
+  std::uint32_t key(std::int64_t r, std::int64_t i) const { return keys[r * n + i]; }
+  KeyedPlace operator()(std::int64_t r, std::int64_t i) const {
     return {key(r, i), static_cast<std::uint32_t>(i)};
   }
 };
 
 // Memory of exactly the sizes that a sort asks for. Places of the spare lie apart, as in an output of
 // wider elements.
-template <class Key>
 struct SortMemory {
-  static constexpr Key kUntouched = static_cast<Key>(0xabababababababab);
-  static constexpr std::uint32_t kUntouchedPlace = 0xabababab;
+  static constexpr std::uint32_t kUntouched = 0xabababab;
 
-  std::vector<Key> keys, spare_keys;
-  std::vector<std::uint32_t> places, spare_places, counts;
+  std::vector<std::uint32_t> keys, spare_keys, places, spare_places, counts;
 
   SortMemory(std::int64_t rows, std::int64_t n, std::int64_t counts)
       : keys(static_cast<std::size_t>(rows * n), kUntouched),
         spare_keys(keys),
-        places(keys.size(), kUntouchedPlace),
-        spare_places(2 * keys.size(), kUntouchedPlace),
-        counts(static_cast<std::size_t>(counts), kUntouchedPlace) {}
+        places(keys.size(), kUntouched),
+        spare_places(2 * keys.size(), kUntouched),
+        counts(static_cast<std::size_t>(counts), kUntouched) {}
 };
 
 template <class V>
@@ -63,28 +55,28 @@ bool all_of_row(const std::vector<V>& values, std::int64_t r, std::int64_t n, V 
   return std::all_of(first, first + n, [=](V x) { return x == value; });
 }
 
-template <int kDigitBits, class Key, class Executor>
-void check_sort(Executor& executor, const Unsorted<Key>& x) {
+template <int kDigitBits, class Executor>
+void check_sort(Executor& executor, const Unsorted& x) {
   CAPTURE(x.rows);
   CAPTURE(x.n);
   const RowParts parts(x.rows, x.n);
-  SortMemory<Key> memory(x.rows, x.n, digit_counts(x.rows, parts, kDigitBits));
-  sort_rows<kDigitBits>(
-      executor, x.rows, parts, x.settled.data(), KeysOfRows<Key>{x.keys.data(), x.n}, x.bits,
-      {memory.keys.data(), memory.places.data(), x.n},
-      {memory.spare_keys.data(), memory.spare_places.data(), 2 * x.n}, memory.counts.data());
+  SortMemory memory(x.rows, x.n, digit_counts(x.rows, parts, kDigitBits));
+  sort_rows<kDigitBits>(executor, x.rows, parts, x.settled.data(), KeysOfRows{x.keys.data(), x.n},
+                        x.bits, {memory.keys.data(), memory.places.data(), x.n},
+                        {memory.spare_keys.data(), memory.spare_places.data(), 2 * x.n},
+                        memory.counts.data());
   for (std::int64_t r = 0; r < x.rows; ++r) {
-    REQUIRE(all_of_row(memory.spare_places, 2 * r + 1, x.n, SortMemory<Key>::kUntouchedPlace));
+    REQUIRE(all_of_row(memory.spare_places, 2 * r + 1, x.n, SortMemory::kUntouched));
     if (x.settled[static_cast<std::size_t>(r)] != 0) {
-      REQUIRE(all_of_row(memory.keys, r, x.n, SortMemory<Key>::kUntouched));
-      REQUIRE(all_of_row(memory.spare_keys, r, x.n, SortMemory<Key>::kUntouched));
-      REQUIRE(all_of_row(memory.places, r, x.n, SortMemory<Key>::kUntouchedPlace));
-      REQUIRE(all_of_row(memory.spare_places, 2 * r, x.n, SortMemory<Key>::kUntouchedPlace));
+      REQUIRE(all_of_row(memory.keys, r, x.n, SortMemory::kUntouched));
+      REQUIRE(all_of_row(memory.spare_keys, r, x.n, SortMemory::kUntouched));
+      REQUIRE(all_of_row(memory.places, r, x.n, SortMemory::kUntouched));
+      REQUIRE(all_of_row(memory.spare_places, 2 * r, x.n, SortMemory::kUntouched));
       const std::int64_t of_row = parts.count << kDigitBits;
-      REQUIRE(all_of_row(memory.counts, r, of_row, SortMemory<Key>::kUntouchedPlace));
+      REQUIRE(all_of_row(memory.counts, r, of_row, SortMemory::kUntouched));
       continue;
     }
-    const Key* const keys = x.keys.data() + r * x.n;
+    const std::uint32_t* const keys = x.keys.data() + r * x.n;
     std::vector<std::uint32_t> order(static_cast<std::size_t>(x.n));
     std::iota(order.begin(), order.end(), 0u);
     std::stable_sort(order.begin(), order.end(),
@@ -100,16 +92,16 @@ void check_sort(Executor& executor, const Unsorted<Key>& x) {
 }
 
 // Random rows, and rows of few keys, of one key, of the largest one, and in order and against it.
-template <class Key>
-Unsorted<Key> random_rows(std::int64_t rows, std::int64_t n, int bits, std::mt19937_64& random) {
-  Unsorted<Key> x{rows, n, bits, {}, {}};
-  const Key largest = bits == std::numeric_limits<Key>::digits ? ~Key{0} : (Key{1} << bits) - 1;
+Unsorted random_rows(std::int64_t rows, std::int64_t n, int bits, std::mt19937_64& random) {
+  Unsorted x{rows, n, bits, {}, {}};
+  const auto largest = static_cast<std::uint32_t>((std::uint64_t{1} << bits) - 1);
   for (std::int64_t r = 0; r < rows; ++r) {
     const int kind = static_cast<int>(random() % 6);
     for (std::int64_t i = 0; i < n; ++i) {
-      const Key any = static_cast<Key>(random()) & largest, at = static_cast<Key>(i) & largest;
+      const std::uint32_t any = static_cast<std::uint32_t>(random()) & largest;
+      const std::uint32_t at = static_cast<std::uint32_t>(i) & largest;
       x.keys.push_back(kind == 0   ? any
-                       : kind == 1 ? static_cast<Key>(any % 3)
+                       : kind == 1 ? any % 3
                        : kind == 2 ? largest / 3
                        : kind == 3 ? largest
                        : kind == 4 ? at
@@ -148,9 +140,8 @@ TEST_CASE("sorted rows are in order, stable, and settled ones are left alone") {
     for (const std::int64_t rows : {1, 3, 7}) {
       HostExecutor executor;
       executor.order = kOrders[turn++ % 3];
-      check_sort<8>(executor, random_rows<std::uint32_t>(rows, n, 32, random));
-      check_sort<8>(executor, random_rows<std::uint64_t>(rows, n, 64, random));
-      check_sort<9>(executor, random_rows<std::uint32_t>(rows, n, 17, random));
+      check_sort<8>(executor, random_rows(rows, n, 32, random));
+      check_sort<9>(executor, random_rows(rows, n, 17, random));
     }
   }
 }
@@ -159,14 +150,14 @@ TEST_CASE("sorts of as many digits as keys have") {
   std::mt19937_64 random(52);
   HostExecutor executor;
   for (const int bits : {0, 1, 8, 9, 10, 18, 19, 27, 31}) {
-    check_sort<9>(executor, random_rows<std::uint32_t>(5, 5000, bits, random));
+    check_sort<9>(executor, random_rows(5, 5000, bits, random));
   }
 }
 
 TEST_CASE("more rows than teams have a part each") {
   std::mt19937_64 random(53);
   HostExecutor executor;
-  check_sort<8>(executor, random_rows<std::uint32_t>(kTeamsOfDevice + 1, 20, 32, random));
+  check_sort<8>(executor, random_rows(kTeamsOfDevice + 1, 20, 32, random));
 }
 
 TEST_CASE("threads sort rows") {
@@ -174,7 +165,7 @@ TEST_CASE("threads sort rows") {
   for (const int threads : {3, 8}) {
     SpmdExecutor executor{threads};
     for (const std::int64_t n : {20, 4097, 9000}) {
-      check_sort<8>(executor, random_rows<std::uint32_t>(4, n, 32, random));
+      check_sort<8>(executor, random_rows(4, n, 32, random));
     }
   }
 }

@@ -316,7 +316,7 @@ class TileTeam : public BlockTeam<true> {
   }
 
   // Ranks by digit in registers, and brings elements into order by shared memory.
-  template <int kDigitBits, class Key, class Load, class Digit, class Begin, class Write>
+  template <int kDigitBits, class Load, class Digit, class Begin, class Write>
   __device__ void split(int n, const Load& load, const Digit& digit, const Begin& begin,
                         const Write& write) {
     using Rank = cub::BlockRadixRankMatch<kTileThreads, kDigitBits, false>;
@@ -324,14 +324,13 @@ class TileTeam : public BlockTeam<true> {
     static_assert(kDigits <= kTileThreads);
     __shared__ union {
       typename Rank::TempStorage rank;
-      Key keys[kTile];
-      std::uint32_t places[kTile];
+      KeyedPlace elements[kTile];
     } shared;
     const int thread = static_cast<int>(threadIdx.x);
 
     // Warps take neighbouring runs, in order, so that ranks are stable. What fills up a tile has the
     // largest digit and comes last.
-    KeyedPlace<Key> element[kItems];
+    KeyedPlace element[kItems];
     std::uint32_t digits[kItems];
     const int first = thread / kWarpSize * kWarpSize * kItems + thread % kWarpSize;
 #pragma unroll
@@ -350,20 +349,12 @@ class TileTeam : public BlockTeam<true> {
     }
     __syncthreads();
 #pragma unroll
-    for (int k = 0; k < kItems; ++k) shared.keys[rank[k]] = element[k].key;
-    __syncthreads();
-    KeyedPlace<Key> sorted[kItems];
-#pragma unroll
-    for (int k = 0; k < kItems; ++k) sorted[k].key = shared.keys[thread + k * kTileThreads];
-    __syncthreads();
-#pragma unroll
-    for (int k = 0; k < kItems; ++k) shared.places[rank[k]] = element[k].place;
+    for (int k = 0; k < kItems; ++k) shared.elements[rank[k]] = element[k];
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kItems; ++k) {
       const int p = thread + k * kTileThreads;
-      sorted[k].place = shared.places[p];
-      if (p < n) write(p, sorted[k]);
+      if (p < n) write(p, shared.elements[p]);
     }
     __syncthreads();
   }

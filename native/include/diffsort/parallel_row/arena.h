@@ -49,10 +49,10 @@ struct Places {
 // An arena without memory that notes the places.
 class PlacingArena : public Arena {
  public:
-  explicit PlacingArena(Places& places) : places_(places) {}
+  DIFFSORT_HD explicit PlacingArena(Places& places) : places_(places) {}
 
   template <class V>
-  V* take(std::int64_t count) {
+  DIFFSORT_HD V* take(std::int64_t count) {
     places_.offsets[next_++] = static_cast<std::uint32_t>(mark());
     return Arena::take<V>(count);
   }

@@ -21,6 +21,11 @@ struct FloatRows {
     return is_float32 ? static_cast<double>(static_cast<const float*>(data)[i])
                       : static_cast<const double*>(data)[i];
   }
+  // Where `is_float32` says so.
+  template <class T>
+  DIFFSORT_HD const T* as() const {
+    return static_cast<const T*>(data);
+  }
   DIFFSORT_HD FloatRows from(std::int64_t row) const {
     const std::int64_t bytes = row * stride * (is_float32 ? 4 : 8);
     return {data == nullptr ? nullptr : static_cast<const char*>(data) + bytes, stride, is_float32};

@@ -24,24 +24,6 @@ struct KeyedOperand {
   }
 };
 
-// The same of a type that is known when it runs, for kernels that are to be there once.
-struct AnyKeyedOperand {
-  const void* keys;
-  std::int64_t n;
-  bool is_float32;
-
-  DIFFSORT_HD double operator()(std::int64_t i) const {
-    return keys == nullptr || is_float32 ? as<float>()(i) : as_double(i);
-  }
-
- private:
-  DIFFSORT_HD DIFFSORT_NOINLINE double as_double(std::int64_t i) const { return as<double>()(i); }
-  template <class T>
-  DIFFSORT_HD KeyedOperand<T> as() const {
-    return {static_cast<const typename SortKey<T>::Bits*>(keys), n};
-  }
-};
-
 // NaN sort before or behind everything else, as their sign says.
 template <class Operand>
 DIFFSORT_HD bool has_nan(const Operand& x) {

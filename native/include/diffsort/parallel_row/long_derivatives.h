@@ -81,16 +81,14 @@ void build_levels(DeviceSteps<Executor>& steps, std::int64_t count, const Levels
 
 // Starts of blocks within their rows, as elements to be sorted, placed where they are in the chunk.
 struct StartsOfRows {
-  using Key = std::uint32_t;
-
   RowSet set;
   DenseRows<const std::int32_t> ids;
 
-  DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const {
+  DIFFSORT_HD std::uint32_t key(std::int64_t r, std::int64_t i) const {
     const std::int32_t id = ids.row(r)[i];
-    return is_valid_id(id, set.n) ? static_cast<Key>(block_start(id)) : 0;
+    return is_valid_id(id, set.n) ? static_cast<std::uint32_t>(block_start(id)) : 0;
   }
-  DIFFSORT_HD KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
+  DIFFSORT_HD KeyedPlace operator()(std::int64_t r, std::int64_t i) const {
     return {key(r, i), static_cast<std::uint32_t>(r * set.n + i)};
   }
 };
@@ -197,7 +195,7 @@ class LongDerivativeMemory {
 
  private:
   RowParts parts_;
-  KeyedPlaces<std::uint32_t> sorted_, spare_;
+  KeyedPlaces sorted_, spare_;
   std::uint32_t *in_order_, *counts_;
 };
 

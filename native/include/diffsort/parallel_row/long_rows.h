@@ -9,10 +9,10 @@
 //     write     results and block ids to where their elements came from
 //
 // Launches: 2 for ranks of l2, 3 of kl and 1 otherwise; 2 for each byte of a key; 3 + log_32(n / 4096).
-// Workspace per element: a key and a place for each operand that is sorted; beside it first a key
-// more, and then the pooling's, 3.8 bytes or 7.4. The second place that a sort needs lies in an
-// output, each row's in the row's own: rows that are sorted are written last, but settled ones are
-// written already.
+// Workspace per element: a place for each operand that is sorted; beside it first a sort's keys, twice,
+// and then the pooling's, 3.8 bytes or 7.4, and the keys of float32 where one operand is sorted. The
+// second place that a sort needs lies in an output, each row's in the row's own: rows that are sorted
+// are written last, but settled ones are written already.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,7 @@
 #include "diffsort/parallel_row/float_rows.h"
 #include "diffsort/parallel_row/hull.h"
 #include "diffsort/parallel_row/join.h"
+#include "diffsort/parallel_row/long_operand.h"
 #include "diffsort/parallel_row/nearest_starts.h"
 #include "diffsort/parallel_row/one_block.h"
 #include "diffsort/parallel_row/pool.h"
@@ -42,39 +43,36 @@ constexpr std::int64_t kJoinedTiles = 32;
 constexpr int kKeyDigitBits = 8;
 
 template <Regularization R>
-using LongRowState = RowState<AnyKeyedOperand, R, kKeptInLongRow>;
+using LongRowState = RowState<LongOperand, R, kKeptInLongRow>;
 
 // The workspace for chunks of `rows` rows. What serves the spreads and weights, the sorts and the pooling, one
 // after another, lies in the same place, behind what lasts.
 template <class T, Regularization R>
 struct LongMemory {
-  using Bits = typename SortKey<T>::Bits;
-
   RowParts parts;
   std::uint32_t* settled;
   LongRowState<R>* states;
-  KeyedPlaces<Bits> z, w;
+  std::uint32_t *z_places = nullptr, *w_places = nullptr;
+  bool keeps_keys;
+  std::uint32_t *keys = nullptr, *spare_keys = nullptr, *counts = nullptr;
   Spread<T>* spreads;
   double* weights;
-  Bits* spare_keys = nullptr;
-  std::uint32_t* counts;
   PartitionMemory<R, kKeptInLongRow> partitions;
 
   LongMemory(Arena& arena, std::int64_t rows, std::int64_t n, bool has_z, bool has_w)
-      : parts(rows, n) {
+      : parts(rows, n), keeps_keys(std::is_same_v<T, float> && has_z != has_w) {
     settled = arena.template take<std::uint32_t>(rows);
     states = arena.template take<LongRowState<R>>(rows);
-    for (KeyedPlaces<Bits>* sorted : {has_z ? &z : nullptr, has_w ? &w : nullptr}) {
-      if (sorted == nullptr) continue;
-      Bits* const keys = arena.template take<Bits>(rows * n);
-      *sorted = {keys, arena.template take<std::uint32_t>(rows * n), n};
-    }
+    if (has_z) z_places = arena.template take<std::uint32_t>(rows * n);
+    if (has_w) w_places = arena.template take<std::uint32_t>(rows * n);
+    if (keeps_keys) keys = arena.template take<std::uint32_t>(rows * n);
     const std::size_t shared = arena.mark();
     spreads = arena.template take<Spread<T>>(rows * parts.count);
     weights = arena.template take<double>(rows * parts.count);
     arena.rewind(shared);
     if (has_z || has_w) {
-      spare_keys = arena.template take<Bits>(rows * n);
+      if (!keeps_keys) keys = arena.template take<std::uint32_t>(rows * n);
+      spare_keys = arena.template take<std::uint32_t>(rows * n);
       counts = arena.template take<std::uint32_t>(digit_counts(rows, parts, kKeyDigitBits));
     }
     arena.rewind(shared);
@@ -83,21 +81,14 @@ struct LongMemory {
     partitions.tree = arena.template take<BlockSums<R>>(rows * RunTree<R>::nodes(n));
     partitions.bits = arena.template take<std::uint32_t>(rows * StartBits::words(n));
   }
-};
 
-// An operand that has been sorted: keys row after row, and columns as places. Absent: rho.
-struct SortedOperands {
-  const void* keys = nullptr;
-  const std::uint32_t* places = nullptr;
-  std::int64_t place_stride = 0;
-
-  template <class Bits>
-  explicit SortedOperands(const KeyedPlaces<Bits>& x)
-      : keys(x.keys), places(x.places), place_stride(x.place_stride) {}
-
-  // The column that sorted element i of row r came from.
-  DIFFSORT_HD std::int64_t column(std::int64_t r, std::int64_t i) const {
-    return keys == nullptr ? i : places[r * place_stride + i];
+  // As it is when it is sorted, into these places.
+  LongOperands operand(const DenseRows<const T>& values, double sign, std::uint32_t* places) const {
+    return {{values.data, values.stride, std::is_same_v<T, float>},
+            sign,
+            parts.n,
+            values && keeps_keys ? keys : nullptr,
+            places};
   }
 };
 
@@ -109,7 +100,7 @@ struct LongRows {
   bool is_float32;
   RowParts parts;
   const std::uint32_t* settled;  // of each row: is it written already?
-  SortedOperands z, w;
+  LongOperands z, w;
   LongRowState<R>* states;
   PartitionMemory<R, kKeptInLongRow> partitions;  // of all rows, one after another
   DensePerRow strength;
@@ -119,13 +110,14 @@ struct LongRows {
   DenseRows<std::int32_t> block_z, block_w;
 
   template <class T>
-  LongRows(const ProjectionRows<T>& arrays, const LongMemory<T, R>& memory)
+  LongRows(const ProjectionRows<T>& arrays, const LongMemory<T, R>& memory, const LongOperands& z,
+           const LongOperands& w)
       : n(arrays.n),
         is_float32(std::is_same_v<T, float>),
         parts(memory.parts),
         settled(memory.settled),
-        z(memory.z),
-        w(memory.w),
+        z(z),
+        w(w),
         states(memory.states),
         partitions(memory.partitions),
         strength(arrays.strength),
@@ -135,10 +127,6 @@ struct LongRows {
         block_z(arrays.block_z),
         block_w(arrays.block_w) {}
 
-  DIFFSORT_HD AnyKeyedOperand operand(const SortedOperands& x, std::int64_t r) const {
-    if (x.keys == nullptr) return {nullptr, n, is_float32};
-    return {static_cast<const char*>(x.keys) + r * n * (is_float32 ? 4 : 8), n, is_float32};
-  }
   DIFFSORT_HD PartitionMemory<R, kKeptInLongRow> partition(std::int64_t r) const {
     return {partitions.bits + r * StartBits::words(n),
             partitions.blocks + r * PartitionMemory<R, kKeptInLongRow>::kept_sums(n),
@@ -260,22 +248,6 @@ struct SettleNone {
 
 // --- All others
 
-// Values as elements to be sorted.
-template <class T>
-struct KeysOfValues {
-  using Key = typename SortKey<T>::Bits;
-
-  DenseRows<const T> values;
-  double sign;
-
-  DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const {
-    return signed_key(values.row(r)[i], sign);
-  }
-  DIFFSORT_HD KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
-    return {key(r, i), static_cast<std::uint32_t>(i)};
-  }
-};
-
 // By a team for every row.
 template <Regularization R>
 struct DescribeRow {
@@ -289,7 +261,7 @@ struct DescribeRow {
     const PartitionMemory<R, kKeptInLongRow> memory = rows.partition(r);
     fill_upper_levels(team, StartBits(memory.bits, rows.n), rows.n);
     team.for_each(1, [&](std::int64_t) {
-      rows.states[r] = {rows.strength.row(r), rows.operand(rows.z, r), rows.operand(rows.w, r),
+      rows.states[r] = {rows.strength.row(r), LongOperand(rows.z, r), LongOperand(rows.w, r),
                         memory};
     });
   }
@@ -351,7 +323,8 @@ struct PoolRuns {
     if (length > kTile) {
       return join_halves(team, state.row, state.memory, run.first, size, width);
     }
-    const bool has_hull = rows.is_float32 && has_hull_of<R>(rows.z.keys, rows.w.keys);
+    const bool has_hull =
+        rows.is_float32 && has_hull_of<R>(static_cast<bool>(rows.z), static_cast<bool>(rows.w));
     if (!has_hull || !pool_by_hull(team, shared, state, run.first, size)) {
       pool_part(team, state.row, state.memory, shared.pool_memory(), run.first, size);
     }
@@ -481,6 +454,28 @@ void settle_rows(Executor& executor, const ProjectionRows<T>& arrays,
   executor.for_each("settle_none", arrays.rows, SettleNone{memory.settled});
 }
 
+template <class Executor, class T, Regularization R>
+void sort_operand(Executor& executor, const ProjectionRows<T>& arrays,
+                  const LongMemory<T, R>& memory, const LongOperands& x) {
+  if (!x) return;
+  const DenseRows<std::uint32_t> places = spare_places(arrays);
+  const KeyedPlaces out{memory.keys, x.places, x.n};
+  const KeyedPlaces spare{memory.spare_keys, places.data, places.stride};
+  const auto sort_by = [&](const auto& source) {
+    sort_rows<kKeyDigitBits>(executor, arrays.rows, memory.parts, memory.settled, source, 32, out,
+                             spare, memory.counts);
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    sort_by(WholeKeys{x});
+  } else {
+    // The first of an even number of digits goes to the spare: the places that the low halves leave
+    // are there while high ones are read by them.
+    static_assert(32 / kKeyDigitBits % 2 == 0);
+    sort_by(HalfKeys{x, false});
+    sort_by(HalfKeys{x, true});
+  }
+}
+
 template <class Executor, Regularization R>
 void pool_rows(Executor& executor, std::int64_t count, const LongRows<R>& rows) {
   std::int64_t width = 0;
@@ -496,21 +491,14 @@ void pool_rows(Executor& executor, std::int64_t count, const LongRows<R>& rows) 
 template <Regularization R, class Executor, class T>
 void project_chunk(Executor& executor, const ProjectionRows<T>& arrays,
                    const LongMemory<T, R>& memory) {
-  using Bits = typename SortKey<T>::Bits;
-  constexpr int kBits = static_cast<int>(8 * sizeof(Bits));
   const std::int64_t count = arrays.rows;
   const RowParts& parts = memory.parts;
   settle_rows(executor, arrays, memory);
-  const DenseRows<std::uint32_t> places = spare_places(arrays);
-  const KeyedPlaces<Bits> spare{memory.spare_keys, places.data, places.stride};
-  const auto sort = [&](const DenseRows<const T>& values, double sign, const auto& out) {
-    if (!values) return;
-    sort_rows<kKeyDigitBits>(executor, count, parts, memory.settled, KeysOfValues<T>{values, sign},
-                             kBits, out, spare, memory.counts);
-  };
-  sort(arrays.z, arrays.z_sign, memory.z);
-  sort(arrays.w, arrays.w_sign, memory.w);
-  const LongRows<R> rows(arrays, memory);
+  const LongOperands z = memory.operand(arrays.z, arrays.z_sign, memory.z_places);
+  const LongOperands w = memory.operand(arrays.w, arrays.w_sign, memory.w_places);
+  sort_operand(executor, arrays, memory, z);
+  sort_operand(executor, arrays, memory, w);
+  const LongRows<R> rows(arrays, memory, z, w);
   executor.for_each_team("describe_row", count, DescribeRow<R>{rows});
   pool_rows(executor, count, rows);
   executor.for_each_team("write_part", count * parts.count, WritePart<R>{rows});

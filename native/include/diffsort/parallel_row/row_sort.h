@@ -8,7 +8,7 @@
 //                    and takes them there, tile by tile
 // The first digit reads the elements where they are, so there are no keys to be loaded before.
 //
-// Cost per element of 4-byte keys: 16 bytes for the first digit, 20 for each further one. Two
+// Cost per element: 16 bytes for the first digit, 20 for each further one. Two
 // launches a digit. Memory: keys and places twice, and a number for each digit of each part.
 #pragma once
 
@@ -21,23 +21,21 @@
 
 namespace diffsort {
 
-// What a digit is to sort: for the first one the source, which has the `Key` of elements and gives
+// What a digit is to sort: for the first one the source, which has the keys of elements and gives
 // element i of row r as a KeyedPlace, then what the digit before has left. Both in one, so that their
 // kernels are there once.
 template <class Source>
 struct SortedSoFar {
-  using Key = typename Source::Key;
-
   Source source;
-  KeyedPlaces<Key> rows;
+  KeyedPlaces rows;
   std::int64_t n;
   bool is_first;
 
-  DIFFSORT_HD KeyedPlace<Key> operator()(std::int64_t r, std::int64_t i) const {
+  DIFFSORT_HD KeyedPlace operator()(std::int64_t r, std::int64_t i) const {
     if (is_first) return source(r, i);
     return {rows.keys[r * n + i], rows.places[r * rows.place_stride + i]};
   }
-  DIFFSORT_HD Key key(std::int64_t r, std::int64_t i) const {
+  DIFFSORT_HD std::uint32_t key(std::int64_t r, std::int64_t i) const {
     return is_first ? source.key(r, i) : rows.keys[r * n + i];
   }
 };
@@ -45,7 +43,6 @@ struct SortedSoFar {
 // One digit of a sort, by a team for every part of a row.
 template <class Source, int kDigitBits>
 struct SortDigit {
-  using Key = typename Source::Key;
   static constexpr int kDigits = 1 << kDigitBits;
 
   SortedSoFar<Source> from;
@@ -54,9 +51,7 @@ struct SortDigit {
   int bit;                       // the digit's lowest
   std::uint32_t* counts;         // [row][part][digit]
 
-  DIFFSORT_HD std::uint32_t digit(Key key) const {
-    return static_cast<std::uint32_t>(key >> bit) & (kDigits - 1);
-  }
+  DIFFSORT_HD std::uint32_t digit(std::uint32_t key) const { return key >> bit & (kDigits - 1); }
   DIFFSORT_HD std::uint32_t* counts_of(std::int64_t row, std::int64_t part) const {
     return counts + (row * parts.count + part) * kDigits;
   }
@@ -89,7 +84,6 @@ struct CountDigits {
 template <class Source, int kDigitBits>
 struct MoveElements {
   using Pass = SortDigit<Source, kDigitBits>;
-  using Key = typename Pass::Key;
   static constexpr int kDigits = Pass::kDigits, kGroup = 16;  // digits that are added up together
 
   struct Shared {
@@ -99,7 +93,7 @@ struct MoveElements {
   };
 
   Pass pass;
-  KeyedPlaces<Key> to;
+  KeyedPlaces to;
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, Shared& shared, std::int64_t k) const {
@@ -108,14 +102,14 @@ struct MoveElements {
     find_first_places(team, shared, part);
     for (std::int64_t first = part.first; first < part.last; first += kTile) {
       const std::int64_t size = part.last - first < kTile ? part.last - first : kTile;
-      team.template split<kDigitBits, Key>(
+      team.template split<kDigitBits>(
           static_cast<int>(size), [&](int i) { return pass.from(part.row, first + i); },
-          [&](Key key) { return pass.digit(key); },
+          [&](std::uint32_t key) { return pass.digit(key); },
           [&](std::uint32_t digit, int begin, int end) {
             shared.shift[digit] = shared.next[digit] - static_cast<std::uint32_t>(begin);
             shared.next[digit] += static_cast<std::uint32_t>(end - begin);
           },
-          [&](int p, const KeyedPlace<Key>& element) {
+          [&](int p, const KeyedPlace& element) {
             const std::uint32_t i =
                 shared.shift[pass.digit(element.key)] + static_cast<std::uint32_t>(p);
             to.keys[part.row * pass.parts.n + i] = element.key;
@@ -165,15 +159,13 @@ inline std::int64_t digit_counts(std::int64_t rows, const RowParts& parts, int d
 // `out`, by way of `spare`.
 template <int kDigitBits, class Executor, class Source>
 void sort_rows(Executor& executor, std::int64_t rows, const RowParts& parts,
-               const std::uint32_t* settled, const Source& source, int bits,
-               const KeyedPlaces<typename Source::Key>& out,
-               const KeyedPlaces<typename Source::Key>& spare, std::uint32_t* counts) {
-  using Key = typename Source::Key;
+               const std::uint32_t* settled, const Source& source, int bits, const KeyedPlaces& out,
+               const KeyedPlaces& spare, std::uint32_t* counts) {
   const int digits = std::max(1, (bits + kDigitBits - 1) / kDigitBits);
   const std::int64_t teams = rows * parts.count;
   for (int k = 0; k < digits; ++k) {
     const bool ends_in_out = (digits - k) % 2 == 1;
-    const KeyedPlaces<Key>&to = ends_in_out ? out : spare, &from = ends_in_out ? spare : out;
+    const KeyedPlaces &to = ends_in_out ? out : spare, &from = ends_in_out ? spare : out;
     const SortDigit<Source, kDigitBits> pass{
         {source, from, parts.n, k == 0}, parts, settled, k * kDigitBits, counts};
     executor.for_each_team("count_digits", teams, CountDigits<Source, kDigitBits>{pass});

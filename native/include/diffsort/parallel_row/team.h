@@ -18,8 +18,8 @@
 //     team.prefix_sums(n, value, sums)
 //                                sums[i] = value(0) + ... + value(i - 1) for 0 <= i <= n, of integers
 //     team.stream(n, load, use)  use(i, load(i)) for 0 <= i < n; what one call uses no other may load
-//     team.split<bits, Key>(n, load, digit, begin, write)
-//                                the n <= kTile elements load(i), each a KeyedPlace<Key>, in the order
+//     team.split<bits>(n, load, digit, begin, write)
+//                                the n <= kTile elements load(i), each a KeyedPlace, in the order
 //                                of digit(key), stable: those of digit d < 2^bits, for every d, come
 //                                at [first, last) where begin(d, first, last) says, and then write(p,
 //                                element) is called for every position p
@@ -171,9 +171,9 @@ class HostTeam {
     for_each(n, [&](std::int64_t i) { use(i, load(i)); });
   }
 
-  template <int kDigitBits, class Key, class Load, class Digit, class Begin, class Write>
+  template <int kDigitBits, class Load, class Digit, class Begin, class Write>
   void split(int n, const Load& load, const Digit& digit, const Begin& begin, const Write& write) {
-    std::vector<KeyedPlace<Key>> elements(static_cast<std::size_t>(n));
+    std::vector<KeyedPlace> elements(static_cast<std::size_t>(n));
     for_each(n, [&](std::int64_t i) {
       elements[static_cast<std::size_t>(i)] = load(static_cast<int>(i));
     });
