@@ -618,6 +618,33 @@ TEST_CASE("kernels' projection: an outlier of both operands") {
   }
 }
 
+// Pairs far from all others, apart in z by as much as they pool at, give or take what exponentials are
+// rounded by, and some more.
+TEST_CASE("kernels' projection: pairs at the edge of pooling") {
+  std::mt19937_64 random(32);
+  const double factors[] = {0.0, 1e-12, -1e-12, 1e-9, -1e-9, 1e-3, -1e-3};
+  for (const Regularization regularization : {Regularization::kl, Regularization::log_kl}) {
+    for (const std::int64_t n : {16, 32, 200, 9000}) {
+      const std::int64_t rows = n < 100 ? 64 : 3;
+      Case<double> c{rows, n, regularization, {}, {}, {1.0}};
+      for (std::int64_t r = 0; r < rows; ++r) {
+        double z = 0.0, w = 1.0;
+        for (std::int64_t i = 0; i < n; ++i) {
+          const double before = w;
+          w -= i == 0 ? 0.0 : std::ldexp(1.0, -21 - static_cast<int>(random() % 25));
+          const double apart =
+              regularization == Regularization::kl ? std::log1p((before - w) / w) : before - w;
+          const double rounding = (static_cast<double>(random() % 9) - 4.0) * 0x1p-53;
+          z -= i % 2 == 0 ? 1e-5 : apart * (1.0 + factors[random() % 7]) + rounding;
+          c.z.push_back(z);
+          c.w.push_back(w);
+        }
+      }
+      compare(c, solve_in_parallel(c, HostExecutor{}), solve_sequentially(c));
+    }
+  }
+}
+
 // The table of docs/architecture.md, scratch of sorts included: bytes per element.
 TEST_CASE("the workspace of long rows") {
   struct Shape {

@@ -347,7 +347,7 @@ class Reader {
       return declare(variable.name, Symbol::local, new_local(variable.size));
     }
     if (take_if(".shared")) return declare_shared(false);
-    if (peek() == ".pragma" || peek() == ".loc") return skip_past(";");
+    if (peek() == ".pragma") return skip_past(";");
     if (next_ + 1 < tokens_.size() && tokens_[next_ + 1].text == ":") {
       labels_[std::string(take())] = static_cast<std::int32_t>(module_.code.size());
       return expect(":");

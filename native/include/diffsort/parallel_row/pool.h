@@ -227,7 +227,11 @@ class PartPooling {
     const std::uint32_t starts = lanes.ballot([&](int lane) {
       const std::int32_t i = 32 * k + lane, j = first_ + i;
       if (i == 0 || i >= size_) return i == 0;
-      return !row.pools(j - 1, row.singleton(j - 1), 1, j, row.singleton(j), 1);
+      const BlockSums<R> left = row.singleton(j - 1), right = row.singleton(j);
+      if constexpr (R == Regularization::l2) return !row.pools(j - 1, left, 1, j, right, 1);
+      const double w = row.w(j);
+      return row.surely_apart(row.z(j - 1) - row.z(j), row.w(j - 1) - w, w) ||
+             !partition_.pools({j - 1, j}, left, {j, j + 1}, right);
     });
     lanes.for_each([&](int lane) {
       if (lane != 0) return;

@@ -91,16 +91,16 @@ class ShortPooling {
  private:
   DIFFSORT_HD std::uint32_t all_starts() const { return ~std::uint32_t{0} >> (kShortRow - row_.n); }
 
-  // In l2 as a rule the elements that pool with the one before them, which is soon found out.
+  // In l2 as a rule the elements that pool with the one before them.
   DIFFSORT_HD std::uint32_t first_suspects() const {
-    const int n = static_cast<int>(row_.n);
-    if (R != Regularization::l2 || !row_.units.of_z) return all_starts() & ~std::uint32_t{1};
     std::uint32_t suspects = 0;
     double z_left = row_.z(0);
     DIFFSORT_ROLLED
-    for (int i = 1; i < n; ++i) {
-      const double z = row_.z(i), apart = z_left - z - row_.strength * row_.w.difference(i - 1, i);
-      if (!(apart > 0.0)) suspects |= std::uint32_t{1} << i;  // equal infinities too
+    for (int i = 1; i < static_cast<int>(row_.n); ++i) {
+      const double z = row_.z(i);
+      if (!row_.surely_apart(z_left - z, row_.w.difference(i - 1, i), row_.w(i))) {
+        suspects |= std::uint32_t{1} << i;
+      }
       z_left = z;
     }
     return suspects;

@@ -40,6 +40,17 @@ struct SortedRow {
     return shared_shift(i, j);
   }
 
+  // Whether two neighbours, each alone in its block, do not pool, and no rounding makes them: false says
+  // nothing. They do at most where s is no farther apart than
+  //     l2, log_kl    w_apart        kl    log(1 + w_apart / w_right) <= w_apart / w_right
+  // so that most pairs of most rows take no exponential. Only l2, which compares so itself, is exact.
+  DIFFSORT_HD bool surely_apart(double z_apart, double w_apart, double w_right) const {
+    if (!units.of_z) return false;
+    if (R == Regularization::l2) return z_apart > strength * w_apart;
+    const double weight = R == Regularization::kl ? w_right : 1.0;
+    return z_apart * weight > strength * (w_apart + kDoubt * (w_apart + weight));
+  }
+
   // Whether the run that starts at i is worth no more than the one that starts at j > i, so that they
   // pool. At strength 0 equal z pool, whatever w is, and nothing else.
   DIFFSORT_HD bool pools(std::int64_t i, const BlockSums<R>& left, std::int64_t left_size,
@@ -49,6 +60,8 @@ struct SortedRow {
   }
 
  private:
+  static constexpr double kDoubt = 1e-9;  // exponentials compare s to some 1e-13
+
   DIFFSORT_HD Shift shift_between(std::int64_t i, std::int64_t j) const {
     const double left = w(i), right = w(j);
     return {units, z(i), z(j), left == right ? 0.0 : left - right};
