@@ -8,7 +8,7 @@
 //                    and takes them there, tile by tile
 // The first digit reads the elements where they are, so there are no keys to be loaded before.
 //
-// Cost per element: 16 bytes for the first digit, 20 for each further one. Two
+// Cost per element: 20 bytes for each digit; for the first one what the source reads, twice, and 8. Two
 // launches a digit. Memory: keys and places twice, and a number for each digit of each part.
 #pragma once
 

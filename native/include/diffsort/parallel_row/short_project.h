@@ -91,7 +91,7 @@ class ShortPooling {
  private:
   DIFFSORT_HD std::uint32_t all_starts() const { return ~std::uint32_t{0} >> (kShortRow - row_.n); }
 
-  // In l2 as a rule the elements that pool with the one before them.
+  // As a rule the elements that pool with the one before them.
   DIFFSORT_HD std::uint32_t first_suspects() const {
     std::uint32_t suspects = 0;
     double z_left = row_.z(0);

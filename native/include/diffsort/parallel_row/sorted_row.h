@@ -48,6 +48,7 @@ struct SortedRow {
     if (!units.of_z) return false;
     if (R == Regularization::l2) return z_apart > strength * w_apart;
     const double weight = R == Regularization::kl ? w_right : 1.0;
+    if (!(weight > 1.0 / kModerate)) return false;  // products would lose digits
     return z_apart * weight > strength * (w_apart + kDoubt * (w_apart + weight));
   }
 

@@ -149,6 +149,7 @@ DIFFSORT_HD void load_by_lane(const TileShape& shape, int lane, TileSource<Vs>..
   const int count = shape.count(), padding = shape.pitch() - shape.n;
   const bool as_they_lie = !(sources.one_row_for_all() || ...);
   int e = lane;
+  if (e >= count) return;
   (sources.skip(lane), ...);
   DIFFSORT_ROLLED
   for (; as_they_lie && e < count - (kTileAtOnce - 1) * kTileRows; e += kTileAtOnce * kTileRows) {
