@@ -9,7 +9,6 @@
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/float_rows.h"
-#include "diffsort/parallel_row/keyed_operand.h"
 #include "diffsort/parallel_row/keyed_place.h"
 #include "diffsort/parallel_row/projection_rows.h"
 #include "diffsort/sort.h"
