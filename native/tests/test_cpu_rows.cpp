@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -183,15 +184,16 @@ void for_each_problem(std::int64_t n, std::mt19937_64& random, const Check& chec
 
 TEST_CASE_TEMPLATE("long rows come out the same on any number of threads", T, float, double) {
   std::mt19937_64 random(37);
-  for_each_problem<T>(140000, random, [](const Problem& problem, const auto& x, const auto& g) {
+  std::size_t problems = 0;
+  for_each_problem<T>(140000, random, [&](const Problem& problem, const auto& x, const auto& g) {
+    const int threads = std::array{2, 3, 8}[problems++ % 3];
+    CAPTURE(threads);
     const auto expected = solve_and_derive<T>(problem, x, g, 1);
-    for (const int threads : {2, 3, 8}) {
-      const auto found = solve_and_derive<T>(problem, x, g, threads);
-      CHECK(found.solved.result == expected.solved.result);
-      CHECK(found.solved.block_z == expected.solved.block_z);
-      CHECK(found.solved.block_w == expected.solved.block_w);
-      CHECK(found.cotangent == expected.cotangent);
-    }
+    const auto found = solve_and_derive<T>(problem, x, g, threads);
+    CHECK(found.solved.result == expected.solved.result);
+    CHECK(found.solved.block_z == expected.solved.block_z);
+    CHECK(found.solved.block_w == expected.solved.block_w);
+    CHECK(found.cotangent == expected.cotangent);
   });
 }
 
@@ -356,11 +358,13 @@ Derived<T> derive_by(const Solver& level, const Problem& problem, bool ranks,
 
 TEST_CASE_TEMPLATE("levels of vector instructions give the same bits", T, float, double) {
   std::mt19937_64 random(35);
+  int longest = 0;
   for (const std::int64_t n : {1, 3, 5, 17, 64, 65, 100, 700, 70000, 300000}) {
     for (const auto& family : long_families(n, random)) {
       const auto x = as<T>(family), g = as<T>(long_families(n, random)[0]);
       for (const Regularization regularization : kRegularizations) {
         for (const double strength : {1e-3, 4.0 / static_cast<double>(n), 0.1, 1e3}) {
+          if (n == 300000 && ++longest % 5 != 0) continue;  // of twelve: all have their turn
           auto problem = problem_of(1, n, regularization, strength);
           for (const bool ranks : {true, false}) {
             // What is no operator: ranks of log_kl, sorted values of kl.

@@ -142,7 +142,17 @@ void Warp::fail(const std::string& what, int lane) const {
   throw KernelError(text.str());
 }
 
-// The lanes that go on next: in order, of those in the deepest call the ones that are behind.
+// In the same call as the other: whether fewer blocks, or the same number of them and less code, lie
+// between it and the end.
+bool Warp::is_ahead(int lane, int other) const {
+  const auto i = static_cast<std::size_t>(lane), k = static_cast<std::size_t>(other);
+  if (depth_[i] != depth_[k]) return depth_[i] < depth_[k];
+  const std::int32_t mine = module_.code[static_cast<std::size_t>(pc_[i])].post_dominators,
+                     others = module_.code[static_cast<std::size_t>(pc_[k])].post_dominators;
+  return mine != others ? mine < others : pc_[i] > pc_[k];
+}
+
+// The lanes that go on next: in order, of those in the deepest call the farthest from its end.
 Mask Warp::choose() const {
   const Mask ready = all_ & ~(ended_ | at_block_barrier_ | at_warp_barrier_ | together_);
   if (ready == 0) return 0;
@@ -155,8 +165,7 @@ Mask Warp::choose() const {
     }
   } else {
     for_each_lane(ready, [&](int lane) {
-      const auto i = static_cast<std::size_t>(lane), b = static_cast<std::size_t>(best);
-      if (depth_[i] > depth_[b] || (depth_[i] == depth_[b] && pc_[i] < pc_[b])) best = lane;
+      if (is_ahead(best, lane)) best = lane;
     });
   }
   const auto b = static_cast<std::size_t>(best);
@@ -168,16 +177,17 @@ Mask Warp::choose() const {
   return group;
 }
 
-// Where the group meets other lanes that are ready.
-std::int32_t Warp::rival(Mask group) const {
+// How far from the end of the group's call other lanes in it are that are ready, at the most.
+std::int32_t Warp::farthest_other(Mask group) const {
   const Mask others = all_ & ~(group | ended_ | at_block_barrier_ | at_warp_barrier_ | together_);
   const auto first = static_cast<std::size_t>(first_of(group));
-  std::int32_t nearest = INT32_MAX;
+  std::int32_t farthest = -1;
   for_each_lane(others, [&](int lane) {
     const auto i = static_cast<std::size_t>(lane);
-    if (depth_[i] == depth_[first] && pc_[i] > pc_[first]) nearest = std::min(nearest, pc_[i]);
+    const Instruction& next = module_.code[static_cast<std::size_t>(pc_[i])];
+    if (depth_[i] == depth_[first]) farthest = std::max(farthest, next.post_dominators);
   });
-  return nearest;
+  return farthest;
 }
 
 bool Warp::run(int groups) {
@@ -194,10 +204,10 @@ bool Warp::run(int groups) {
   return false;
 }
 
-// Until the lanes part, wait, call or return, or meet others.
+// Until the lanes part, wait, call or return, or come to where others may be, or are farther behind.
 void Warp::run_group(Mask group) {
   std::int32_t pc = pc_[static_cast<std::size_t>(first_of(group))];
-  const std::int32_t meets = rival(group);
+  const std::int32_t others = farthest_other(group);
   int left = machine_.settings.shuffled ? static_cast<int>(machine_.random_() % 64) : INT32_MAX;
   Counts& counts = machine_.counts_;
   const auto lanes = static_cast<std::uint64_t>(__builtin_popcount(group));
@@ -224,7 +234,9 @@ void Warp::run_group(Mask group) {
       move_to(group, pc);
       return control(instruction, group, pc);
     }
-    if (pc == meets || --left < 0) return move_to(group, pc);
+    const Instruction& next = module_.code[static_cast<std::size_t>(pc)];
+    const bool may_meet = next.leads && next.post_dominators <= others;
+    if (may_meet || --left < 0) return move_to(group, pc);
   }
 }
 

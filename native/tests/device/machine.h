@@ -2,9 +2,10 @@
 // show: addresses outside of what a kernel was given, lanes that wait for others in vain, and two
 // threads that use the same memory without a barrier between them.
 //
-// A warp's lanes have program counters of their own, as those of sm_70 and later. In order, those that
-// are behind go first, so lanes that part come together again. Shuffled, which go on is drawn: what
-// rests on lanes staying together fails then.
+// A warp's lanes have program counters of their own, as those of sm_70 and later. In order, those go
+// first that are the farthest from the end, so lanes that part come together again where all their
+// ways meet, which is where compilers have lanes wait for each other. Shuffled, which go on is drawn:
+// what rests on lanes staying together fails then.
 #pragma once
 
 #include <cstdint>
@@ -84,7 +85,8 @@ class Warp {
   static constexpr int kMostCalls = 12;
 
   Mask choose() const;
-  std::int32_t rival(Mask group) const;
+  bool is_ahead(int lane, int other) const;
+  std::int32_t farthest_other(Mask group) const;
   void run_group(Mask group);
   void move_to(Mask lanes, std::int32_t pc);
   Mask guarded(const Instruction&, Mask) const;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "instructions.h"
+#include "post_dominators.h"
 
 namespace diffsort::device {
 namespace {
@@ -304,6 +305,7 @@ class Reader {
       read_body();
       function_ = nullptr;
       const auto last = static_cast<std::int32_t>(module_.code.size());
+      note_post_dominators(module_.code, function.first, last);
       if (!is_kernel) code_of_functions_.emplace_back(function.first, last);
       module_.function_by_name[function.name] = static_cast<std::int32_t>(module_.functions.size());
       module_.functions.push_back(function);

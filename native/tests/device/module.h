@@ -50,13 +50,15 @@ struct Instruction {
   Space space = Space::generic;
   bool guard_negated = false;
   bool is_volatile = false;
+  bool leads = false;          // begins a basic block
   std::uint8_t count = 1;      // of the elements that a vector load or store moves
   Operand guard = kNoOperand;  // the predicate of lanes that execute
   std::array<Operand, 4> to{kNoOperand, kNoOperand, kNoOperand, kNoOperand};
   std::array<Operand, 5> from{kNoOperand, kNoOperand, kNoOperand, kNoOperand, kNoOperand};
-  std::int64_t offset = 0;   // of an address
-  std::int32_t target = -1;  // of a branch, an instruction; of a call, a Call
-  std::int32_t line = 0;     // in the PTX
+  std::int64_t offset = 0;           // of an address
+  std::int32_t target = -1;          // of a branch, an instruction; of a call, a Call
+  std::int32_t line = 0;             // in the PTX
+  std::int32_t post_dominators = 0;  // on all ways to the function's end (post_dominators.h)
 };
 
 // A lane's memory that calls pass arguments by.

@@ -40,7 +40,7 @@ std::string kernel(const std::string& body) {
 }
 
 std::vector<std::uint32_t> run(const std::string& body, std::uint32_t threads,
-                               Settings settings = {false, true, 0}) {
+                               Settings settings = {false, true, 0}, Counts* counts = nullptr) {
   std::vector<std::uint32_t> numbers(threads);
   const Module module = read_module(kernel(body));
   Machine machine;
@@ -49,7 +49,8 @@ std::vector<std::uint32_t> run(const std::string& body, std::uint32_t threads,
   Launch launch{&module, &module.functions[0], 1, threads, std::vector<unsigned char>(8), 0};
   const std::uint32_t* const address = numbers.data();
   std::memcpy(launch.parameters.data(), &address, sizeof address);
-  machine.run(launch);
+  const Counts found = machine.run(launch);
+  if (counts != nullptr) *counts = found;
   return numbers;
 }
 
@@ -89,6 +90,36 @@ TEST_CASE("machine: threads, branches and loops") {
     st.global.u32 [%rd3], %r6;)",
                            70);
   for (std::uint32_t t = 0; t < 70; ++t) CHECK(numbers[t] == t * (t - 1) / 2);
+}
+
+// In each turn of the loop some lanes take a detour that lies behind the loop. The others wait for them
+// where the ways meet, and no lane is alone in a turn.
+TEST_CASE("machine: lanes that part go on together where their ways meet") {
+  const std::string body = R"(
+    mov.u32 %r5, 0;
+    mov.u32 %r9, 0;
+    and.b32 %r6, %r1, 7;
+    $again:
+    add.s32 %r5, %r5, 1;
+    setp.eq.u32 %p1, %r5, %r6;
+    @%p1 bra $detour;
+    $next:
+    setp.lt.u32 %p2, %r5, 10;
+    @%p2 bra $again;
+    st.global.u32 [%rd3], %r9;
+    bra.uni $end;
+    $detour:
+    add.s32 %r9, %r9, %r5;
+    bra.uni $next;
+    $end:)";
+  Counts in_order, shuffled;
+  const auto numbers = run(body, 32, {false, true, 0}, &in_order);
+  CHECK(run(body, 32, {true, true, 3}, &shuffled) == numbers);
+  for (std::uint32_t t = 0; t < 32; ++t) CHECK(numbers[t] == t % 8);
+  const std::uint64_t outside = 7 + 3 + 3, turns = 10 * 5, detour = 2;
+  CHECK(in_order.instructions == outside + turns + 7 * detour);
+  CHECK(in_order.lane_instructions == 32 * (outside + turns) + 28 * detour);
+  CHECK(shuffled.lane_instructions == in_order.lane_instructions);
 }
 
 TEST_CASE("machine: addresses outside of what was allowed") {

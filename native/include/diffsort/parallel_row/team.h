@@ -179,14 +179,12 @@ class HostTeam {
     });
     std::stable_sort(elements.begin(), elements.end(),
                      [&](const auto& a, const auto& b) { return digit(a.key) < digit(b.key); });
+    std::vector<int> first((std::size_t{1} << kDigitBits) + 1);
+    for (const KeyedPlace& element : elements) ++first[digit(element.key) + 1];
+    std::partial_sum(first.begin(), first.end(), first.begin());
     for_each(std::int64_t{1} << kDigitBits, [&](std::int64_t d) {
-      const auto first = [&](std::int64_t bound) {
-        const auto at = std::partition_point(elements.begin(), elements.end(), [&](const auto& e) {
-          return std::int64_t{digit(e.key)} < bound;
-        });
-        return static_cast<int>(at - elements.begin());
-      };
-      begin(static_cast<std::uint32_t>(d), first(d), first(d + 1));
+      const int* const of_digit = first.data() + d;
+      begin(static_cast<std::uint32_t>(d), of_digit[0], of_digit[1]);
     });
     for_each(n, [&](std::int64_t p) {
       write(static_cast<int>(p), elements[static_cast<std::size_t>(p)]);
