@@ -201,7 +201,9 @@ TEST_CASE_TEMPLATE("derivatives are those of the general way", T, float, double)
   std::mt19937_64 random(38);
   // Around the lengths where the way changes.
   for (const std::int64_t n : {64, 65, 66, 129, 1000, 3001, 20000, 140000}) {
-    for_each_problem<T>(n, random, [](const Problem& problem, const auto& x, const auto& g) {
+    int longest = 0;
+    for_each_problem<T>(n, random, [&](const Problem& problem, const auto& x, const auto& g) {
+      if (n == 140000 && ++longest % 3 != 0) return;  // of 20 for each kind of row
       const auto found = solve_and_derive<T>(problem, x, g, 2).cotangent;
       const auto expected = solve_and_derive<T>(problem, x, g, 1, true).cotangent;
       double scale = 0.0;
