@@ -332,6 +332,8 @@ class Reader {
     for (const auto& [instruction, label] : branches_) {
       const auto found = labels_.find(label);
       if (found == labels_.end()) fail("no label " + label);
+      if (static_cast<std::size_t>(found->second) == module_.code.size())
+        fail("nothing at " + label);
       module_.code[instruction].target = found->second;
     }
   }
