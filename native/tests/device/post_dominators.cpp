@@ -1,6 +1,8 @@
 #include "post_dominators.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <utility>
 
 namespace diffsort::device {
 namespace {

@@ -205,6 +205,6 @@ TEST_CASE("machine: instructions") {
   check_result("mov.b64 {%r9, %r8}, 0x500000003;", 3);
   CHECK_THROWS_AS(read_module(kernel("vote.sync.any.pred %p1, %p2, -1;")), std::runtime_error);
   CHECK_THROWS_AS(read_module(kernel("redux.sync.max.s32 %r9, %r1, -1;")), std::runtime_error);
-  CHECK_THROWS_AS(read_module(kernel("ret; } .func f() { bra.uni $end; $end: } .func g() {")),
-                  std::runtime_error);
+  CHECK_THROWS_WITH(read_module(kernel("ret; } .func f() { bra.uni $end; $end: } .func g() {")),
+                    doctest::Contains("nothing at $end"));
 }
