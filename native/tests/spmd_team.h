@@ -94,6 +94,39 @@ class SpmdTeam {
     for_each(n, [&](std::int64_t i) { use(i, load(i)); });
   }
 
+  template <class V>
+  struct Held {
+    int n;
+    std::vector<V> own;  // of this thread
+  };
+
+  template <class Load>
+  auto hold(int n, const Load& load) {
+    Held<decltype(load(n))> held{n, {}};
+    for (int i = thread_; i < n; i += threads_) held.own.push_back(load(i));
+    return held;
+  }
+
+  template <class V, class Predicate>
+  bool any_held(const Held<V>& held, const Predicate& predicate) {
+    return reduce_held(held, false, predicate, [](bool a, bool b) { return a || b; });
+  }
+
+  template <class H, class V, class Map, class Combine>
+  V reduce_held(const Held<H>& held, V identity, const Map& map, const Combine& combine) {
+    return reduce(
+        held.n, identity,
+        [&](std::int64_t i) { return map(held.own[static_cast<std::size_t>(i / threads_)]); },
+        combine);
+  }
+
+  template <class V, class F>
+  void for_each_held(const Held<V>& held, const F& f) {
+    for_each(held.n, [&](std::int64_t i) {
+      f(static_cast<int>(i), held.own[static_cast<std::size_t>(i / threads_)]);
+    });
+  }
+
   template <int kDigitBits, class Load, class Digit, class Begin, class Write>
   void split(int n, const Load& load, const Digit& digit, const Begin& begin, const Write& write) {
     barrier_->wait();

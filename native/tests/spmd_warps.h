@@ -76,11 +76,15 @@ class WarpsTeam {
 
   template <class V, class Map, class Combine>
   V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
-    return SpmdTeam(thread_, 32 * warps_, barrier_, slots_).reduce(n, identity, map, combine);
+    return threads().reduce(n, identity, map, combine);
+  }
+  template <class V, class Map, class Combine>
+  V reduce_few(std::int64_t n, V identity, const Map& map, const Combine& combine) {
+    return reduce(n, identity, map, combine);
   }
   template <class Value>
   void prefix_sums(std::int64_t n, const Value& value, std::int64_t* sums) {
-    SpmdTeam(thread_, 32 * warps_, barrier_, slots_).prefix_sums(n, value, sums);
+    threads().prefix_sums(n, value, sums);
   }
 
   template <class F>
@@ -102,7 +106,27 @@ class WarpsTeam {
     for_each(n, [&](std::int64_t i) { use(i, load(i)); });
   }
 
+  template <class Load>
+  auto hold(int n, const Load& load) {
+    return threads().hold(n, load);
+  }
+  template <class Held, class Predicate>
+  bool any_held(const Held& held, const Predicate& predicate) {
+    return threads().any_held(held, predicate);
+  }
+  template <class Held, class V, class Map, class Combine>
+  V reduce_held(const Held& held, V identity, const Map& map, const Combine& combine) {
+    return threads().reduce_held(held, identity, map, combine);
+  }
+  template <class Held, class F>
+  void for_each_held(const Held& held, const F& f) {
+    threads().for_each_held(held, f);
+  }
+
  private:
+  // The same threads, whatever warps they are in.
+  SpmdTeam threads() const { return {thread_, 32 * warps_, barrier_, slots_}; }
+
   int thread_, warps_;
   Barrier* barrier_;
   const void** slots_;

@@ -522,7 +522,7 @@ TEST_CASE("parallel derivatives: launches of long rows") {
     CHECK(out == std::vector<float>(out.size(), 0.0f));
     return run.executor.launches;
   };
-  CHECK(launches(Regularization::l2) == 6);
+  CHECK(launches(Regularization::l2) == 8);
   CHECK(launches(Regularization::kl) == 16);
 }
 

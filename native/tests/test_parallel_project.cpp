@@ -283,12 +283,12 @@ std::vector<T> unsorted_ranks(const Case<T>& c, std::int64_t r) {
   HostTeam team;
   const T* const z = c.z.data() + r * c.n;
   std::vector<T> ranks(static_cast<std::size_t>(c.n), static_cast<T>(kNan));
-  const auto value = [&](std::int64_t i) { return z[i]; };
-  const bool found = rank_in_one_block<R>(
-      team, c.n, spread_of(team, c.n, value), c.strength[static_cast<std::size_t>(r)], value,
-      [&](std::int64_t i, double rank) {
-        ranks[static_cast<std::size_t>(i)] = static_cast<T>(rank);
-      });
+  const HeldValues<HostTeam, T> values(team, static_cast<int>(c.n), z, 1.0);
+  const bool found =
+      rank_in_one_block(R, values, spread_of(values), c.strength[static_cast<std::size_t>(r)],
+                        [&](std::int64_t i, double rank) {
+                          ranks[static_cast<std::size_t>(i)] = static_cast<T>(rank);
+                        });
   return found ? ranks : std::vector<T>();
 }
 

@@ -134,14 +134,16 @@ Case case_of(const Way& way, std::int64_t rows, int n, Layout layout, Numbers nu
   for (std::int64_t r = 0; r < rows; ++r) {
     const Sizes sizes = sizes_of(layout, n, random);
     const Ids z = ids_of(sizes, random), w = ids_of(sizes, random);
+    const bool has_infinite = random() % 2 == 0;  // a row of one block has its own way without
+    const auto is_infinite = [&] { return has_infinite && random() % 16 == 0; };
     for (int i = 0; i < n; ++i) {
       const int start = z[std::size_t(i)];
       c.g.push_back(cotangent(numbers, start, random));
       c.result.push_back(static_cast<float>(std::exp(3.0 * normal(random))));
       c.w.push_back(static_cast<float>(4.0 * normal(random)));
-      c.block_z.push_back(random() % 16 == 0 && !way.by_w ? infinite_block(start) : start);
-      c.block_w.push_back(random() % 16 == 0 ? infinite_block(w[std::size_t(i)])
-                                             : w[std::size_t(i)]);
+      const std::int32_t start_w = w[std::size_t(i)];
+      c.block_z.push_back(is_infinite() && !way.by_w ? infinite_block(start) : start);
+      c.block_w.push_back(is_infinite() ? infinite_block(start_w) : start_w);
     }
   }
   return c;
@@ -467,6 +469,42 @@ TEST_CASE("cotangents of rows that no team holds: by threads, and by warps of th
         CHECK(same_bits(found, by_steps_of(c, SpmdExecutor{5})));
         CHECK(same_bits(found, by_steps_of(c, WarpsExecutor{{64}})));
       }
+    }
+  }
+}
+
+// Rows that are one block are written at once: of others' memory they have none.
+TEST_CASE("cotangents of rows that no team holds: one block among other rows") {
+  std::mt19937_64 random(84);
+  for (const bool by_w : {false, true}) {
+    const int n = 20'000;
+    Case c = case_of({Regularization::l2, by_w}, 3, n, Layout::one_block, Numbers::plain, random);
+    const Case mixed =
+        case_of({c.regularization, by_w}, 1, n, Layout::mixed, Numbers::plain, random);
+    std::fill(c.block_z.begin(), c.block_z.end(), 0);
+    std::fill(c.block_w.begin(), c.block_w.end(), 0);
+    std::copy(mixed.block_z.begin(), mixed.block_z.end(), c.block_z.begin() + n);
+    std::copy(mixed.block_w.begin(), mixed.block_w.end(), c.block_w.begin() + n);
+    Floats found(c.block_z.size());
+    const LinearizedRows at = c.linearized();
+    const RowDirections along = c.along(found);
+    HostExecutor steps = executor(HostTeam::Order::shuffled);
+    std::vector<unsigned char> workspace(long_cotangent_workspace(steps, at, along), kRubbish);
+    run_long_cotangent(steps, "cotangent", at, along, workspace.data());
+    const std::string wrong = complaint(c, found);
+    CHECK_MESSAGE(wrong.empty(), wrong);
+    Arena arena(workspace.data());
+    const LongCotangent memory(arena, at, along);
+    const auto untouched = [&](const auto* of_rows, std::int64_t each, std::int64_t r) {
+      const auto* const bytes = reinterpret_cast<const unsigned char*>(of_rows + r * each);
+      return std::all_of(bytes, bytes + each * std::int64_t{sizeof *of_rows},
+                         [](unsigned char byte) { return byte == kRubbish; });
+    };
+    for (std::int64_t r = 0; r < c.rows; ++r) {
+      CHECK(memory.settled[r] == (r == 1 ? 0u : 1u));
+      CHECK(untouched(memory.marks, memory.mark_words(), r) == (r != 1));
+      CHECK(untouched(memory.sums, memory.slots(), r) == (r != 1));
+      CHECK(untouched(memory.counts, memory.slots(), r) == (r != 1));
     }
   }
 }

@@ -61,7 +61,7 @@ bool sorts(const std::vector<T>& values, HostTeam::Order order) {
   SortCase<T> c(values);
   const SortCase<T> before = c;
   HostTeam team(order);
-  const auto spread = spread_of(team, c.n(), [&](int i) { return c.value(i); });
+  const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
   sort_keys(team, c.n(), spread, c.keys.data(), c.index.data(), c.memory());
   return c.is_sorted(before);
 }
@@ -71,7 +71,8 @@ bool sorts_by_cells(const std::vector<float>& values) {
   SortCase<float> c(values);
   const SortCase<float> before = c;
   HostTeam team;
-  const SortCells cells(spread_of(team, c.n(), [&](int i) { return c.value(i); }), c.n());
+  const SortCells cells(spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); })),
+                        c.n());
   if (!cells.serve()) return false;
   if (!sort_by_cells(team, c.n(), cells, c.keys.data(), c.index.data(), c.memory())) {
     CHECK(c.keys == before.keys);
@@ -169,7 +170,7 @@ TEST_CASE("sort of a team: by threads") {
   SortCase<float> c(values);
   const SortCase<float> before = c;
   run_spmd(4, [&](SpmdTeam& team) {
-    const auto spread = spread_of(team, c.n(), [&](int i) { return c.value(i); });
+    const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
     sort_keys(team, c.n(), spread, c.keys.data(), c.index.data(), c.memory());
   });
   CHECK(c.is_sorted(before));

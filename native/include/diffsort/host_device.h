@@ -76,6 +76,28 @@ DIFFSORT_HD inline void fence_team() {
 #endif
 }
 
+// Of two numbers, neither of them NaN. A device has an instruction for those of float.
+DIFFSORT_HD inline double smaller(double a, double b) {
+  return b < a ? b : a;
+}
+DIFFSORT_HD inline double larger(double a, double b) {
+  return a < b ? b : a;
+}
+DIFFSORT_HD inline float smaller(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return fminf(a, b);
+#else
+  return b < a ? b : a;
+#endif
+}
+DIFFSORT_HD inline float larger(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return fmaxf(a, b);
+#else
+  return a < b ? b : a;
+#endif
+}
+
 // To the nearest integer.
 DIFFSORT_HD inline std::int64_t round_to_integer(double x) {
 #ifdef __CUDA_ARCH__

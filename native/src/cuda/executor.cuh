@@ -15,8 +15,8 @@
 // A program of rows has `length()`, `place(sort_bytes)`, which lays out the memory that a row takes,
 // whose first sort_bytes are the sort's while it runs, `bytes()` of it then, and `kSeldomSorts`, for
 // less code where sorts need not be fast.
-// One that has `kRegularization` and `With<R>`, the same program of another regularization, shares its
-// kernel with those.
+// A program that has `kRegularization` and `With<R>`, the same program of another regularization, shares
+// its kernel with those.
 // After a failed launch nothing more is launched, and status() says what failed.
 // Counts are 64-bit; grids beyond what the hardware takes go round in a loop.
 #pragma once
@@ -51,10 +51,25 @@ __global__ void __launch_bounds__(kStepThreads) step_kernel(std::int64_t count, 
   }
 }
 
+// What a program of teams has in shared memory, if it is one.
+struct NoShared {};
+template <class Program, class = void>
+struct SharedOfProgram {
+  using Type = NoShared;
+};
+template <class Program>
+struct SharedOfProgram<Program, std::void_t<typename Program::Shared>> {
+  using Type = typename Program::Shared;
+};
+template <class Program>
+using SharedOf = typename SharedOfProgram<Program>::Type;
+
 // What a kernel has: a program alone,
 template <class Program>
 class OneProgram {
  public:
+  using Shared = SharedOf<Program>;
+
   explicit OneProgram(const Program& program) : program_(program) {}
 
   template <class Run>
@@ -71,6 +86,15 @@ class OneProgram {
 template <class L2>
 class AnyRegularization {
  public:
+  using Kl = typename L2::template With<Regularization::kl>;
+  using LogKl = typename L2::template With<Regularization::log_kl>;
+
+  union Shared {
+    cub::Uninitialized<SharedOf<L2>> l2;
+    cub::Uninitialized<SharedOf<Kl>> kl;
+    cub::Uninitialized<SharedOf<LogKl>> log_kl;
+  };
+
   template <class Program>
   explicit AnyRegularization(const Program& program) : regularization_(Program::kRegularization) {
     new (&program_) Program(program);
@@ -92,8 +116,8 @@ class AnyRegularization {
   union OneOf {
     OneOf() {}
     L2 l2;
-    typename L2::template With<Regularization::kl> kl;
-    typename L2::template With<Regularization::log_kl> log_kl;
+    Kl kl;
+    LogKl log_kl;
   };
 
   Regularization regularization_;
@@ -112,13 +136,17 @@ template <class Program>
 using ProgramsOf = typename ProgramsBeside<Program>::Type;
 
 // Half of the threads that a multiprocessor takes, or more, are resident.
-template <class Program>
+template <class Programs>
 __global__ void __launch_bounds__(kTileThreads, 2)
-    team_kernel(std::int64_t count, Program program) {
-  __shared__ cub::Uninitialized<typename Program::Shared> shared;
+    team_kernel(std::int64_t count, const __grid_constant__ Programs programs) {
+  __shared__ cub::Uninitialized<typename Programs::Shared> shared;
   TileTeam team;
+  programs.visit([&](const auto& program) {
+    using Own = SharedOf<std::decay_t<decltype(program)>>;
+    Own& own = *reinterpret_cast<Own*>(&shared);
 #pragma unroll 1
-  for (std::int64_t k = blockIdx.x; k < count; k += gridDim.x) program(team, shared.Alias(), k);
+    for (std::int64_t k = blockIdx.x; k < count; k += gridDim.x) program(team, own, k);
+  });
 }
 
 template <class Programs>
@@ -215,8 +243,8 @@ class CudaExecutor {
 
   template <class Program>
   void for_each_team(const char* name, std::int64_t count, const Program& program) {
-    launch(name, team_kernel<Program>, std::min(count, kMaxBlocks), kTileThreads, 0, count,
-           program);
+    launch(name, team_kernel<ProgramsOf<Program>>, std::min(count, kMaxBlocks), kTileThreads, 0,
+           count, ProgramsOf<Program>(program));
   }
 
   template <class F>

@@ -14,7 +14,7 @@
 #include <cub/block/block_radix_sort.cuh>
 #include <cub/util_ptx.cuh>
 #include <cub/util_type.cuh>
-#include <cub/warp/warp_reduce.cuh>
+#include <utility>
 
 #include "diffsort/parallel_row/keyed_place.h"
 #include "diffsort/parallel_row/lane_words.h"
@@ -103,12 +103,11 @@ struct WarpLanes {
   }
 };
 
-// Of one value per lane, the same for all lanes.
+// What two lanes have together, the same for both.
 template <class V, class Combine>
-__device__ V reduce_warp(const V& mine, const Combine& combine) {
-  using Reduce = cub::WarpReduce<V>;  // by shuffles: its storage is empty
-  typename Reduce::TempStorage storage;
-  return cub::ShuffleIndex<kWarpSize>(Reduce(storage).Reduce(mine, combine), 0, kAllLanes);
+__device__ V combine_lanes(const V& mine, int distance, const Combine& combine) {
+  const int partner = lane_of_thread() ^ distance;
+  return combine(mine, cub::ShuffleIndex<kWarpSize>(mine, partner, kAllLanes));
 }
 
 class WarpTeam {
@@ -162,6 +161,52 @@ constexpr auto visit_tile(std::int64_t n, const Visit& visit) {
   return visit(SortTile<1024, 8>{});
 }
 
+// What a thread has of n elements, in registers: at most eight, each blockDim.x behind the one before.
+template <class Load>
+class Held {
+ public:
+  __device__ Held(int n, const Load& load) : n_(n) {
+    visit(values_, [&](int i, V& value) { value = load(i); });
+  }
+
+  template <class F>
+  __device__ void for_each(const F& f) const {
+    visit(values_, f);
+  }
+
+ private:
+  using V = decltype(std::declval<Load>()(0));
+
+  template <class Values, class F>
+  __device__ void visit(Values& values, const F& f) const {
+#pragma unroll
+    for (int k = 0; k < kMost; ++k) {
+      const int i = static_cast<int>(threadIdx.x + k * blockDim.x);
+      if (i < n_) f(i, values[k]);
+    }
+  }
+
+  static constexpr int kMost = 8;
+
+  int n_;
+  V values_[kMost];
+};
+
+// The same elements, asked for whenever they are wanted, which takes less code.
+template <class Load>
+struct LoadedAgain {
+  int n;
+  Load load;
+
+  template <class F>
+  __device__ void for_each(const F& f) const {
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < n; i += static_cast<int>(blockDim.x)) {
+      f(i, load(i));
+    }
+  }
+};
+
 // Rows of at most kCapacity elements, by a block of any size; to sort n elements, of threads_for(n).
 template <bool kFewTiles>
 class BlockTeam {
@@ -203,6 +248,35 @@ class BlockTeam {
         if (first + k * step < n) use(first + k * step, loaded[k]);
       }
     }
+    __syncthreads();
+  }
+
+  template <class Load>
+  __device__ auto hold(int n, const Load& load) {
+    if constexpr (kFewTiles) {
+      return LoadedAgain<Load>{n, load};
+    } else {
+      return Held<Load>(n, load);
+    }
+  }
+
+  template <class Held, class Predicate>
+  __device__ bool any_held(const Held& held, const Predicate& predicate) {
+    bool any = false;
+    held.for_each([&](int, const auto& value) { any = any | predicate(value); });
+    return __syncthreads_or(any ? 1 : 0) != 0;
+  }
+
+  template <class Held, class V, class Map, class Combine>
+  __device__ V reduce_held(const Held& held, V identity, const Map& map, const Combine& combine) {
+    V mine = identity;
+    held.for_each([&](int, const auto& value) { mine = combine(mine, map(value)); });
+    return combine_threads(mine, combine);
+  }
+
+  template <class Held, class F>
+  __device__ void for_each_held(const Held& held, const F& f) {
+    held.for_each(f);
     __syncthreads();
   }
 
@@ -274,14 +348,18 @@ class BlockTeam {
   template <class V, class Combine>
   __device__ static V combine_threads(V mine, const Combine& combine) {
     __shared__ cub::Uninitialized<V> of_warps[kWarpSize];
-    mine = reduce_warp(mine, combine);
-    if (lane_of_thread() == 0) of_warps[threadIdx.x / kWarpSize].Alias() = mine;
-    __syncthreads();
-    V all = of_warps[0].Alias();
+#pragma unroll(kFewTiles ? 1 : 5)
+    for (int step = 1; step < kWarpSize; step *= 2) mine = combine_lanes(mine, step, combine);
+    const int warps = static_cast<int>(blockDim.x / kWarpSize);  // a power of two
+    if (warps > 1) {
+      if (lane_of_thread() == 0) of_warps[threadIdx.x / kWarpSize].Alias() = mine;
+      __syncthreads();
+      mine = of_warps[lane_of_thread() & (warps - 1)].Alias();
 #pragma unroll 1
-    for (unsigned k = 1; k < blockDim.x / kWarpSize; ++k) all = combine(all, of_warps[k].Alias());
+      for (int step = 1; step < warps; step *= 2) mine = combine_lanes(mine, step, combine);
+    }
     __syncthreads();  // before the next reduction writes
-    return all;
+    return mine;
   }
 
  private:

@@ -53,7 +53,9 @@ class Block {
       run_warps();
       if (std::all_of(warps_.begin(), warps_.end(), [](auto& w) { return w->has_ended(); })) return;
       for (const auto& warp : warps_) warp->check_waits_for_block(*warps_[0]);
-      for (const auto& warp : warps_) warp->pass_block_barrier();
+      const bool any =
+          std::any_of(warps_.begin(), warps_.end(), [](auto& w) { return w->votes(); });
+      for (const auto& warp : warps_) warp->pass_block_barrier(any);
       ++epoch;
     }
   }
@@ -368,10 +370,18 @@ void Warp::check_waits_for_block(const Warp& other) {
   if (ended_ != 0) fail("lanes wait for their block, of which others have ended", first_of(live));
 }
 
-void Warp::pass_block_barrier() {
-  const Mask live = all_ & ~ended_;
+bool Warp::votes() const {
+  const Instruction& barrier = module_.code[static_cast<std::size_t>(pc_[0])];
+  if (barrier.from[0] == kNoOperand) return false;
+  const Word* vote = in(barrier.from[0]);
+  return std::any_of(vote, vote + kLanes, [](Word word) { return (word & 1) != 0; });
+}
+
+void Warp::pass_block_barrier(bool any_votes) {
+  const Instruction& barrier = module_.code[static_cast<std::size_t>(pc_[0])];
+  if (barrier.to[0] != kNoOperand) std::fill_n(out(barrier.to[0]), kLanes, Word{any_votes});
   at_block_barrier_ = 0;
-  for_each_lane(live, [&](int lane) { ++pc_[static_cast<std::size_t>(lane)]; });
+  for_each_lane(all_, [&](int lane) { ++pc_[static_cast<std::size_t>(lane)]; });
 }
 
 unsigned char* Warp::at(const Instruction& instruction, Word address, std::size_t bytes, int lane) {

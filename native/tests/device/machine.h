@@ -64,7 +64,10 @@ class Warp {
 
   bool has_ended() const { return ended_ == all_; }
   void check_waits_for_block(const Warp& other);  // at the same barrier as the other warp
-  void pass_block_barrier();
+  // Once no lane of the block has anything else to do: whether one brings a true predicate to the
+  // barrier, and then that of the whole block.
+  bool votes() const;
+  void pass_block_barrier(bool any_votes);
 
   const Word* in(Operand operand) const {
     return operand >= 0 ? &registers_[static_cast<std::size_t>(operand) * kLanes]

@@ -483,8 +483,14 @@ class Reader {
     if (kind == "bar" || kind == "barrier") {
       const bool is_warp = parts[1] == "warp";
       instruction.control = is_warp ? Control::warp_barrier : Control::block_barrier;
+      const bool is_vote = name == "bar.red.or.pred";
       if (is_warp) instruction.from[3] = arguments[0].operands[0];
-      if (!is_warp && (arguments.size() != 1 || arguments[0].operands[0] != constant(0))) {
+      if (is_vote) {
+        instruction.to[0] = arguments[0].operands[0];
+        instruction.from[0] = arguments[2].operands[0];
+      }
+      if (!is_warp && (arguments.size() != (is_vote ? 3 : 1) ||
+                       arguments[is_vote ? 1 : 0].operands[0] != constant(0))) {
         fail("another barrier than that of the whole block");
       }
       return;

@@ -163,6 +163,22 @@ TEST_CASE("machine: lanes that wait in vain") {
   check_fails(part + "@%p1 bra $end; vote.sync.ballot.b32 %r9, %p1, -1;\n$end:", "never come");
 }
 
+TEST_CASE("machine: a barrier that asks all threads") {
+  for (const std::uint32_t asked : {0u, 40u, 63u, 64u}) {  // of 64 threads; the last one is none
+    const auto answers = run("setp.eq.u32 %p1, %r1, " + std::to_string(asked) +
+                                 "; bar.red.or.pred %p2, 0, %p1; selp.u32 %r9, 1, 0, %p2;\n"
+                                 "st.global.u32 [%rd3], %r9;",
+                             64);
+    for (std::uint32_t t = 0; t < 64; ++t) CHECK(answers[t] == (asked < 64 ? 1u : 0u));
+  }
+  const std::string write = "st.shared.u32 [%r4], %r1;\n";
+  CHECK_NOTHROW(run(write + "bar.red.or.pred %p2, 0, %p1; xor.b32 %r5, %r4, 128;\n"
+                            "ld.shared.u32 %r9, [%r5];",
+                    64));
+  CHECK_THROWS_WITH(read_module(kernel("bar.red.or.pred %p2, 1, %p1;")),
+                    doctest::Contains("another barrier"));
+}
+
 TEST_CASE("machine: shuffles") {
   const auto value = [](const std::string& body) {
     return run(body + "\nst.global.u32 [%rd3], %r9;", 32);

@@ -27,31 +27,6 @@ DIFFSORT_HD void for_each_bit(const Lanes& lanes, const std::uint32_t* words, st
   }
 }
 
-// The n-th bit, from 0, of those that are set among `count` words; -1 if there are not so many.
-DIFFSORT_HD inline std::int32_t nth_bit(const std::uint32_t* words, std::int32_t count,
-                                        std::uint32_t n) {
-  DIFFSORT_ROLLED
-  for (std::int32_t k = 0; k < count; ++k) {
-    const std::uint32_t in_word = count_bits(words[k]);
-    if (n >= in_word) {
-      n -= in_word;
-      continue;
-    }
-    std::int32_t bit = 0;
-    DIFFSORT_ROLLED
-    for (int width = 16; width > 0; width /= 2) {  // in which half it is
-      const std::uint32_t ones = (std::uint32_t{1} << width) - 1;
-      const std::uint32_t in_half = count_bits(words[k] >> bit & ones);
-      if (n >= in_half) {
-        n -= in_half;
-        bit += width;
-      }
-    }
-    return 32 * k + bit;
-  }
-  return -1;
-}
-
 // A lane's share of clearing the bits behind `first` and before `last`.
 DIFFSORT_HD inline void clear_bits_between(int lane, std::uint32_t* words, std::int32_t first,
                                            std::int32_t last) {

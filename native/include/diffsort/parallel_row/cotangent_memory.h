@@ -87,7 +87,7 @@ struct CotangentMemory {
   // those of the parts of w's softmax.
   using Sums = FixedPoint<float, true>;
   using Shares = std::conditional_t<kl, FixedPoint<double, false>, FixedPoint<float, true>>;
-  static constexpr int kFlags = 4;  // of which two are used
+  static constexpr int kFlags = 4;  // of which one is used
   struct alignas(16) Clear {
     std::uint32_t word[4];
   };
@@ -127,11 +127,9 @@ struct CotangentMemory {
 
   DIFFSORT_HD static constexpr bool l2() { return R == Regularization::l2; }
 
-  // Of a row that is one block nobody needs a head. Both are known to all after a barrier.
-  DIFFSORT_HD bool is_one_block() const { return load_bits(flags) == 0; }
-  DIFFSORT_HD void note_blocks() const { store_bits(flags, 1); }
-  DIFFSORT_HD bool is_invalid() const { return load_bits(flags + 1) != 0; }
-  DIFFSORT_HD void make_invalid() const { store_bits(flags + 1, 1); }
+  // Known to all after a barrier.
+  DIFFSORT_HD bool is_invalid() const { return load_bits(flags) != 0; }
+  DIFFSORT_HD void make_invalid() const { store_bits(flags, 1); }
 
   DIFFSORT_HD int start(int e) const { return start_of(places[e]); }
   DIFFSORT_HD bool is_start(int position) const { return heads[position] != 0; }

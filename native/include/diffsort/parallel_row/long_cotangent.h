@@ -1,6 +1,8 @@
 // The float32 cotangent of l2 ranks, or of sorted values, alone, in rows that no team holds: without a
 // sort, and without lists of the elements of blocks. Steps over all rows of a chunk, each a launch:
 //
+//     sum      of each part, and whether it is of the row's first block alone
+//     settle   rows that are one block, whose means are known then; what follows leaves these alone
 //     clear    marks and sums
 //     mark     the start of every block, which its elements name
 //     note     of each block of at least two elements the largest term's power of two; of an element alone,
@@ -84,6 +86,18 @@ class LongTerms {
   int shift_;
 };
 
+// What a part of a row knows for all of it.
+struct PartSum {
+  double g = 0.0;
+  std::uint32_t behind_first = 0;  // 0 if all ids are that of the first block
+
+  struct Combine {
+    DIFFSORT_HD PartSum operator()(const PartSum& a, const PartSum& b) const {
+      return {a.g + b.g, a.behind_first | b.behind_first};
+    }
+  };
+};
+
 // What steps share: a chunk of rows, and the workspace. Slots hold a sum, and then a mean.
 struct LongCotangent {
   std::int64_t rows, n;
@@ -97,8 +111,10 @@ struct LongCotangent {
   LongTerms terms;
 
   RowStates states;
-  std::uint32_t* marks;  // [row][position / 32]
-  std::int64_t* sums;    // [row][slot]
+  std::uint32_t* settled;  // of each row: is it written already?
+  PartSum* part_sums;      // [row][part]
+  std::uint32_t* marks;    // [row][position / 32]
+  std::int64_t* sums;      // [row][slot]
   std::uint32_t *lows, *peaks, *counts;
   std::uint32_t* alone_terms;  // [row][start], by w: the bits of a float
 
@@ -123,6 +139,8 @@ struct LongCotangent {
         parts(rows, n),
         terms(n) {
     states.invalid = arena.take<std::uint32_t>(rows);
+    settled = arena.take<std::uint32_t>(rows);
+    part_sums = arena.take<PartSum>(rows * parts.count);
     marks = arena.take<std::uint32_t>(rows * mark_words());
     sums = arena.take<std::int64_t>(rows * slots());
     lows = arena.take<std::uint32_t>(rows * slots());
@@ -148,6 +166,17 @@ struct LongCotangent {
     return start + 1 == n || is_start(r, start + 1);
   }
 
+  DIFFSORT_HD double scale(std::int64_t r) const {
+    return strength_factor(strength.row(r), z_sign * w_sign);
+  }
+  // z's cotangent of an element with g, whose block has this mean.
+  DIFFSORT_HD static double of_z(double scale, double g, double mean) {
+    return scale == 0.0 ? 0.0 : scale * (g - mean);
+  }
+
+  // Whether nothing is to be done for a row, or can be.
+  DIFFSORT_HD bool leaves(std::int64_t r) const { return settled[r] != 0 || states.is_invalid(r); }
+
   // Of a row whose ids are valid.
   DIFFSORT_HD std::int32_t start(std::int64_t r, std::int64_t e) const {
     return block_start(block_z.row(r)[e]);
@@ -159,17 +188,92 @@ struct ReadElement {
   float g;
 };
 
-// --- Steps
+// --- Rows that are one block
 
-struct ClearSlot {
+struct SumPart {
+  struct Shared {};
+
   LongCotangent c;
 
-  DIFFSORT_HD void operator()(std::int64_t k) const {
-    if (k < c.rows) c.states.invalid[k] = 0;
-    if (k < c.rows * c.mark_words()) c.marks[k] = 0;
-    if (k >= c.rows * c.slots()) return;
-    c.sums[k] = 0;
-    c.lows[k] = c.peaks[k] = c.counts[k] = 0;
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    const std::int32_t* const ids = c.block_z.row(part.row) + part.first;
+    const std::int32_t* const ids_w = c.of_w ? c.block_w.row(part.row) + part.first : ids;
+    const float* const g = c.g.row(part.row) + part.first;
+    const auto id_bits = [=](std::int64_t i) {
+      return static_cast<std::uint32_t>(ids[i] | ids_w[i]);
+    };
+    // Mostly the first few elements tell.
+    PartSum sum{
+        0.0, team.reduce_few(part.size() < kFirst ? part.size() : kFirst, std::uint32_t{0}, id_bits,
+                             [](std::uint32_t a, std::uint32_t b) { return a | b; })};
+    if (sum.behind_first == 0) {
+      sum = team.reduce(
+          part.size(), sum,
+          [=](std::int64_t i) { return PartSum{static_cast<double>(g[i]), id_bits(i)}; },
+          PartSum::Combine{});
+    }
+    team.for_each(1, [&](int) { c.part_sums[k] = sum; });
+  }
+
+ private:
+  static constexpr std::int64_t kFirst = 512;
+};
+
+// As row_cotangent.h writes them.
+struct SettleRows {
+  struct Shared {};
+
+  LongCotangent c;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    const std::int64_t r = part.row;
+    const PartSum* const of_row = c.part_sums + r * c.parts.count;
+    const PartSum sum = team.reduce_few(
+        c.parts.count, PartSum{}, [=](std::int64_t q) { return of_row[q]; }, PartSum::Combine{});
+    const bool settles = sum.behind_first == 0;
+    if (part.index == 0) {
+      team.for_each(1, [&](int) {
+        c.settled[r] = settles ? 1 : 0;
+        c.states.invalid[r] = 0;
+      });
+    }
+    if (!settles) return;
+    const double mean = plain_quotient(sum.g, count_to_double(c.n));
+    const double scale = c.scale(r);
+    const float* const g = c.g.row(r) + part.first;
+    float* const out = c.out + r * c.n + part.first;
+    const bool of_w = c.of_w;
+    team.stream(
+        part.size(), [=](std::int64_t i) { return of_w ? 0.0f : g[i]; },
+        [=](std::int64_t i, float own) {
+          out[i] = static_cast<float>(of_w ? mean : c.of_z(scale, own, mean));
+        });
+  }
+};
+
+// --- All others
+
+struct ClearPart {
+  struct Shared {};
+
+  LongCotangent c;
+
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    const std::int64_t r = part.row;
+    if (c.settled[r] != 0) return;
+    team.for_each((part.size() + 31) / 32,
+                  [&](std::int64_t w) { *c.mark_of(r, part.first + 32 * w) = 0; });
+    team.for_each(part.size() / 2, [&](std::int64_t s) {
+      const std::int64_t slot = c.slot(r, part.first + 2 * s);
+      c.sums[slot] = 0;
+      c.lows[slot] = c.peaks[slot] = c.counts[slot] = 0;
+    });
   }
 };
 
@@ -181,6 +285,7 @@ struct MarkStarts {
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
+    if (c.settled[part.row] != 0) return;
     const std::int32_t* const ids = c.block_z.row(part.row) + part.first;
     const std::int32_t first = ids[0];
     team.for_each(1, [&](int) { mark(part.row, first); });
@@ -210,7 +315,7 @@ struct NoteLargest {
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
-    if (c.states.is_invalid(r)) return;
+    if (c.leaves(r)) return;
     const auto element = [&](std::int64_t i) {
       return ReadElement{c.block_z.row(r)[part.first + i], c.g.row(r)[part.first + i]};
     };
@@ -250,7 +355,7 @@ struct AddTerms {
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
-    if (c.states.is_invalid(r)) return;
+    if (c.leaves(r)) return;
     const std::int32_t first = c.start(r, part.first);
     if (!c.alone(r, first)) {
       const Sum sum = team.reduce(
@@ -334,29 +439,49 @@ struct AddTerms {
   }
 };
 
-struct FinishBlock {
+struct FinishBlocks {
+  struct Shared {};
+
   LongCotangent c;
 
-  DIFFSORT_HD void operator()(std::int64_t k) const {
-    const std::uint32_t count = c.counts[k];
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    if (c.settled[part.row] != 0) return;
+    team.for_each(part.size() / 2, [&](std::int64_t s) { finish(part.row, part.first + 2 * s); });
+  }
+
+ private:
+  // The block that starts at this position or the next one, if there is one of at least two elements.
+  DIFFSORT_HD void finish(std::int64_t r, std::int64_t start) const {
+    const std::int64_t slot = c.slot(r, start);
+    const std::uint32_t count = c.counts[slot];
     if (count == 0) return;
-    const std::int64_t r = static_cast<std::uint32_t>(k) / static_cast<std::uint32_t>(c.slots());
-    std::int64_t start = 2 * (k - r * c.slots());
     if (!c.is_start(r, start) || c.alone(r, start)) ++start;
     const std::int64_t end = start + count;
     if (end > c.n || (end < c.n && !c.is_start(r, end))) c.states.make_invalid(r);
-    const double mean = c.terms.mean({c.sums[k], c.lows[k]}, static_cast<int>(c.peaks[k]), count);
-    c.sums[k] = copy_bits<std::int64_t>(mean);
+    const double mean =
+        c.terms.mean({c.sums[slot], c.lows[slot]}, static_cast<int>(c.peaks[slot]), count);
+    c.sums[slot] = copy_bits<std::int64_t>(mean);
   }
 };
 
 struct CheckW {
+  struct Shared {};
+
   LongCotangent c;
 
-  DIFFSORT_HD void operator()(std::int64_t k) const {
-    const std::int64_t r = static_cast<std::uint32_t>(k) / static_cast<std::uint32_t>(c.n);
-    const std::int32_t id = c.block_w.row(r)[k - r * c.n];
-    if (!is_valid_id(id, c.n) || !c.is_start(r, block_start(id))) c.states.make_invalid(r);
+  template <class Team>
+  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
+    const Part part(c.parts, k);
+    const std::int64_t r = part.row;
+    if (c.leaves(r)) return;
+    const std::int32_t* const ids = c.block_w.row(r) + part.first;
+    team.stream(
+        part.size(), [=](std::int64_t i) { return ids[i]; },
+        [&](std::int64_t, std::int32_t id) {
+          if (!is_valid_id(id, c.n) || !c.is_start(r, block_start(id))) c.states.make_invalid(r);
+        });
   }
 };
 
@@ -369,13 +494,14 @@ struct WriteCotangent {
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
+    if (c.settled[r] != 0) return;
     float* const out = c.out + r * c.n;
     if (c.states.is_invalid(r) || !c.is_start(r, 0)) {
       return team.for_each(part.size(), [=](std::int64_t i) {
         out[part.first + i] = std::numeric_limits<float>::quiet_NaN();
       });
     }
-    const double scale = strength_factor(c.strength.row(r), c.z_sign * c.w_sign);
+    const double scale = c.scale(r);
     const DenseRows<const std::int32_t> ids = c.of_w ? c.block_w : c.block_z;
     team.stream(
         part.size(),
@@ -397,10 +523,10 @@ struct WriteCotangent {
   }
   // Of an element alone nothing is left, unless it is infinite.
   DIFFSORT_HD double of_z(std::int64_t r, const ReadElement& element, double scale) const {
-    if (scale == 0.0 || is_infinite_block(element.id)) return 0.0;
+    if (is_infinite_block(element.id)) return 0.0;
     const std::int32_t start = block_start(element.id);
     const auto own = static_cast<double>(element.g);
-    return scale * (own - (c.alone(r, start) ? own : mean(r, start)));
+    return c.of_z(scale, own, c.alone(r, start) ? own : mean(r, start));
   }
   DIFFSORT_HD double mean(std::int64_t r, std::int32_t start) const {
     return copy_bits<double>(c.sums[c.slot(r, start)]);
@@ -429,12 +555,14 @@ void run_long_cotangent(Executor& executor, const char* name, const LinearizedRo
     const std::int64_t rows = std::min(step, at.set.rows - r);
     const LongCotangent c(arena, at.part(r, rows), along.from(r, at.set.n));
     const std::int64_t teams = rows * c.parts.count;
-    executor.for_each(name, rows * std::max(c.slots(), c.mark_words()), ClearSlot{c});
+    executor.for_each_team(name, teams, SumPart{c});
+    executor.for_each_team(name, teams, SettleRows{c});
+    executor.for_each_team(name, teams, ClearPart{c});
     executor.for_each_team(name, teams, MarkStarts{c});
     executor.for_each_team(name, teams, NoteLargest{c});
     executor.for_each_team(name, teams, AddTerms{c});
-    executor.for_each(name, rows * c.slots(), FinishBlock{c});
-    if (c.of_w) executor.for_each(name, rows * c.n, CheckW{c});
+    executor.for_each_team(name, teams, FinishBlocks{c});
+    if (c.of_w) executor.for_each_team(name, teams, CheckW{c});
     executor.for_each_team(name, teams, WriteCotangent{c});
   }
 }

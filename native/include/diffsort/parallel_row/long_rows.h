@@ -251,6 +251,10 @@ struct SettleNone {
 // By a team for every row.
 template <Regularization R>
 struct DescribeRow {
+  static constexpr Regularization kRegularization = R;
+  template <Regularization Other>
+  using With = DescribeRow<Other>;
+
   struct Shared {};
 
   LongRows<R> rows;
@@ -281,6 +285,10 @@ struct RunOfRow {
 // Makes a part of every run of `length` elements: pools tiles, and joins parts of `width` elements.
 template <Regularization R>
 struct PoolRuns {
+  static constexpr Regularization kRegularization = R;
+  template <Regularization Other>
+  using With = PoolRuns<Other>;
+
   struct Shared {
     static constexpr std::int64_t kHalf = kTile / 2;
 
@@ -290,7 +298,7 @@ struct PoolRuns {
     };
     struct Hulls {
       std::int64_t y[kTile + 1];
-      std::uint32_t upper[kTile / 1024], suspects[kTile / 16];
+      std::uint32_t upper[kTile / 1024], suspects[kTile / 32];
     };
 
     std::uint32_t bits[kTile / 32];
@@ -362,6 +370,10 @@ struct PoolRuns {
 
 template <Regularization R>
 struct WritePart {
+  static constexpr Regularization kRegularization = R;
+  template <Regularization Other>
+  using With = WritePart<Other>;
+
   struct Shared {
     std::int32_t before[kTile / 32], behind[kTile / 32];
   };

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 #include "diffsort/block_sums.h"
 #include "diffsort/exp_near_0.h"
@@ -19,8 +20,8 @@ namespace diffsort {
 // What is known of some of a row's values.
 template <class T>
 struct Spread {
-  T low, high;
-  double sum;  // of value - first; not finite if a value is not
+  T low, high;  // of no use if there is a NaN
+  double sum;   // of value - first; not finite if a value is not
 
   DIFFSORT_HD static Spread none(T first) { return {first, first, 0.0}; }
   DIFFSORT_HD static Spread of(T value, T first) { return {value, value, centred(value, first)}; }
@@ -33,10 +34,16 @@ struct Spread {
 
   struct Combine {
     DIFFSORT_HD Spread operator()(const Spread& a, const Spread& b) const {
-      return {b.low < a.low ? b.low : a.low, b.high > a.high ? b.high : a.high, a.sum + b.sum};
+      return {smaller(a.low, b.low), larger(a.high, b.high), a.sum + b.sum};
     }
   };
 };
+
+// Of a function of its own: threads that hold several values ask for as many.
+template <class T>
+DIFFSORT_HD DIFFSORT_NOINLINE double called_exp(double x) {
+  return exp_near_0<T>(x);
+}
 
 // What the ranks of a row are, if it is one block, by the spread of the row.
 template <class T>
@@ -61,7 +68,7 @@ struct OneBlock {
               spread.range() <= range_of_one_block(regularization, size) * strength) {}
 
   // What the rank of a value is proportional to, in kl, of a row that is one block.
-  DIFFSORT_HD double weight(T value) const { return exp_near_0<T>(from_middle(value) * scale); }
+  DIFFSORT_HD double weight(T value) const { return called_exp<T>(from_middle(value) * scale); }
 
   // Before ranks of kl are asked for: the weights of all values together.
   DIFFSORT_HD void weigh(double total) { factor = 0.5 * size * (size + 1.0) / total; }
@@ -81,26 +88,82 @@ struct Addition {
   DIFFSORT_HD double operator()(double a, double b) const { return a + b; }
 };
 
+// A row's values, which a team looks up, value(i) for 0 <= i < n, or which its threads hold.
 template <class Team, class Size, class Value>
-DIFFSORT_HD auto spread_of(Team& team, Size n, const Value& value) {
-  using T = decltype(value(0));
-  const T first = value(0);
-  return team.reduce(
-      n, Spread<T>::none(first), [&](Size i) { return Spread<T>::of(value(i), first); },
+struct ReadValues {
+  Team& team;
+  Size n;
+  Value value;
+
+  DIFFSORT_HD auto first() const { return value(0); }
+  template <class V, class Map, class Combine>
+  DIFFSORT_HD V reduce(V identity, const Map& map, const Combine& combine) const {
+    return team.reduce(n, identity, [&](Size i) { return map(value(i)); }, combine);
+  }
+  template <class F>
+  DIFFSORT_HD void for_each(const F& f) const {
+    team.for_each(n, [&](Size i) { f(i, value(i)); });
+  }
+};
+
+template <class Team, class Size, class Value>
+DIFFSORT_HD ReadValues<Team, Size, Value> read_values(Team& team, Size n, const Value& value) {
+  return {team, n, value};
+}
+
+template <class Team, class T>
+class HeldValues {
+ public:
+  DIFFSORT_HD HeldValues(Team& team, int size, const T* values, double sign)
+      : n(size),
+        team_(team),
+        first_(Load{values, static_cast<T>(sign)}(0)),
+        held_(team.hold(size, Load{values, static_cast<T>(sign)})) {}
+
+  const int n;
+
+  DIFFSORT_HD T first() const { return first_; }
+  template <class V, class Map, class Combine>
+  DIFFSORT_HD V reduce(V identity, const Map& map, const Combine& combine) const {
+    return team_.reduce_held(held_, identity, map, combine);
+  }
+  template <class F>
+  DIFFSORT_HD void for_each(const F& f) const {
+    team_.for_each_held(held_, f);
+  }
+
+ private:
+  // An element in the terms of P itself.
+  struct Load {
+    const T* values;
+    T sign;
+    DIFFSORT_HD T operator()(int i) const { return sign * values[i]; }
+  };
+
+  Team& team_;
+  T first_;
+  decltype(std::declval<Team&>().hold(0, std::declval<Load>())) held_;
+};
+
+template <class Values>
+DIFFSORT_HD auto spread_of(const Values& values) {
+  using T = decltype(values.first());
+  const T first = values.first();
+  return values.reduce(
+      Spread<T>::none(first), [=](T value) { return Spread<T>::of(value, first); },
       typename Spread<T>::Combine{});
 }
 
-// Whether a row with this spread is one block, and then write(i, rank) for all of it. value(i):
-// element i of z.
-template <Regularization R, class Team, class Size, class T, class Value, class Write>
-DIFFSORT_HD bool rank_in_one_block(Team& team, Size n, const Spread<T>& spread, double strength,
-                                   const Value& value, const Write& write) {
-  OneBlock<T> block(R, spread, value(0), n, strength);
+// Whether a row with this spread is one block, and then write(i, rank) for all of it.
+template <class Values, class T, class Write>
+DIFFSORT_HD bool rank_in_one_block(Regularization regularization, const Values& values,
+                                   const Spread<T>& spread, double strength, const Write& write) {
+  OneBlock<T> block(regularization, spread, values.first(), values.n, strength);
   if (!block.whole) return false;
-  if (R == Regularization::kl) {
-    block.weigh(team.reduce(n, 0.0, [&](Size i) { return block.weight(value(i)); }, Addition{}));
+  if (regularization == Regularization::kl) {
+    block.weigh(values.reduce(0.0, [&](T value) { return block.weight(value); }, Addition{}));
   }
-  team.for_each(n, [&](Size i) { write(i, block.rank(value(i))); });
+  values.for_each([&](auto i, T value) { write(i, block.rank(value)); });
   return true;
 }
 

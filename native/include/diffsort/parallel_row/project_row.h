@@ -1,9 +1,9 @@
 // The projection of one row, fused: what is read and written of the row's own memory is read once
 // and written once, in order; everything between happens in the team's memory.
 //
-//     load      keys whose order is that of the values
-//     ranks     done if the row is one block, which needs no sort (rank_in_one_block)
-//     sort      keys and where they were, by words of both (team_sort.h)
+//     load      threads hold the values; a row of ranks that is one block is written from what they
+//               hold, and done (rank_in_one_block)
+//     sort      keys whose order is that of the values, and where they were, by words of both (team_sort.h)
 //     pool      hull.h in float32 where the numbers are such, else pool.h
 //     write     the results, and then the block ids, in sorted order, sent to their places in
 //               memory, and from there to the row
@@ -91,6 +91,12 @@ DIFFSORT_HD DIFFSORT_NOINLINE void load_keys(Team& team, int n, const T* values,
       [=](int i, T value) { keys[i] = signed_key(value, sign); });
 }
 
+template <class Team, class T>
+DIFFSORT_HD DIFFSORT_NOINLINE Spread<T> spread_of_keys(Team& team, int n,
+                                                       const typename SortKey<T>::Bits* keys) {
+  return spread_of(read_values(team, n, [=](int i) { return from_descending_key<T>(keys[i]); }));
+}
+
 // The results, which have taken the places of the keys of z, by way of the stage.
 template <class Team, class T>
 DIFFSORT_HD DIFFSORT_NOINLINE void write_keys_unsorted(Team& team, int n,
@@ -116,27 +122,19 @@ DIFFSORT_HD DIFFSORT_NOINLINE void write_ids_unsorted(Team& team, int n, Nearest
   if (index != nullptr) team.for_each(n, [=](int i) { out[i] = stage[i]; });
 }
 
+// Whether a row of ranks is one block, which is then written; and the row's spread.
 template <class Team, class T>
-DIFFSORT_HD DIFFSORT_NOINLINE Spread<T> spread_of_keys(Team& team, int n,
-                                                       const typename SortKey<T>::Bits* keys) {
-  return spread_of(team, n, [=](int i) { return from_descending_key<T>(keys[i]); });
+DIFFSORT_HD bool rank_row(Team& team, const ProjectionRow<T>& row, Regularization regularization,
+                          Spread<T>& spread) {
+  const HeldValues<Team, T> values(team, static_cast<int>(row.n), row.z, row.z_sign);
+  spread = spread_of(values);
+  const auto write = [&](int i, double rank) { row.write_one_block(i, rank); };
+  return rank_in_one_block(regularization, values, spread, row.strength, write);
 }
-
-// Sorts one operand by its keys. If it is all that there is and one block, its ranks are written
-// instead, and the row is done.
-template <Regularization R, class Team, class T>
-DIFFSORT_HD bool sort_or_rank(Team& team, const ProjectionRow<T>& row, bool alone,
-                              typename SortKey<T>::Bits* keys, std::uint16_t* index,
-                              const SortMemory<typename SortKey<T>::Bits>& memory) {
-  const int n = static_cast<int>(row.n);
-  const Spread<T> spread = spread_of_keys<Team, T>(team, n, keys);
-  if constexpr (R != Regularization::log_kl) {
-    const auto value = [=](int i) { return from_descending_key<T>(keys[i]); };
-    const auto write = [&](int i, double rank) { row.write_one_block(i, rank); };
-    if (alone && rank_in_one_block<R>(team, n, spread, row.strength, value, write)) return true;
-  }
-  sort_keys(team, n, spread, keys, index, memory);
-  return false;
+template <class Team, class T>
+DIFFSORT_HD DIFFSORT_NOINLINE bool call_rank_row(Team& team, const ProjectionRow<T>& row,
+                                                 Regularization regularization, Spread<T>& spread) {
+  return rank_row(team, row, regularization, spread);
 }
 
 // Results that have taken the places of the keys of z.
@@ -247,21 +245,24 @@ DIFFSORT_HD bool solve_by_hull(Team& team, const RowWork<T, R>& work) {
   return false;
 }
 
-// `work` is to be seen by all threads, with row and memory.
+// `work` is to be seen by all threads, with row and memory. The spread of ranks of l2 and kl is given.
 template <class Team, class T, Regularization R>
-DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work) {
+DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work, const Spread<T>& of_ranks) {
   const ProjectionRow<T>& row = work.row;
   const RowMemory<T, R>& memory = work.memory;
   const int n = static_cast<int>(row.n);
-  if (row.z) load_keys(team, n, row.z, row.z_sign, memory.z_keys);
-  if (row.w) load_keys(team, n, row.w, row.w_sign, memory.w_keys);
   DIFFSORT_ROLLED
   for (int side = 0; side < 2; ++side) {
     const bool of_w = side != 0;
     auto* const keys = of_w ? memory.w_keys : memory.z_keys;
     auto* const index = of_w ? memory.w_index : memory.z_index;
     if (keys == nullptr) continue;
-    if (sort_or_rank<R>(team, row, !of_w && !row.w, keys, index, memory.sorting)) return;
+    load_keys(team, n, of_w ? row.w : row.z, of_w ? row.w_sign : row.z_sign, keys);
+    Spread<T> spread = of_ranks;
+    if constexpr (kSortsByCells<T>) {
+      if (R == Regularization::log_kl || row.w) spread = spread_of_keys<Team, T>(team, n, keys);
+    }
+    sort_keys(team, n, spread, keys, index, memory.sorting);
   }
   team.for_each(1, [&](int) {
     work.state = {row.strength, {memory.z_keys, row.n}, {memory.w_keys, row.n}, memory.partition};
@@ -310,13 +311,19 @@ class ProjectRows {
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory) const {
+    Spread<T> of_ranks{};
+    if (R != Regularization::log_kl && !arrays_.w) {
+      const ProjectionRow<T> row = arrays_.row(r);
+      if (kSeldomSorts ? call_rank_row(team, row, R, of_ranks) : rank_row(team, row, R, of_ranks))
+        return;
+    }
     auto* const work = reinterpret_cast<RowWork<T, R>*>(static_cast<char*>(memory) + work_);
     team.for_each(1, [&](int) {
       PlacedArena arena(places_, memory);
       work->row = arrays_.row(r);
       work->memory = take(arena, 0);
     });
-    project_row(team, *work);
+    project_row(team, *work, of_ranks);
     team.for_each(0, [](int) {});  // all have read what the next row writes over
   }
 

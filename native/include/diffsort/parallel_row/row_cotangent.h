@@ -79,16 +79,15 @@ struct CotangentProgram {
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory) const {
+    if constexpr (!log_kl) {
+      if (write_one_block(team, r)) return;
+    }
     const Memory m(memory, n);
     clear(team, m);
     load(team, m, r);
-    if (m.is_one_block()) {
-      add_row(team, m);
-    } else {
-      note_largest(team, m);
-      add_blocks(team, m);
-      finish_blocks(team, m);
-    }
+    note_largest(team, m);
+    add_blocks(team, m);
+    finish_blocks(team, m);
     if (!is_by_w()) return write_z(team, m, r);
     check_w(team, m);
     if constexpr (log_kl) divide_by_softmax(team, m);
@@ -96,6 +95,11 @@ struct CotangentProgram {
   }
 
  private:
+  struct Loaded {
+    std::int32_t id, id_w;  // 0 of w where it is not asked for
+    float g, factor;
+  };
+
   static DenseRows<const float> typed(const FloatRows& rows) {
     return {static_cast<const float*>(rows.data), rows.stride};
   }
@@ -112,34 +116,30 @@ struct CotangentProgram {
     });
   }
 
-  template <class Team>
-  DIFFSORT_HD void load(Team& team, const Memory& m, std::int64_t r) const {
-    struct Loaded {
-      std::int32_t id, id_w;
-      float g, factor;
-    };
+  DIFFSORT_HD auto loads(std::int64_t r) const {
     const float *const g_row = g.row(r), *const factors = kl ? result.row(r) : w.row(r);
     const std::int32_t *const ids = block_z.row(r), *const ids_w = block_w.row(r);
     const bool by_w = is_by_w();
-    team.stream(
-        n,
-        [=](int e) {
-          return Loaded{ids[e], by_w ? ids_w[e] : 0, g_row[e], l2 ? 0.0f : factors[e]};
-        },
-        [=](int e, const Loaded& loaded) {
-          const ReadPlace read(loaded.id, m.n);
-          const int start = start_of(read.place);
-          const float factor = static_cast<float>(w_sign) * loaded.factor;
-          m.places[e] = read.place;
-          m.g[e] = loaded.g;
-          if (!l2) m.factors[e] = factor;
-          if (!read.valid) m.make_invalid();
-          if (start != 0) m.note_blocks();
-          if (!by_w) return;
-          const ReadPlace read_w(loaded.id_w, m.n);
-          m.w_places[e] = read_w.place;
-          if (!read_w.valid) m.make_invalid();
-        });
+    const float factor_sign = static_cast<float>(w_sign);
+    return [=](int e) {
+      return Loaded{ids[e], by_w ? ids_w[e] : 0, g_row[e], l2 ? 0.0f : factor_sign * factors[e]};
+    };
+  }
+
+  template <class Team>
+  DIFFSORT_HD void load(Team& team, const Memory& m, std::int64_t r) const {
+    const bool by_w = is_by_w();
+    team.stream(n, loads(r), [=](int e, const Loaded& loaded) {
+      const ReadPlace read(loaded.id, m.n);
+      m.places[e] = read.place;
+      m.g[e] = loaded.g;
+      if (!l2) m.factors[e] = loaded.factor;
+      if (!read.valid) m.make_invalid();
+      if (!by_w) return;
+      const ReadPlace read_w(loaded.id_w, m.n);
+      m.w_places[e] = read_w.place;
+      if (!read_w.valid) m.make_invalid();
+    });
   }
 
   DIFFSORT_HD static std::uint32_t head(const Memory& m, int e) {
@@ -153,27 +153,43 @@ struct CotangentProgram {
     double terms, weights;
   };
 
-  template <class Team>
-  DIFFSORT_HD void add_row(Team& team, const Memory& m) const {
-    double number;
+  // What the elements of a row that is one block are to know of it: <p, g>.
+  template <class Team, class Held>
+  DIFFSORT_HD double number_of_row(Team& team, const Held& held) const {
     if constexpr (kl) {
-      const Totals totals = team.reduce(
-          m.n, Totals{0.0, 0.0},
-          [=](int e) { return Totals{product(m, e), static_cast<double>(m.factors[e])}; },
+      const Totals totals = team.reduce_held(
+          held, Totals{0.0, 0.0},
+          [](const Loaded& element) {
+            const auto weight = static_cast<double>(element.factor);
+            return Totals{weight * static_cast<double>(element.g), weight};
+          },
           [](const Totals& a, const Totals& b) {
             return Totals{a.terms + b.terms, a.weights + b.weights};
           });
-      number = share_of(totals.terms, totals.weights);
+      return share_of(totals.terms, totals.weights);
     } else {
-      number = team.reduce(
-          m.n, 0.0, [=](int e) { return static_cast<double>(m.g[e]); },
+      const double sum = team.reduce_held(
+          held, 0.0, [](const Loaded& element) { return static_cast<double>(element.g); },
           [](double a, double b) { return a + b; });
-      if (l2) number = plain_quotient(number, static_cast<double>(m.n));
+      return plain_quotient(sum, static_cast<double>(n));
     }
-    team.for_each(1, [=](int) {
-      m.heads[0] = 1;  // a start
-      m.sum(0).store(number, m.n);
+  }
+
+  // Whether the row is one block, whose cotangent is then written.
+  template <class Team>
+  DIFFSORT_HD bool write_one_block(Team& team, std::int64_t r) const {
+    const auto held = team.hold(n, loads(r));
+    const auto is_behind = [](const Loaded& element) { return (element.id | element.id_w) != 0; };
+    if (team.any_held(held, is_behind)) return false;
+    const double number = number_of_row(team, held), scale = scale_of(r);
+    float* const to = out + r * n;
+    const bool by_w = is_by_w();
+    team.for_each_held(held, [=](int e, const Loaded& element) {
+      double value = number;
+      if (!by_w) value = of_z(scale, static_cast<double>(element.g), number, element.factor);
+      to[e] = static_cast<float>(value);
     });
+    return true;
   }
 
   // By the largest terms of blocks.
@@ -234,19 +250,31 @@ struct CotangentProgram {
     });
   }
 
+  // What an element's cotangent, less its block's number, is multiplied by; 0 in the hard limit.
+  DIFFSORT_HD double scale_of(std::int64_t r) const {
+    return strength_factor(strength.row(r), z_sign * w_sign);
+  }
+  // z's cotangent of an element with g, whose block has this number.
+  DIFFSORT_HD static double of_z(double scale, double g, double number, float factor) {
+    double centred = g - number;
+    if (kl) centred *= static_cast<double>(factor);
+    return scale == 0.0 ? 0.0 : scale * centred;
+  }
+
   template <class Team>
   DIFFSORT_HD void write_z(Team& team, const Memory& m, std::int64_t r) const {
-    const double scale = strength_factor(strength.row(r), z_sign * w_sign);
-    const bool invalid = m.is_invalid() || !m.is_start(0), hard = scale == 0.0;
+    const double scale = scale_of(r);
+    const bool invalid = m.is_invalid() || !m.is_start(0);
     float* const to = out + r * m.n;
     team.for_each(m.n, [=](int e) {
       const ShortPlace place = m.places[e];
       const int start = start_of(place);
       const auto own = static_cast<double>(m.g[e]);
-      double centred = own - (m.alone(start) ? own : m.sum(start).number());
-      if (kl) centred *= static_cast<double>(m.factors[e]);
-      const double value = hard || is_infinite(place) ? 0.0 : scale * centred;
-      to[e] = static_cast<float>(invalid ? std::numeric_limits<double>::quiet_NaN() : value);
+      const double number = m.alone(start) ? own : m.sum(start).number();
+      double value = of_z(scale, own, number, kl ? m.factors[e] : 1.0f);
+      if (is_infinite(place)) value = 0.0;
+      if (invalid) value = std::numeric_limits<double>::quiet_NaN();
+      to[e] = static_cast<float>(value);
     });
   }
 

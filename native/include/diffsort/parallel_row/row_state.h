@@ -21,6 +21,12 @@ DIFFSORT_HD bool has_projection(double strength, double largest_w, double smalle
   return R != Regularization::kl || smallest_w >= 0.0;
 }
 
+// Once for all regularizations.
+template <class Operand>
+DIFFSORT_HD DIFFSORT_NOINLINE FiniteRange finite_range(const Operand& x) {
+  return FiniteRange::of(x);
+}
+
 template <class Operand, Regularization R, std::int32_t kShortestKept>
 struct RowState {
   using Row = SortedRow<R, Operand, Operand>;
@@ -38,11 +44,6 @@ struct RowState {
         has_value(!has_nan(z) && !has_nan(w) && has_projection<R>(strength, w(0), w(w.n - 1))) {}
 
   DIFFSORT_HD Partition<R, Row, kShortestKept> partition() const { return {row, memory}; }
-
- private:
-  DIFFSORT_HD DIFFSORT_NOINLINE static FiniteRange finite_range(const Operand& x) {
-    return FiniteRange::of(x);
-  }
 };
 
 }  // namespace diffsort

@@ -227,13 +227,12 @@ class ProjectTiles {
     const SerialTeam thread;
     const int n = static_cast<int>(arrays.n);
     const double sign = arrays.z_sign;
-    const auto value = [=](int i) { return sign < 0.0 ? -stage[i] : stage[i]; };
+    const auto values =
+        read_values(thread, n, [=](int i) { return sign < 0.0 ? -stage[i] : stage[i]; });
     const auto write = [&](int i, double rank) {
       stage[i] = signed_result<T>(arrays.w_sign, rank);
     };
-    if (!rank_in_one_block<R>(thread, n, spread_of(thread, n, value), strength, value, write)) {
-      return false;
-    }
+    if (!rank_in_one_block(R, values, spread_of(values), strength, write)) return false;
     memory.blocks[0] = {1, 0, static_cast<std::uint8_t>(n), false};
     return true;
   }

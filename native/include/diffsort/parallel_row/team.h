@@ -11,13 +11,21 @@
 //     team.for_each(n, f)        f(i) for 0 <= i < n
 //     team.for_each_lanes(n, f)  f(lanes, k) for 0 <= k < n, on 32 lanes together
 //     team.reduce(n, identity, map, combine)
-//                                combine over map(i), the same for every thread and every run
+//                                combine over map(i), the same for every thread and every run;
+//                                combine is associative, but for rounding, and commutative
 //     team.reduce_few(...)       the same, of about as many elements as threads
 //     team.sort_words(n, first, words)
 //                                sorts words[0..n) ascending by their bits from `first` on, stable
 //     team.prefix_sums(n, value, sums)
 //                                sums[i] = value(0) + ... + value(i - 1) for 0 <= i <= n, of integers
 //     team.stream(n, load, use)  use(i, load(i)) for 0 <= i < n; what one call uses no other may load
+//     team.hold(n, load)         load(i) for 0 <= i < n, each kept by one thread, or loaded again and
+//                                again; of as many elements as the team is for. No barrier
+//     team.any_held(held, p)     whether p(value) of any of them
+//     team.reduce_held(held, identity, map, combine)
+//                                reduce over map(value)
+//     team.for_each_held(held, f)
+//                                f(i, value)
 //     team.split<bits>(n, load, digit, begin, write)
 //                                the n <= kTile elements load(i), each a KeyedPlace, in the order
 //                                of digit(key), stable: those of digit d < 2^bits, for every d, come
@@ -169,6 +177,32 @@ class HostTeam {
   template <class Load, class Use>
   void stream(std::int64_t n, const Load& load, const Use& use) {
     for_each(n, [&](std::int64_t i) { use(i, load(i)); });
+  }
+
+  template <class Load>
+  auto hold(int n, const Load& load) {
+    std::vector<decltype(load(n))> held(static_cast<std::size_t>(n));
+    for_each(
+        n, [&](std::int64_t i) { held[static_cast<std::size_t>(i)] = load(static_cast<int>(i)); });
+    return held;
+  }
+
+  template <class V, class Predicate>
+  bool any_held(const std::vector<V>& held, const Predicate& predicate) {
+    return std::any_of(held.begin(), held.end(), predicate);
+  }
+
+  template <class H, class V, class Map, class Combine>
+  V reduce_held(const std::vector<H>& held, V identity, const Map& map, const Combine& combine) {
+    return reduce(
+        static_cast<std::int64_t>(held.size()), identity,
+        [&](std::int64_t i) { return map(held[static_cast<std::size_t>(i)]); }, combine);
+  }
+
+  template <class V, class F>
+  void for_each_held(const std::vector<V>& held, const F& f) {
+    for_each(static_cast<std::int64_t>(held.size()),
+             [&](std::int64_t i) { f(static_cast<int>(i), held[static_cast<std::size_t>(i)]); });
   }
 
   template <int kDigitBits, class Load, class Digit, class Begin, class Write>

@@ -158,12 +158,15 @@ DIFFSORT_HD bool sort_by_cells(Team& team, int n, const SortCells cells, std::ui
   return true;
 }
 
-// Keys of values with this spread, ascending, and where each was.
+template <class T>
+constexpr bool kSortsByCells = sizeof(T) == 4;
+
+// Keys of values, ascending, and where each was. The spread of the values matters to cells alone.
 template <class Team, class T, class Index>
 DIFFSORT_HD DIFFSORT_NOINLINE void sort_keys(Team& team, int n, const Spread<T> spread,
                                              typename SortKey<T>::Bits* keys, Index* index,
                                              const SortMemory<typename SortKey<T>::Bits> memory) {
-  if constexpr (sizeof(T) == 4) {
+  if constexpr (kSortsByCells<T>) {
     const SortCells cells(spread, n);
     if (cells.serve() && sort_by_cells(team, n, cells, keys, index, memory)) return;
   }
