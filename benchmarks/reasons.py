@@ -1,6 +1,6 @@
 """Why goals of targets.py are not met: a reason for each kind of goal, and the list of them.
 
-A reason says what holds on every run; what was reached is in the list. docs/architecture.md has the
+A reason says what holds on every run; what was reached is in the list. docs/cpu.md has the
 solver's side of each.
 """
 
@@ -16,7 +16,7 @@ system clears it for the next one is a part of this.
     "one block": """\
 Rank rows in one block. There is nothing to compute but a product and a sum for each element, so
 what counts is memory: forward and backward move 36 bytes per element of a batch, 12 of them
-because a store reads its line first, 12 for the block ids. docs/architecture.md has what stores
+because a store reads its line first, 12 for the block ids. docs/cpu.md has what stores
 past the caches and rows without ids would change.
 """,
     "short rows": """\

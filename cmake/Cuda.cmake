@@ -5,7 +5,8 @@ if(NOT DIFFSORT_CUDA MATCHES "^(AUTO|ON|OFF)$")
 endif()
 
 # Machine code for every generation from Turing on that this nvcc knows, which later devices of the same
-# generation run too, and PTX for the others: that of 10.0, which 11.0 takes as well, or of the newest.
+# generation run too, and PTX for the others: that of 9.0, which is a tenth smaller than that of later
+# ones, or else of the newest.
 function(diffsort_default_architectures result)
   execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch
     OUTPUT_VARIABLE known ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
@@ -19,12 +20,12 @@ function(diffsort_default_architectures result)
     message(FATAL_ERROR "${CMAKE_CUDA_COMPILER} knows none of the architectures that diffsort is "
       "built for by default. Set CMAKE_CUDA_ARCHITECTURES.")
   endif()
-  list(GET chosen -1 newest)
-  if(100-real IN_LIST chosen)
-    set(newest 100-real)
+  list(GET chosen -1 for_others)
+  if(90-real IN_LIST chosen)
+    set(for_others 90-real)
   endif()
-  string(REPLACE "-real" "-virtual" newest "${newest}")
-  set(${result} ${chosen} ${newest} PARENT_SCOPE)
+  string(REPLACE "-real" "-virtual" for_others "${for_others}")
+  set(${result} ${chosen} ${for_others} PARENT_SCOPE)
 endfunction()
 
 set(DIFFSORT_CUDA_LIBRARY FALSE)

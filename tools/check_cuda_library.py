@@ -1,6 +1,6 @@
 """Checks libdiffsort_cuda.so without a GPU, and prints what its kernels take.
 
-    python tools/check_cuda_library.py PATH [--architectures 75 80 90 100 120] [--ptx 100]
+    python tools/check_cuda_library.py PATH [--architectures 75 80 90 100 120] [--ptx 90]
 
 - exported: the functions that native/include/diffsort/cuda.h declares, and nothing else;
 - linked: the C and C++ libraries alone, so that it opens on machines without a driver;
@@ -42,12 +42,13 @@ REGISTERS = {
 STACK = {
     # A thread keeps a row's state across calls of sorts and pooling, whose runs of blocks are
     # passed in memory; the programs of all regularizations share a kernel, and its frame.
-    "ProjectRows": 544,
-    "DerivativeProgram": 384,
+    "ProjectRows": 680,
+    "DerivativeProgram": 416,
     "PoolRuns": 640,
     "DescribeRow": 160,  # operands for the functions that look for ranges in them
     "WeightOfPart": 32,
     # Each thread holds 8 elements at once, or a block's sums.
+    "CotangentProgram": 40,  # 32 of l2, 16 of kl
     "MoveElements": 40,  # 8
     "RankOneBlocks": 96,  # 0
     "WritePart": 128,  # 12
@@ -150,7 +151,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library")
     parser.add_argument("--architectures", nargs="+", default=["75", "80", "90", "100", "120"])
-    parser.add_argument("--ptx", nargs="*", default=["100"])
+    parser.add_argument("--ptx", nargs="*", default=["90"])
     arguments = parser.parse_args()
     problems = check(arguments.library, set(arguments.architectures), set(arguments.ptx))
     for problem in problems:

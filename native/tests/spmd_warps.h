@@ -4,6 +4,7 @@
 // lanes would need to tell each other, and what one writes too early, shows.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -56,6 +57,20 @@ class ThreadLanes {
   template <class V>
   OwnValue<V> each() const {
     return {};
+  }
+
+  void sort(OwnValue<LaneWords<4>>& words) const {
+    const LaneWords<4> own = words.own;
+    warp_->slots[lane_] = &own;
+    warp_->barrier.wait();
+    std::vector<std::uint32_t> all;
+    for (const void* slot : warp_->slots) {
+      const auto& word = static_cast<const LaneWords<4>*>(slot)->word;
+      all.insert(all.end(), word, word + 4);
+    }
+    warp_->barrier.wait();
+    std::sort(all.begin(), all.end());
+    std::copy_n(all.begin() + 4 * lane_, 4, words.own.word);
   }
 
   // Nobody stands for others.

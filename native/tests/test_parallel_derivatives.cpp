@@ -505,7 +505,7 @@ LinearizedRows bare_rows(std::int64_t rows, std::int64_t n, const FloatRows& ope
   return {{rows, n}, 1.0, 1.0, strength, operand, operand, {}, block_z, {}};
 }
 
-// As docs/architecture.md counts them.
+// As docs/cuda.md counts them.
 TEST_CASE("parallel derivatives: launches of long rows") {
   const std::int64_t n = 100'000;
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(n), 0);
@@ -577,7 +577,7 @@ TEST_CASE("parallel derivatives: long rows by threads, some of them in order") {
   }
 }
 
-// The table of docs/architecture.md, scratch of sorts included: bytes per element.
+// The table of docs/cuda.md, scratch of sorts included: bytes per element.
 TEST_CASE("parallel derivatives: the workspace of long rows") {
   const auto per_element = [](std::int64_t rows, std::int64_t n, std::int32_t type,
                               Regularization regularization, const RowDirections& along) {

@@ -528,7 +528,7 @@ TEST_CASE("long rows: joins of joins") {
   }
 }
 
-// As docs/architecture.md counts them.
+// As docs/cuda.md counts them.
 TEST_CASE("long rows: launches") {
   std::mt19937_64 random(65);
   const std::int64_t n = 100'000;
@@ -657,7 +657,7 @@ TEST_CASE("kernels' projection: weights of kl next to zero") {
   }
 }
 
-// The table of docs/architecture.md, scratch of sorts included: bytes per element.
+// The table of docs/cuda.md, scratch of sorts included: bytes per element.
 TEST_CASE("the workspace of long rows") {
   struct Shape {
     std::int64_t rows, n;

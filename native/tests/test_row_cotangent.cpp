@@ -509,6 +509,25 @@ TEST_CASE("cotangents of rows that no team holds: one block among other rows") {
   }
 }
 
+// Where the first elements of every part are in the first block, and some behind them are not.
+TEST_CASE("cotangents of rows that no team holds: a few elements that are not in the one block") {
+  std::mt19937_64 random(85);
+  for (const bool by_w : {false, true}) {
+    const int n = 20'000;
+    for (const int others : {1, 2, 10}) {
+      Case c = case_of({Regularization::l2, by_w}, 1, n, Layout::one_block, Numbers::plain, random);
+      std::fill(c.block_z.begin(), c.block_z.end(), 0);
+      std::fill(c.block_w.begin(), c.block_w.end(), 0);
+      for (int k = 0; k < others; ++k) {  // alone, behind the rest
+        c.block_z[std::size_t(n - 1 - k)] = n - others + k;
+        c.block_w[std::size_t(n - 1000 + k)] = n - others + k;
+      }
+      const std::string wrong = complaint(c, by_steps(c));
+      CHECK_MESSAGE(wrong.empty(), wrong);
+    }
+  }
+}
+
 TEST_CASE("row cotangents: equal ones in a block have derivative 0, exactly") {
   std::mt19937_64 random(73);
   for (const Layout layout : kLayouts) {

@@ -1,4 +1,4 @@
-// Keys that a team sorts by bits or by cells, against the order that a stable sort finds.
+// Keys that a team sorts by bits, by cells or by lanes, against the order that a stable sort finds.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include "diffsort/parallel_row/team.h"
 #include "diffsort/parallel_row/team_sort.h"
 #include "spmd_team.h"
+#include "spmd_warps.h"
 #include "support.h"
 
 using namespace diffsort;
@@ -71,10 +72,26 @@ bool sorts_by_cells(const std::vector<float>& values) {
   SortCase<float> c(values);
   const SortCase<float> before = c;
   HostTeam team;
-  const SortCells cells(spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); })),
-                        c.n());
+  const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
+  const SortCells cells = SortCells::of_team(spread, c.n());
   if (!cells.serve()) return false;
   if (!sort_by_cells(team, c.n(), cells, c.keys.data(), c.index.data(), c.memory())) {
+    CHECK(c.keys == before.keys);
+    return false;
+  }
+  CHECK(c.is_sorted(before));
+  return true;
+}
+
+// The same by lanes.
+bool sorts_by_lanes(const std::vector<float>& values) {
+  SortCase<float> c(values);
+  const SortCase<float> before = c;
+  HostTeam team;
+  const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
+  const SortCells cells = SortCells::of_lanes(spread);
+  if (!cells.serve()) return false;
+  if (!sort_by_lanes(team, c.n(), cells, c.keys.data(), c.index.data(), c.words.data())) {
     CHECK(c.keys == before.keys);
     return false;
   }
@@ -164,14 +181,62 @@ TEST_CASE("sort of a team: values that cells do not serve for are sorted by bits
   CHECK(sorts(tiny, HostTeam::Order::shuffled));
 }
 
+TEST_CASE(
+    "sort of a team: by lanes, with ties, unless values next to equal are in the wrong order") {
+  std::mt19937_64 random(66);
+  for (const int n : {1, 2, 3, 4, 5, 31, 32, 33, 64, 100, 127, 128}) {
+    for (const float scale : {1.0f, 1e-30f, 1e30f}) {
+      auto values = drawn(n, random);
+      for (float& value : values) value *= scale;
+      CHECK(sorts_by_lanes(values) == (n > 1));  // a single value has no range
+      for (float& value : values) value = std::floor(3.0f * value / scale);
+      values.back() = 1000.0f;
+      CHECK(sorts_by_lanes(values) == (n > 1));
+    }
+  }
+  // In one cell of 2^24: as they have to be, and the other way round.
+  const float above = std::nextafter(1.0f, 2.0f);
+  CHECK(sorts_by_lanes({5.0f, above, 1.0f, -5.0f}));
+  CHECK_FALSE(sorts_by_lanes({5.0f, 1.0f, above, -5.0f}));
+  CHECK(sorts<float>({5.0f, 1.0f, above, -5.0f}, HostTeam::Order::shuffled));
+  // Where the last cell is rounded up.
+  for (int k = 0; k < 1000; ++k) {
+    auto values = drawn(128, random);
+    for (float& value : values) value = std::ldexp(value, static_cast<int>(random() % 3));
+    CHECK(sorts<float>(values, HostTeam::Order::shuffled));
+  }
+}
+
+TEST_CASE("sort of a team: by lanes that are threads") {
+  std::mt19937_64 random(67);
+  for (const bool in_order : {true, false}) {
+    auto values = drawn(100, random);
+    if (!in_order) values[8] = std::nextafter(values[7], kInf);
+    SortCase<float> c(values);
+    const SortCase<float> before = c;
+    std::vector<int> sorted(32);
+    run_warps(1, [&](WarpsTeam& team) {
+      const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
+      const bool done = sort_by_lanes(team, c.n(), SortCells::of_lanes(spread), c.keys.data(),
+                                      c.index.data(), c.words.data());
+      team.for_each(32, [&](std::int64_t lane) { sorted[static_cast<std::size_t>(lane)] = done; });
+    });
+    CHECK(sorted == std::vector<int>(32, in_order));
+    if (in_order) CHECK(c.is_sorted(before));
+    if (!in_order) CHECK(c.keys == before.keys);
+  }
+}
+
 TEST_CASE("sort of a team: by threads") {
   std::mt19937_64 random(65);
-  const auto values = drawn(3000, random);
-  SortCase<float> c(values);
-  const SortCase<float> before = c;
-  run_spmd(4, [&](SpmdTeam& team) {
-    const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
-    sort_keys(team, c.n(), spread, c.keys.data(), c.index.data(), c.memory());
-  });
-  CHECK(c.is_sorted(before));
+  for (const int n : {100, 3000}) {
+    const auto values = drawn(n, random);
+    SortCase<float> c(values);
+    const SortCase<float> before = c;
+    run_spmd(4, [&](SpmdTeam& team) {
+      const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
+      sort_keys(team, c.n(), spread, c.keys.data(), c.index.data(), c.memory());
+    });
+    CHECK(c.is_sorted(before));
+  }
 }

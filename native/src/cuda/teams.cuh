@@ -44,7 +44,8 @@ __device__ inline std::uint32_t gather_lanes(std::uint32_t word) {
 #endif
 }
 
-struct WarpLanes {
+class WarpLanes {
+ public:
   template <class Predicate>
   __device__ std::uint32_t ballot(const Predicate& predicate) const {
     const bool vote = predicate(lane_of_thread());
@@ -85,6 +86,25 @@ struct WarpLanes {
     return {};
   }
 
+  // Batcher's bitonic network: two sorted runs of lanes, the second one backwards, are halved until they
+  // are one lane's.
+  __device__ void sort(OwnValue<LaneWords<4>>& words) const {
+    std::uint32_t (&word)[4] = words.own.word;
+    exchange(word[0], word[1]);
+    exchange(word[2], word[3]);
+    halve(word);
+    exchange(word[1], word[2]);
+#pragma unroll
+    for (int run = 2; run <= kWarpSize; run *= 2) {
+      exchange_lanes(word, run - 1, run / 2, true);
+#pragma unroll
+      for (int step = run / 4; step > 0; step /= 2) exchange_lanes(word, step, step, false);
+      halve(word);
+      exchange(word[0], word[1]);
+      exchange(word[2], word[3]);
+    }
+  }
+
   template <Gather kHow, class Value, class Use>
   __device__ void gather(std::uint32_t some, std::uint32_t same, const Value& value,
                          const Use& use) const {
@@ -100,6 +120,30 @@ struct WarpLanes {
       some &= ~(same & (same - 1));
     }
     if (has_lane(some, lane)) use(lane, own);
+  }
+
+ private:
+  __device__ static void exchange(std::uint32_t& a, std::uint32_t& b) {
+    const std::uint32_t least = min(a, b);
+    b = max(a, b);
+    a = least;
+  }
+  __device__ static void halve(std::uint32_t (&word)[4]) {
+    exchange(word[0], word[2]);
+    exchange(word[1], word[3]);
+  }
+  // With the lane whose number differs in these bits; of the two, that without `upper` keeps what is less.
+  __device__ static void exchange_lanes(std::uint32_t (&word)[4], int bits, int upper,
+                                        bool backwards) {
+    const bool keeps_less = (lane_of_thread() & upper) == 0;
+    std::uint32_t other[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) other[k] = __shfl_xor_sync(kAllLanes, word[k], bits);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const std::uint32_t partner = backwards ? other[3 - k] : other[k];
+      word[k] = keeps_less ? min(word[k], partner) : max(word[k], partner);
+    }
   }
 };
 

@@ -39,7 +39,7 @@ struct Spread {
   };
 };
 
-// Of a function of its own: threads that hold several values ask for as many.
+// Where loops are unrolled.
 template <class T>
 DIFFSORT_HD DIFFSORT_NOINLINE double called_exp(double x) {
   return exp_near_0<T>(x);
@@ -68,13 +68,19 @@ struct OneBlock {
               spread.range() <= range_of_one_block(regularization, size) * strength) {}
 
   // What the rank of a value is proportional to, in kl, of a row that is one block.
-  DIFFSORT_HD double weight(T value) const { return called_exp<T>(from_middle(value) * scale); }
+  template <bool kByCall = false>
+  DIFFSORT_HD double weight(T value) const {
+    const double x = from_middle(value) * scale;
+    return kByCall ? called_exp<T>(x) : exp_near_0<T>(x);
+  }
 
   // Before ranks of kl are asked for: the weights of all values together.
   DIFFSORT_HD void weigh(double total) { factor = 0.5 * size * (size + 1.0) / total; }
 
+  template <bool kByCall = false>
   DIFFSORT_HD double rank(T value) const {
-    return is_l2() ? 0.5 * (size + 1.0) + from_middle(value) * scale : weight(value) * factor;
+    return is_l2() ? 0.5 * (size + 1.0) + from_middle(value) * scale
+                   : weight<kByCall>(value) * factor;
   }
 
  private:
@@ -91,6 +97,8 @@ struct Addition {
 // A row's values, which a team looks up, value(i) for 0 <= i < n, or which its threads hold.
 template <class Team, class Size, class Value>
 struct ReadValues {
+  static constexpr bool kUnrolled = false;
+
   Team& team;
   Size n;
   Value value;
@@ -114,6 +122,8 @@ DIFFSORT_HD ReadValues<Team, Size, Value> read_values(Team& team, Size n, const 
 template <class Team, class T>
 class HeldValues {
  public:
+  static constexpr bool kUnrolled = true;
+
   DIFFSORT_HD HeldValues(Team& team, int size, const T* values, double sign)
       : n(size),
         team_(team),
@@ -158,12 +168,14 @@ DIFFSORT_HD auto spread_of(const Values& values) {
 template <class Values, class T, class Write>
 DIFFSORT_HD bool rank_in_one_block(Regularization regularization, const Values& values,
                                    const Spread<T>& spread, double strength, const Write& write) {
+  constexpr bool kByCall = Values::kUnrolled;
   OneBlock<T> block(regularization, spread, values.first(), values.n, strength);
   if (!block.whole) return false;
   if (regularization == Regularization::kl) {
-    block.weigh(values.reduce(0.0, [&](T value) { return block.weight(value); }, Addition{}));
+    block.weigh(values.reduce(
+        0.0, [&](T value) { return block.template weight<kByCall>(value); }, Addition{}));
   }
-  values.for_each([&](auto i, T value) { write(i, block.rank(value)); });
+  values.for_each([&](auto i, T value) { write(i, block.template rank<kByCall>(value)); });
   return true;
 }
 

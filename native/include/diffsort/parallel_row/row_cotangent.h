@@ -99,6 +99,10 @@ struct CotangentProgram {
     std::int32_t id, id_w;  // 0 of w where it is not asked for
     float g, factor;
   };
+  struct HeldElement {
+    std::int32_t id_bits;
+    float g, factor;
+  };
 
   static DenseRows<const float> typed(const FloatRows& rows) {
     return {static_cast<const float*>(rows.data), rows.stride};
@@ -159,7 +163,7 @@ struct CotangentProgram {
     if constexpr (kl) {
       const Totals totals = team.reduce_held(
           held, Totals{0.0, 0.0},
-          [](const Loaded& element) {
+          [](const HeldElement& element) {
             const auto weight = static_cast<double>(element.factor);
             return Totals{weight * static_cast<double>(element.g), weight};
           },
@@ -169,7 +173,7 @@ struct CotangentProgram {
       return share_of(totals.terms, totals.weights);
     } else {
       const double sum = team.reduce_held(
-          held, 0.0, [](const Loaded& element) { return static_cast<double>(element.g); },
+          held, 0.0, [](const HeldElement& element) { return static_cast<double>(element.g); },
           [](double a, double b) { return a + b; });
       return plain_quotient(sum, static_cast<double>(n));
     }
@@ -178,13 +182,16 @@ struct CotangentProgram {
   // Whether the row is one block, whose cotangent is then written.
   template <class Team>
   DIFFSORT_HD bool write_one_block(Team& team, std::int64_t r) const {
-    const auto held = team.hold(n, loads(r));
-    const auto is_behind = [](const Loaded& element) { return (element.id | element.id_w) != 0; };
-    if (team.any_held(held, is_behind)) return false;
+    const auto load = loads(r);
+    const auto held = team.hold(n, [=](int e) {
+      const Loaded loaded = load(e);
+      return HeldElement{loaded.id | loaded.id_w, loaded.g, loaded.factor};
+    });
+    if (team.any_held(held, [](const HeldElement& e) { return e.id_bits != 0; })) return false;
     const double number = number_of_row(team, held), scale = scale_of(r);
     float* const to = out + r * n;
     const bool by_w = is_by_w();
-    team.for_each_held(held, [=](int e, const Loaded& element) {
+    team.for_each_held(held, [=](int e, const HeldElement& element) {
       double value = number;
       if (!by_w) value = of_z(scale, static_cast<double>(element.g), number, element.factor);
       to[e] = static_cast<float>(value);

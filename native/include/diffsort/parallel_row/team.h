@@ -39,6 +39,8 @@
 //                                holds(total, load(l)); how many l those were. combine is associative:
 //                                lanes find all totals together
 //     lanes.each<V>()            v[l] is a V of lane l's own
+//     lanes.sort(words)          of an each<LaneWords<4>>, the words of all lanes ascending: the first four are
+//                                lane 0's then, and so on
 //     lanes.gather<how>(some, same, value, use)
 //                                use(l, value(l)) for the lanes l of `some`; of those that are in
 //                                `same` too one may stand for all, with their combined LaneWords
@@ -90,6 +92,16 @@ struct SerialLanes {
   template <class V>
   DIFFSORT_HD Each<V> each() const {
     return {};
+  }
+
+  DIFFSORT_HD void sort(Each<LaneWords<4>>& words) const {
+    std::uint32_t* const first = words.of[0].word;
+    for (int end = 1; end < 128; ++end) {
+      const std::uint32_t word = first[end];
+      int to = end;
+      for (; to > 0 && first[to - 1] > word; --to) first[to] = first[to - 1];
+      first[to] = word;
+    }
   }
 
   template <Gather kHow, class Value, class Use>

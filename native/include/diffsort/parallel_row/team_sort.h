@@ -2,18 +2,22 @@
 // below and above it bits to sort by. A word is less to move than a key and an index, and all keys share
 // the code.
 //
+//     by lanes   float32, n <= 128: as by cells, of which there are so many that next to none is shared; the
+//                words are in the registers of 32 lanes
 //     by bits    any keys, 16 bits at a time from the lowest on
 //     by cells   float32: the range of the values is divided into cells, and words have the number
 //                of their cell, in at most 20 bits. Few elements share one, if values are not too
 //                uneven; their keys are compared. Else nothing is lost but the time, and most of
 //                that is saved where the first 32 elements show it.
 //
-// Both are stable. Cost: a pass of the team's sort for every 4 bits; by cells 3 to 5 in the place of 8.
+// All are stable. Cost: a pass of the team's sort for every 4 bits; by cells 3 to 5 in the place of 8; by
+// lanes 15 steps in which they exchange words.
 #pragma once
 
 #include <cstdint>
 
 #include "diffsort/host_device.h"
+#include "diffsort/parallel_row/lane_words.h"
 #include "diffsort/parallel_row/one_block.h"
 #include "diffsort/sort.h"
 
@@ -66,9 +70,9 @@ class SortCells {
  public:
   static constexpr int kMostInCell = 8;
 
-  DIFFSORT_HD SortCells(const Spread<float>& spread, int n)
-      : index_bits_(index_bits(n)), high_(spread.high) {
-    const float cells = static_cast<float>((std::uint32_t{1} << (32 - index_bits_)) - 1);
+  DIFFSORT_HD SortCells(const Spread<float>& spread, int index_bits, int cell_bits)
+      : index_bits_(index_bits), high_(spread.high) {
+    const float cells = static_cast<float>((std::uint32_t{1} << cell_bits) - 1);
     per_unit_ = cells / (spread.high - spread.low);
     serves_ = std::isfinite(spread.sum) && spread.range() < 1e38 && per_unit_ < 1e38f;
   }
@@ -76,7 +80,16 @@ class SortCells {
   DIFFSORT_HD bool serve() const { return serves_; }
   DIFFSORT_HD int index_bits() const { return index_bits_; }
 
-  // Rounding is monotone, and goes past the last cell by less than one.
+  // Words of a sort that takes the index as it comes: the fewer bits of cells, the fewer passes.
+  DIFFSORT_HD static SortCells of_team(const Spread<float>& spread, int n) {
+    const int index_bits = n <= 128 ? 20 : n <= 2048 ? 16 : 13;
+    return {spread, index_bits, 32 - index_bits};
+  }
+  // Words that are sorted as a whole, of at most 128 elements. A bit is free, since there may be 2 cells
+  // more.
+  DIFFSORT_HD static SortCells of_lanes(const Spread<float>& spread) { return {spread, 7, 24}; }
+
+  // Rounding is monotone, and goes past the last cell by less than one; of 2^24 of them by less than two.
   DIFFSORT_HD std::uint32_t word(float value, int i) const {
     const auto cell = static_cast<std::uint32_t>((high_ - value) * per_unit_);
     return cell << index_bits_ | static_cast<std::uint32_t>(i);
@@ -87,9 +100,6 @@ class SortCells {
   }
 
  private:
-  // The rest of a word is the cell.
-  DIFFSORT_HD static int index_bits(int n) { return n <= 128 ? 20 : n <= 2048 ? 16 : 13; }
-
   int index_bits_;
   bool serves_;
   float high_, per_unit_;
@@ -111,6 +121,54 @@ DIFFSORT_HD void insertion_sort(Bits* keys, Index* index, int first, int last) {
     keys[to] = key;
     index[to] = from;
   }
+}
+
+// Whether it has; if not, keys are as they were. Of at most 128 elements.
+template <class Team, class Index>
+DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells, std::uint32_t* keys,
+                               Index* index, std::uint32_t* memory) {
+  std::uint32_t* const disorder = memory + n;  // which no other step writes over
+  team.for_each_lanes(1, [=](const auto& lanes, int) {
+    auto words = lanes.template each<LaneWords<4>>();
+    auto sorted = lanes.template each<LaneWords<4>>();
+    lanes.for_each([&](int lane) {
+      for (int k = 0; k < 4; ++k) {
+        const int i = lane + 32 * k;
+        words[lane].word[k] =
+            i < n ? cells.word(from_descending_key<float>(keys[i]), i) : ~std::uint32_t{0};
+      }
+    });
+    lanes.sort(words);
+    lanes.for_each([&](int lane) {
+      for (int k = 0; k < 4; ++k) {
+        if (4 * lane + k < n) sorted[lane].word[k] = keys[cells.index_of(words[lane].word[k])];
+      }
+    });
+    lanes.for_each([&](int lane) {
+      for (int k = 0; k < 4; ++k) {
+        const int p = 4 * lane + k;
+        if (p >= n) continue;
+        keys[p] = sorted[lane].word[k];
+        index[p] = static_cast<Index>(cells.index_of(words[lane].word[k]));
+      }
+    });
+    // Elements of one cell are in the order of their index, which is right for equal ones.
+    const std::uint32_t wrong = lanes.ballot([&](int lane) {
+      bool wrong = false;
+      for (int k = 0; k < 4; ++k) {
+        const int p = 4 * lane + k;
+        if (0 < p && p < n) wrong = wrong | (keys[p - 1] > sorted[lane].word[k]);
+      }
+      return wrong;
+    });
+    lanes.for_each([&](int lane) {
+      if (lane == 0) *disorder = wrong;
+      for (int k = 0; k < 4 && wrong != 0; ++k) {
+        if (4 * lane + k < n) keys[cells.index_of(words[lane].word[k])] = sorted[lane].word[k];
+      }
+    });
+  });
+  return *disorder == 0;
 }
 
 // Whether it has; if not, keys are as they were.
@@ -158,6 +216,8 @@ DIFFSORT_HD bool sort_by_cells(Team& team, int n, const SortCells cells, std::ui
   return true;
 }
 
+constexpr int kSortedByLanes = 128;
+
 template <class T>
 constexpr bool kSortsByCells = sizeof(T) == 4;
 
@@ -167,8 +227,14 @@ DIFFSORT_HD DIFFSORT_NOINLINE void sort_keys(Team& team, int n, const Spread<T> 
                                              typename SortKey<T>::Bits* keys, Index* index,
                                              const SortMemory<typename SortKey<T>::Bits> memory) {
   if constexpr (kSortsByCells<T>) {
-    const SortCells cells(spread, n);
-    if (cells.serve() && sort_by_cells(team, n, cells, keys, index, memory)) return;
+    const bool by_lanes = n <= kSortedByLanes;
+    const SortCells cells = by_lanes ? SortCells::of_lanes(spread) : SortCells::of_team(spread, n);
+    if (cells.serve()) {
+      if (by_lanes ? sort_by_lanes(team, n, cells, keys, index, memory.words)
+                   : sort_by_cells(team, n, cells, keys, index, memory)) {
+        return;
+      }
+    }
   }
   sort_by_bits(team, n, keys, index, memory.words);
 }
