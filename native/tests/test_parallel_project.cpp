@@ -375,19 +375,18 @@ TEST_CASE("kernels' projection: ranks by a strength that is the least number the
 }
 
 // What one thread knows another one does not: see spmd_team.h.
-TEST_CASE("kernels' projection: threads") {
+TEST_CASE_TEMPLATE("kernels' projection: threads", T, float, double) {
   std::mt19937_64 random(17);
   for (const int threads : {4, 7}) {
     for (const std::int64_t n : {5, 32, 33, 100, 700}) {
       for (const Regularization regularization : kRegularizations) {
-        for (const double strength : {0.0, 0.2, 1e4}) {
-          Case<double> c{kFamilies, n,         regularization, family_rows<double>(n, random),
-                         {},        {strength}};
-          if (n % 2 == 0) c.w = family_rows<double>(n, random, true);
-          Solved<double> solved = rubbish<double>(c.size());
-          const ProjectionRows<double> arrays = rows_of(c, solved);
+        for (const T strength : {T(0), T(0.2), T(1e4)}) {
+          Case<T> c{kFamilies, n, regularization, family_rows<T>(n, random), {}, {strength}};
+          if (n % 2 == 0) c.w = family_rows<T>(n, random, true);
+          Solved<T> solved = rubbish<T>(c.size());
+          const ProjectionRows<T> arrays = rows_of(c, solved);
           with_regularization(regularization, [&](auto r) {
-            ProjectRows<double, decltype(r)::value> program(arrays);
+            ProjectRows<T, decltype(r)::value> program(arrays);
             program.place(8 * static_cast<std::size_t>(n) + 40);
             std::vector<unsigned char> memory(program.bytes(), kRubbish);
             run_spmd(threads, [&](SpmdTeam& team) {

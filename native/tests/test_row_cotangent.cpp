@@ -473,6 +473,44 @@ TEST_CASE("cotangents of rows that no team holds: by threads, and by warps of th
   }
 }
 
+// Where one thread finds an id that cannot be one, the others go on with the step.
+TEST_CASE("cotangents of rows that no team holds: forged ids, by threads, and by warps of them") {
+  std::mt19937_64 random(86);
+  const int n = 5000;
+  for (const bool of_w : {false, true}) {
+    Case c = case_of({Regularization::l2, true}, 2, n, Layout::alone, Numbers::plain, random);
+    Ids& ids = of_w ? c.block_w : c.block_z;
+    for (int k = 0; k < n; k += 5) ids[std::size_t(k)] = kNanRow;  // of the first row
+    for (const Floats& found :
+         {by_steps_of(c, SpmdExecutor{5}), by_steps_of(c, WarpsExecutor{{64}})}) {
+      for (int k = 0; k < n; ++k) CHECK(std::isnan(found[std::size_t(k)]));
+      CHECK(std::equal(found.begin() + n, found.end(), by_steps(c).begin() + n));
+    }
+  }
+}
+
+// What is added up, and in what order, depends on the row alone.
+TEST_CASE("cotangents of rows that no team holds: the same however many rows there are") {
+  std::mt19937_64 random(87);
+  const int n = 9000;
+  Case c = case_of({Regularization::l2, true}, 1, n, Layout::one_block, Numbers::plain, random);
+  std::fill(c.block_z.begin(), c.block_z.end(), 0);
+  std::fill(c.block_w.begin(), c.block_w.end(), 0);
+  c.g[7] = 0x1p60f;  // so that the order shows
+  c.g[8000] = -0x1p60f;
+  const Floats alone = by_steps(c);
+  Case many = c;
+  many.rows = 600;
+  many.one_for_all = true;
+  for (int r = 1; r < many.rows; ++r) {
+    many.block_z.insert(many.block_z.end(), c.block_z.begin(), c.block_z.end());
+    many.block_w.insert(many.block_w.end(), c.block_w.begin(), c.block_w.end());
+  }
+  const Floats among_many = by_steps(many);
+  CHECK(std::equal(alone.begin(), alone.end(), among_many.begin()));
+  CHECK(std::equal(alone.begin(), alone.end(), among_many.end() - n));
+}
+
 // Rows that are one block are written at once: of others' memory they have none.
 TEST_CASE("cotangents of rows that no team holds: one block among other rows") {
   std::mt19937_64 random(84);

@@ -91,7 +91,7 @@ bool sorts_by_lanes(const std::vector<float>& values) {
   const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
   const SortCells cells = SortCells::of_lanes(spread);
   if (!cells.serve()) return false;
-  if (!sort_by_lanes(team, c.n(), cells, c.keys.data(), c.index.data(), c.words.data())) {
+  if (!sort_by_lanes(team, c.n(), cells, c.keys.data(), c.index.data(), c.memory())) {
     CHECK(c.keys == before.keys);
     return false;
   }
@@ -199,12 +199,17 @@ TEST_CASE(
   CHECK(sorts_by_lanes({5.0f, above, 1.0f, -5.0f}));
   CHECK_FALSE(sorts_by_lanes({5.0f, 1.0f, above, -5.0f}));
   CHECK(sorts<float>({5.0f, 1.0f, above, -5.0f}, HostTeam::Order::shuffled));
-  // Where the last cell is rounded up.
-  for (int k = 0; k < 1000; ++k) {
-    auto values = drawn(128, random);
-    for (float& value : values) value = std::ldexp(value, static_cast<int>(random() % 3));
-    CHECK(sorts<float>(values, HostTeam::Order::shuffled));
-  }
+  // Where the number of the last cell is rounded up.
+  auto values = drawn(128, random);
+  for (float& value : values) value = std::abs(value) / 8.0f;
+  values[3] = 0x1.bccf18p+0f;
+  values[70] = 0.0f;
+  HostTeam team;
+  const auto spread =
+      spread_of(read_values(team, 128, [&](int i) { return values[std::size_t(i)]; }));
+  const SortCells cells = SortCells::of_lanes(spread);
+  CHECK(cells.cell_of(cells.word(0.0f, 70)) == std::uint32_t{1} << 24);
+  CHECK(sorts_by_lanes(values));
 }
 
 TEST_CASE("sort of a team: by lanes that are threads") {
@@ -218,7 +223,7 @@ TEST_CASE("sort of a team: by lanes that are threads") {
     run_warps(1, [&](WarpsTeam& team) {
       const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
       const bool done = sort_by_lanes(team, c.n(), SortCells::of_lanes(spread), c.keys.data(),
-                                      c.index.data(), c.words.data());
+                                      c.index.data(), c.memory());
       team.for_each(32, [&](std::int64_t lane) { sorted[static_cast<std::size_t>(lane)] = done; });
     });
     CHECK(sorted == std::vector<int>(32, in_order));

@@ -164,9 +164,13 @@ class WarpTeam {
   }
 };
 
+constexpr int kMostHeld = 8;  // elements that a thread holds
+
 // Sorts n <= kThreads * kItems words by the threads of a block.
 template <int kThreads, int kItems>
 struct SortTile {
+  static_assert(kItems <= kMostHeld);  // teams that sort rows hold them too
+
   static constexpr int threads = kThreads;
   using Sort = cub::BlockRadixSort<std::uint32_t, kThreads, kItems>;
   static constexpr std::size_t bytes = sizeof(typename Sort::TempStorage);
@@ -205,7 +209,7 @@ constexpr auto visit_tile(std::int64_t n, const Visit& visit) {
   return visit(SortTile<1024, 8>{});
 }
 
-// What a thread has of n elements, in registers: at most eight, each blockDim.x behind the one before.
+// What a thread has of n elements, in registers: at most kMostHeld, each blockDim.x behind the one before.
 template <class Load>
 class Held {
  public:
@@ -224,16 +228,14 @@ class Held {
   template <class Values, class F>
   __device__ void visit(Values& values, const F& f) const {
 #pragma unroll
-    for (int k = 0; k < kMost; ++k) {
+    for (int k = 0; k < kMostHeld; ++k) {
       const int i = static_cast<int>(threadIdx.x + k * blockDim.x);
       if (i < n_) f(i, values[k]);
     }
   }
 
-  static constexpr int kMost = 8;
-
   int n_;
-  V values_[kMost];
+  V values_[kMostHeld];
 };
 
 // The same elements, asked for whenever they are wanted, which takes less code.

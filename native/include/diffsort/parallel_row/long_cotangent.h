@@ -1,7 +1,7 @@
 // The float32 cotangent of l2 ranks, or of sorted values, alone, in rows that no team holds: without a
 // sort, and without lists of the elements of blocks. Steps over all rows of a chunk, each a launch:
 //
-//     sum      of each part, and whether it is of the row's first block alone
+//     sum      of each tile, in float64, and whether it is of the row's first block alone
 //     settle   rows that are one block, whose means are known then; what follows leaves these alone
 //     clear    marks and sums
 //     mark     the start of every block, which its elements name
@@ -17,7 +17,7 @@
 // integer of 96; means are off by a unit at most, which is little even beside a mean that is an n-th of
 // the largest term. Blocks of at least two have the slot start / 2, which no other such block shares.
 // Atomics, and reads, of one address wait for each other: so a team deals with the block of its part's
-// first element, which may be all of the row, before it goes to memory, and warps add up others.
+// first element, which may be all of the part, before it goes to memory, and warps add up others.
 //
 // Workspace per element: 10.1 bytes, by w 14.1.
 #pragma once
@@ -86,13 +86,14 @@ class LongTerms {
   int shift_;
 };
 
-// What a part of a row knows for all of it.
-struct PartSum {
+// What a tile of a row knows for all of it. Of tiles, so that a row's mean is the same however many rows
+// there are, and however long its parts are.
+struct TileSum {
   double g = 0.0;
   std::uint32_t behind_first = 0;  // 0 if all ids are that of the first block
 
   struct Combine {
-    DIFFSORT_HD PartSum operator()(const PartSum& a, const PartSum& b) const {
+    DIFFSORT_HD TileSum operator()(const TileSum& a, const TileSum& b) const {
       return {a.g + b.g, a.behind_first | b.behind_first};
     }
   };
@@ -112,7 +113,7 @@ struct LongCotangent {
 
   RowStates states;
   std::uint32_t* settled;  // of each row: is it written already?
-  PartSum* part_sums;      // [row][part]
+  TileSum* tile_sums;      // [row][tile]
   std::uint32_t* marks;    // [row][position / 32]
   std::int64_t* sums;      // [row][slot]
   std::uint32_t *lows, *peaks, *counts;
@@ -140,7 +141,7 @@ struct LongCotangent {
         terms(n) {
     states.invalid = arena.take<std::uint32_t>(rows);
     settled = arena.take<std::uint32_t>(rows);
-    part_sums = arena.take<PartSum>(rows * parts.count);
+    tile_sums = arena.take<TileSum>(rows * tiles());
     marks = arena.take<std::uint32_t>(rows * mark_words());
     sums = arena.take<std::int64_t>(rows * slots());
     lows = arena.take<std::uint32_t>(rows * slots());
@@ -149,6 +150,8 @@ struct LongCotangent {
     alone_terms = of_w ? arena.take<std::uint32_t>(rows * n) : nullptr;
   }
 
+  DIFFSORT_HD std::int64_t tiles() const { return (n + kTile - 1) / kTile; }
+  DIFFSORT_HD TileSum* sums_of(std::int64_t r) const { return tile_sums + r * tiles(); }
   DIFFSORT_HD std::int64_t mark_words() const { return (n + 31) / 32; }
   DIFFSORT_HD std::int64_t slots() const { return n / 2; }
   DIFFSORT_HD std::int64_t slot(std::int64_t r, std::int64_t start) const {
@@ -190,7 +193,7 @@ struct ReadElement {
 
 // --- Rows that are one block
 
-struct SumPart {
+struct SumTiles {
   struct Shared {};
 
   LongCotangent c;
@@ -198,27 +201,38 @@ struct SumPart {
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
-    const std::int32_t* const ids = c.block_z.row(part.row) + part.first;
-    const std::int32_t* const ids_w = c.of_w ? c.block_w.row(part.row) + part.first : ids;
-    const float* const g = c.g.row(part.row) + part.first;
-    const auto id_bits = [=](std::int64_t i) {
-      return static_cast<std::uint32_t>(ids[i] | ids_w[i]);
-    };
-    // Mostly the first few elements tell.
-    PartSum sum{
-        0.0, team.reduce_few(part.size() < kFirst ? part.size() : kFirst, std::uint32_t{0}, id_bits,
-                             [](std::uint32_t a, std::uint32_t b) { return a | b; })};
-    if (sum.behind_first == 0) {
-      sum = team.reduce(
-          part.size(), sum,
-          [=](std::int64_t i) { return PartSum{static_cast<double>(g[i]), id_bits(i)}; },
-          PartSum::Combine{});
+    std::uint32_t behind_first = 0;
+    DIFFSORT_ROLLED
+    for (std::int64_t first = part.first; first < part.last; first += kTile) {
+      TileSum sum{0.0, behind_first};
+      if (behind_first == 0) {
+        sum = sum_of(team, part.row, first, part.last - first < kTile ? part.last - first : kTile);
+        behind_first = sum.behind_first;
+      }
+      team.for_each(1, [&](int) { c.sums_of(part.row)[first / kTile] = sum; });
     }
-    team.for_each(1, [&](int) { c.part_sums[k] = sum; });
   }
 
  private:
-  static constexpr std::int64_t kFirst = 512;
+  template <class Team>
+  DIFFSORT_HD TileSum sum_of(Team& team, std::int64_t r, std::int64_t first,
+                             std::int64_t size) const {
+    const std::int32_t* const ids = c.block_z.row(r) + first;
+    const std::int32_t* const ids_w = c.of_w ? c.block_w.row(r) + first : ids;
+    const float* const g = c.g.row(r) + first;
+    const auto id_bits = [=](std::int64_t i) {
+      return static_cast<std::uint32_t>(ids[i] | ids_w[i]);
+    };
+    constexpr std::int64_t kFew = 512;  // mostly these tell
+    const std::uint32_t of_few =
+        team.reduce_few(size < kFew ? size : kFew, std::uint32_t{0}, id_bits,
+                        [](std::uint32_t a, std::uint32_t b) { return a | b; });
+    if (of_few != 0) return {0.0, of_few};
+    return team.reduce(
+        size, TileSum{},
+        [=](std::int64_t i) { return TileSum{static_cast<double>(g[i]), id_bits(i)}; },
+        TileSum::Combine{});
+  }
 };
 
 // As row_cotangent.h writes them.
@@ -231,9 +245,9 @@ struct SettleRows {
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
-    const PartSum* const of_row = c.part_sums + r * c.parts.count;
-    const PartSum sum = team.reduce_few(
-        c.parts.count, PartSum{}, [=](std::int64_t q) { return of_row[q]; }, PartSum::Combine{});
+    const TileSum* const of_row = c.sums_of(r);
+    const TileSum sum = team.reduce_few(
+        c.tiles(), TileSum{}, [=](std::int64_t t) { return of_row[t]; }, TileSum::Combine{});
     const bool settles = sum.behind_first == 0;
     if (part.index == 0) {
       team.for_each(1, [&](int) {
@@ -475,7 +489,7 @@ struct CheckW {
   DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
-    if (c.leaves(r)) return;
+    if (c.settled[r] != 0) return;  // whether a row is invalid is written meanwhile
     const std::int32_t* const ids = c.block_w.row(r) + part.first;
     team.stream(
         part.size(), [=](std::int64_t i) { return ids[i]; },
@@ -555,7 +569,7 @@ void run_long_cotangent(Executor& executor, const char* name, const LinearizedRo
     const std::int64_t rows = std::min(step, at.set.rows - r);
     const LongCotangent c(arena, at.part(r, rows), along.from(r, at.set.n));
     const std::int64_t teams = rows * c.parts.count;
-    executor.for_each_team(name, teams, SumPart{c});
+    executor.for_each_team(name, teams, SumTiles{c});
     executor.for_each_team(name, teams, SettleRows{c});
     executor.for_each_team(name, teams, ClearPart{c});
     executor.for_each_team(name, teams, MarkStarts{c});

@@ -236,7 +236,9 @@ struct RankOneBlocks {
     const SignedValues<T> z(row);
     team.stream(
         part.size(), [&](std::int64_t i) { return z[part.first + i]; },
-        [&](std::int64_t i, T value) { row.write_one_block(part.first + i, block.rank(value)); });
+        [&](std::int64_t i, T value) {
+          row.write_one_block(part.first + i, block.template rank<true>(value));
+        });
   }
 };
 

@@ -20,12 +20,12 @@
 //                                sums[i] = value(0) + ... + value(i - 1) for 0 <= i <= n, of integers
 //     team.stream(n, load, use)  use(i, load(i)) for 0 <= i < n; what one call uses no other may load
 //     team.hold(n, load)         load(i) for 0 <= i < n, each kept by one thread, or loaded again and
-//                                again; of as many elements as the team is for. No barrier
+//                                again; of no more elements than the team sorts. Not a step: no barrier
 //     team.any_held(held, p)     whether p(value) of any of them
 //     team.reduce_held(held, identity, map, combine)
 //                                reduce over map(value)
 //     team.for_each_held(held, f)
-//                                f(i, value)
+//                                f(i, value); like the two above a step
 //     team.split<bits>(n, load, digit, begin, write)
 //                                the n <= kTile elements load(i), each a KeyedPlace, in the order
 //                                of digit(key), stable: those of digit d < 2^bits, for every d, come

@@ -6,11 +6,11 @@
 //                words are in the registers of 32 lanes
 //     by bits    any keys, 16 bits at a time from the lowest on
 //     by cells   float32: the range of the values is divided into cells, and words have the number
-//                of their cell, in at most 20 bits. Few elements share one, if values are not too
+//                of their cell, in at most 19 bits. Few elements share one, if values are not too
 //                uneven; their keys are compared. Else nothing is lost but the time, and most of
 //                that is saved where the first 32 elements show it.
 //
-// All are stable. Cost: a pass of the team's sort for every 4 bits; by cells 3 to 5 in the place of 8; by
+// All are stable. Cost: a pass of the team's sort for every 4 bits; by cells 4 or 5 in the place of 8; by
 // lanes 15 steps in which they exchange words.
 #pragma once
 
@@ -82,14 +82,14 @@ class SortCells {
 
   // Words of a sort that takes the index as it comes: the fewer bits of cells, the fewer passes.
   DIFFSORT_HD static SortCells of_team(const Spread<float>& spread, int n) {
-    const int index_bits = n <= 128 ? 20 : n <= 2048 ? 16 : 13;
+    const int index_bits = n <= 2048 ? 16 : 13;
     return {spread, index_bits, 32 - index_bits};
   }
-  // Words that are sorted as a whole, of at most 128 elements. A bit is free, since there may be 2 cells
-  // more.
+  // Words that are sorted as a whole, of at most 128 elements. One bit more would be cells that floats
+  // cannot tell apart; that bit is for the last cell, whose number may be rounded up to 2^24.
   DIFFSORT_HD static SortCells of_lanes(const Spread<float>& spread) { return {spread, 7, 24}; }
 
-  // Rounding is monotone, and goes past the last cell by less than one; of 2^24 of them by less than two.
+  // Rounding is monotone, and goes past the last cell by one at most.
   DIFFSORT_HD std::uint32_t word(float value, int i) const {
     const auto cell = static_cast<std::uint32_t>((high_ - value) * per_unit_);
     return cell << index_bits_ | static_cast<std::uint32_t>(i);
@@ -126,12 +126,13 @@ DIFFSORT_HD void insertion_sort(Bits* keys, Index* index, int first, int last) {
 // Whether it has; if not, keys are as they were. Of at most 128 elements.
 template <class Team, class Index>
 DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells, std::uint32_t* keys,
-                               Index* index, std::uint32_t* memory) {
-  std::uint32_t* const disorder = memory + n;  // which no other step writes over
+                               Index* index, const SortMemory<std::uint32_t> memory) {
+  std::uint32_t* const disorder = memory.words + n;  // which no other step writes over
   team.for_each_lanes(1, [=](const auto& lanes, int) {
     auto words = lanes.template each<LaneWords<4>>();
     auto sorted = lanes.template each<LaneWords<4>>();
     lanes.for_each([&](int lane) {
+      DIFFSORT_UNROLLED
       for (int k = 0; k < 4; ++k) {
         const int i = lane + 32 * k;
         words[lane].word[k] =
@@ -140,11 +141,13 @@ DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells, std::ui
     });
     lanes.sort(words);
     lanes.for_each([&](int lane) {
+      DIFFSORT_UNROLLED
       for (int k = 0; k < 4; ++k) {
         if (4 * lane + k < n) sorted[lane].word[k] = keys[cells.index_of(words[lane].word[k])];
       }
     });
     lanes.for_each([&](int lane) {
+      DIFFSORT_UNROLLED
       for (int k = 0; k < 4; ++k) {
         const int p = 4 * lane + k;
         if (p >= n) continue;
@@ -155,6 +158,7 @@ DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells, std::ui
     // Elements of one cell are in the order of their index, which is right for equal ones.
     const std::uint32_t wrong = lanes.ballot([&](int lane) {
       bool wrong = false;
+      DIFFSORT_UNROLLED
       for (int k = 0; k < 4; ++k) {
         const int p = 4 * lane + k;
         if (0 < p && p < n) wrong = wrong | (keys[p - 1] > sorted[lane].word[k]);
@@ -163,6 +167,7 @@ DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells, std::ui
     });
     lanes.for_each([&](int lane) {
       if (lane == 0) *disorder = wrong;
+      DIFFSORT_UNROLLED
       for (int k = 0; k < 4 && wrong != 0; ++k) {
         if (4 * lane + k < n) keys[cells.index_of(words[lane].word[k])] = sorted[lane].word[k];
       }
@@ -216,7 +221,7 @@ DIFFSORT_HD bool sort_by_cells(Team& team, int n, const SortCells cells, std::ui
   return true;
 }
 
-constexpr int kSortedByLanes = 128;
+constexpr int kSortedByLanes = 128;  // as many elements as words of lanes.sort
 
 template <class T>
 constexpr bool kSortsByCells = sizeof(T) == 4;
@@ -230,7 +235,7 @@ DIFFSORT_HD DIFFSORT_NOINLINE void sort_keys(Team& team, int n, const Spread<T> 
     const bool by_lanes = n <= kSortedByLanes;
     const SortCells cells = by_lanes ? SortCells::of_lanes(spread) : SortCells::of_team(spread, n);
     if (cells.serve()) {
-      if (by_lanes ? sort_by_lanes(team, n, cells, keys, index, memory.words)
+      if (by_lanes ? sort_by_lanes(team, n, cells, keys, index, memory)
                    : sort_by_cells(team, n, cells, keys, index, memory)) {
         return;
       }
