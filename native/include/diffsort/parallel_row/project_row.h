@@ -312,7 +312,7 @@ class ProjectRows {
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory) const {
     Spread<T> of_ranks{};
-    if (R != Regularization::log_kl && !arrays_.w) {
+    if (R != Regularization::log_kl && arrays_.z && !arrays_.w) {
       const ProjectionRow<T> row = arrays_.row(r);
       if (kSeldomSorts ? call_rank_row(team, row, R, of_ranks) : rank_row(team, row, R, of_ranks))
         return;
