@@ -67,15 +67,16 @@ bool sorts(const std::vector<T>& values, HostTeam::Order order) {
   return c.is_sorted(before);
 }
 
-// Whether cells serve for the values, which then are in order.
-bool sorts_by_cells(const std::vector<float>& values) {
+// Whether sort(team, c, cells) sorts the values by cells_of(spread, n); if not, nothing is changed.
+template <class CellsOf, class Sort>
+bool sorts_with(const std::vector<float>& values, const CellsOf& cells_of, const Sort& sort) {
   SortCase<float> c(values);
   const SortCase<float> before = c;
   HostTeam team;
   const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
-  const SortCells cells = SortCells::of_team(spread, c.n());
+  const SortCells cells = cells_of(spread, c.n());
   if (!cells.serve()) return false;
-  if (!sort_by_cells(team, c.n(), cells, c.keys.data(), c.index.data(), c.memory())) {
+  if (!sort(team, c, cells)) {
     CHECK(c.keys == before.keys);
     return false;
   }
@@ -83,20 +84,19 @@ bool sorts_by_cells(const std::vector<float>& values) {
   return true;
 }
 
-// The same by lanes.
+bool sorts_by_cells(const std::vector<float>& values) {
+  return sorts_with(
+      values, SortCells::of_team, [](HostTeam& team, auto& c, const SortCells& cells) {
+        return sort_by_cells(team, c.n(), cells, c.keys.data(), c.index.data(), c.memory());
+      });
+}
+
 bool sorts_by_lanes(const std::vector<float>& values) {
-  SortCase<float> c(values);
-  const SortCase<float> before = c;
-  HostTeam team;
-  const auto spread = spread_of(read_values(team, c.n(), [&](int i) { return c.value(i); }));
-  const SortCells cells = SortCells::of_lanes(spread);
-  if (!cells.serve()) return false;
-  if (!sort_by_lanes(team, c.n(), cells, c.keys.data(), c.index.data(), c.memory())) {
-    CHECK(c.keys == before.keys);
-    return false;
-  }
-  CHECK(c.is_sorted(before));
-  return true;
+  return sorts_with(
+      values, [](const auto& spread, int) { return SortCells::of_lanes(spread); },
+      [](HostTeam& team, auto& c, const SortCells& cells) {
+        return sort_by_lanes(team, c.n(), cells, c.keys.data(), c.index.data(), c.memory());
+      });
 }
 
 std::vector<float> drawn(int n, std::mt19937_64& random) {
