@@ -13,6 +13,19 @@ xla_ffi_version: tuple[int, int] | None
 
 def set_xla_threads(threads: int) -> None: ...  # 0: as many as the machine runs at once
 
+# Bytes of scratch memory that a call of a handler in xla_cuda_handlers needs, as a further result.
+# Device -1 is the current one. Absent where there are no such handlers.
+def xla_cuda_workspace(
+    target: str,
+    rows: int,
+    n: int,
+    is_float64: bool,
+    regularization: int,
+    operands: int,
+    results: int,
+    device: int,
+) -> int: ...
+
 # Arrays are anything that exports its memory: DLPack or the buffer protocol. None for z or w stands
 # for (n, ..., 1); None for an output means that it is not wanted.
 

@@ -269,9 +269,9 @@ void bind_xla(nb::module_& m) {
   handlers["diffsort_jvp"] = xla_capsule(handle<jvp_handler>);
   handlers["diffsort_vjp"] = xla_capsule(handle<vjp_handler>);
   m.attr("xla_handlers") = handlers;
-  m.attr("xla_cuda_handlers") = xla_cuda_handlers();
   m.attr("xla_ffi_version") = nb::make_tuple(XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR);
   m.def("set_xla_threads", [](int threads) { max_threads = threads; }, nb::arg("threads"));
+  bind_xla_cuda(m);
 }
 
 }  // namespace diffsort

@@ -5,11 +5,12 @@
 
 namespace diffsort {
 
-// Adds to the module: `xla_handlers` and `xla_cuda_handlers`, capsules by target name;
-// `xla_ffi_version`, (major, minor) of the FFI they are compiled for; `set_xla_threads`.
+// Adds to the module: `xla_handlers`, capsules by target name; `xla_ffi_version`, (major, minor) of the
+// FFI they are compiled for; `set_xla_threads`; and what bind_xla_cuda adds.
 void bind_xla(nanobind::module_& m);
 
-// The handlers of the CUDA platform, under the names of those of the CPU.
-nanobind::dict xla_cuda_handlers();
+// Adds `xla_cuda_handlers`, those of the CUDA platform under the names of the CPU's, and
+// `xla_cuda_workspace`, the size of the scratch memory that a call needs as a further result.
+void bind_xla_cuda(nanobind::module_& m);
 
 }  // namespace diffsort

@@ -1,11 +1,17 @@
 // Handlers for XLA's typed FFI on CUDA devices: the calls of diffsort/cuda.h as custom calls.
 //
-// The axis is the last one, and the strength's cotangent is float64. Kernels go to XLA's stream and
-// use scratch memory of XLA, which gives it to others on that stream only.
+// The axis is the last one, and the strength's cotangent is float64. Kernels go to XLA's stream. Scratch
+// memory is a further result of a call, so that XLA may put the call into a CUDA graph (a command
+// buffer): memory of XLA's scratch allocator would be somebody else's when the graph is replayed. How
+// large that result has to be the program's maker asks with xla_cuda_workspace.
+#include <nanobind/stl/string.h>
+
+#include <array>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cuda.h"
 #include "xla.h"
@@ -60,64 +66,75 @@ DiffsortLinearization linearization(const XlaPoint& point, const DiffsortProblem
           rows_of(point.block_z, problem), rows_of(point.block_w, problem)};
 }
 
-// What a call of the library is given by XLA.
-struct Resources {
-  void* stream;
-  ffi::ScratchAllocator& scratch;
+// Where a call of the library runs. With `asked` it does not: it tells how much scratch it would take.
+struct Target {
+  void* stream = nullptr;
+  int device = -1;  // that of the stream
+  std::size_t* asked = nullptr;
 
-  // Asks for the scratch, allocates it, runs. Both functions take the call last.
-  template <class Workspace, class Run>
-  ffi::Error call(const Workspace& workspace, const Run& run) const {
+  // Both functions take the call last.
+  template <class Ask, class Run>
+  ffi::Error call(const Buffer& workspace, const Ask& ask, const Run& run) const {
     char message[512] = "";
     DiffsortCall call = {};
-    call.device = -1;  // that of the stream
+    call.device = device;
     call.stream = stream;
     call.message = message;
     call.message_bytes = sizeof message;
-    std::size_t bytes = 0;
-    int status = workspace(&call, &bytes);
-    if (status == 0 && bytes > 0) {
-      constexpr std::size_t kAlignment = 16;  // the most that XLA can be asked for
-      const std::optional<void*> memory = scratch.Allocate(bytes, kAlignment);
-      if (!memory) {
-        return ffi::Error(ffi::ErrorCode::kResourceExhausted,
-                          "diffsort: no memory for " + std::to_string(bytes) + " bytes of scratch");
-      }
-      call.workspace = *memory;
-      call.workspace_bytes = bytes;
+    std::size_t needed = 0;
+    int status = ask(&call, &needed);
+    if (status == 0 && asked != nullptr) {
+      *asked = needed;
+      return ffi::Error::Success();
+    }
+    if (status == 0 && needed > 0) {
+      const std::size_t given = workspace ? workspace->size_bytes() : 0;
+      if (given < needed) return too_small(given, needed);
+      call.workspace = workspace->untyped_data();
+      call.workspace_bytes = needed;
     }
     if (status == 0) status = run(&call);
     if (status == 0) return ffi::Error::Success();
     return ffi::Error::Internal("diffsort: " + cuda_error(status, message));
   }
+
+ private:
+  static ffi::Error too_small(std::size_t given, std::size_t needed) {
+    return ffi::Error(ffi::ErrorCode::kFailedPrecondition,
+                      "diffsort: the program was made for another CUDA device: it has " +
+                          std::to_string(given) + " bytes of scratch memory where this one needs " +
+                          std::to_string(needed) + "; compile it where this device is visible");
+  }
 };
 
-ffi::Error project_handler(const Resources& resources, ffi::RemainingArgs args,
-                           ffi::RemainingRets rets, const Options& options) {
+ffi::Error project_handler(const Target& target, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                           const Options& options) {
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer z = in.next(), w = in.next(), strength = in.next();
   const Buffer result = out.next(), block_z = out.next(), block_w = out.next();
+  const Buffer workspace = out.next();
   const DiffsortProblem problem = problem_of(options, z ? *z : w.value(), strength);
   const DiffsortProjection arrays = {rows_of(z, problem), rows_of(w, problem),
                                      output_of<void>(result), output_of<std::int32_t>(block_z),
                                      output_of<std::int32_t>(block_w)};
   if (problem.rows * problem.n == 0) return ffi::Error::Success();
   const CudaLibrary& library = cuda_library().usable();
-  return resources.call(
+  return target.call(
+      workspace,
       [&](const DiffsortCall* call, std::size_t* bytes) {
         return library.project_workspace(&problem, &arrays, call, bytes);
       },
       [&](const DiffsortCall* call) { return library.project(&problem, &arrays, call); });
 }
 
-ffi::Error jvp_handler(const Resources& resources, ffi::RemainingArgs args, ffi::RemainingRets rets,
+ffi::Error jvp_handler(const Target& target, ffi::RemainingArgs args, ffi::RemainingRets rets,
                        const Options& options) {
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer dz = in.next(), dw = in.next(), dstrength = in.next();
   const XlaPoint point(in);
-  const Buffer tangent = out.next();
+  const Buffer tangent = out.next(), workspace = out.next();
   const DiffsortProblem problem = problem_of(options, tangent.value(), point.strength);
   const DiffsortLinearization at = linearization(point, problem);
   DiffsortTangents tangents = {};
@@ -130,20 +147,21 @@ ffi::Error jvp_handler(const Resources& resources, ffi::RemainingArgs args, ffi:
   tangents.out = output_of<void>(tangent);
   if (problem.rows * problem.n == 0) return ffi::Error::Success();
   const CudaLibrary& library = cuda_library().usable();
-  return resources.call(
+  return target.call(
+      workspace,
       [&](const DiffsortCall* call, std::size_t* bytes) {
         return library.jvp_workspace(&problem, &at, &tangents, call, bytes);
       },
       [&](const DiffsortCall* call) { return library.jvp(&problem, &at, &tangents, call); });
 }
 
-ffi::Error vjp_handler(const Resources& resources, ffi::RemainingArgs args, ffi::RemainingRets rets,
+ffi::Error vjp_handler(const Target& target, ffi::RemainingArgs args, ffi::RemainingRets rets,
                        const Options& options) {
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer cotangent = in.next();
   const XlaPoint point(in);
-  const Buffer z = out.next(), w = out.next(), strength = out.next();
+  const Buffer z = out.next(), w = out.next(), strength = out.next(), workspace = out.next();
   if (strength && strength->element_type() != ffi::DataType::F64) {
     throw std::invalid_argument("the cotangent of the strength must hold float64");
   }
@@ -156,41 +174,115 @@ ffi::Error vjp_handler(const Resources& resources, ffi::RemainingArgs args, ffi:
     return ffi::Error::Success();
   }
   const CudaLibrary& library = cuda_library().usable();
-  return resources.call(
+  return target.call(
+      workspace,
       [&](const DiffsortCall* call, std::size_t* bytes) {
         return library.vjp_workspace(&problem, &at, &cotangents, call, bytes);
       },
       [&](const DiffsortCall* call) { return library.vjp(&problem, &at, &cotangents, call); });
 }
 
-using Implementation = ffi::Error (*)(const Resources&, ffi::RemainingArgs, ffi::RemainingRets,
+using Implementation = ffi::Error (*)(const Target&, ffi::RemainingArgs, ffi::RemainingRets,
                                       const Options&);
 
 template <Implementation implementation>
 XLA_FFI_Error* handle(XLA_FFI_CallFrame* frame) {
   static auto* const handler =
-      with_arguments(
-          ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>())
-          .To([](void* stream, ffi::ScratchAllocator scratch, ffi::RemainingArgs args,
-                 ffi::RemainingRets rets, std::int64_t axis, std::int64_t regularization,
-                 double z_sign, double w_sign, std::int64_t operands, std::int64_t results) {
-            return guarded([&] {
-              return implementation({stream, scratch}, args, rets,
-                                    {axis, regularization, z_sign, w_sign, operands, results});
-            });
-          })
+      with_arguments(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>())
+          .To(
+              [](void* stream, ffi::RemainingArgs args, ffi::RemainingRets rets, std::int64_t axis,
+                 std::int64_t regularization, double z_sign, double w_sign, std::int64_t operands,
+                 std::int64_t results) {
+                return guarded([&] {
+                  return implementation(Target{stream}, args, rets,
+                                        {axis, regularization, z_sign, w_sign, operands, results});
+                });
+              },
+              {ffi::Traits::kCmdBufferCompatible})
           .release();
   return handler->Call(frame);
 }
 
+// --- the size of the scratch memory ---------------------------------------------------------------
+
+// Arrays that are shapes alone, one for each bit of `present`, in the way that handlers are given them.
+template <class Frame, class Kind>
+class Shapes {
+ public:
+  Shapes(std::int64_t present, XLA_FFI_Buffer* buffer, Kind kind) {
+    for (; present != 0; present &= present - 1) {
+      kinds_.push_back(kind);
+      buffers_.push_back(buffer);
+    }
+    frame_ = {sizeof(Frame), nullptr, static_cast<std::int64_t>(buffers_.size()), kinds_.data(),
+              buffers_.data()};
+  }
+  Shapes(const Shapes&) = delete;
+  Shapes& operator=(const Shapes&) = delete;
+
+  void set(std::size_t i, XLA_FFI_Buffer* buffer) { buffers_[i] = buffer; }
+  const Frame* frame() const { return &frame_; }
+
+ private:
+  std::vector<Kind> kinds_;
+  std::vector<void*> buffers_;
+  Frame frame_;
+};
+
+struct Handler {
+  const char* name;
+  Implementation implementation;
+  XLA_FFI_Handler* entry;
+};
+
+const std::array<Handler, 3> kHandlers = {{
+    {"diffsort_project", project_handler, handle<project_handler>},
+    {"diffsort_jvp", jvp_handler, handle<jvp_handler>},
+    {"diffsort_vjp", vjp_handler, handle<vjp_handler>},
+}};
+
+// In bytes, on a device (-1: the current one), of a call whose arrays have `rows` rows of n elements.
+// `operands` and `results` are those of the call, without the scratch memory itself.
+std::size_t workspace(const std::string& name, std::int64_t rows, std::int64_t n, bool is_float64,
+                      std::int64_t regularization, std::int64_t operands, std::int64_t results,
+                      int device) {
+  static char somewhere;  // arrays are there or not, and never read
+  std::int64_t dims[] = {rows, n};
+  XLA_FFI_Buffer values = {sizeof(XLA_FFI_Buffer),
+                           nullptr,
+                           is_float64 ? XLA_FFI_DataType_F64 : XLA_FFI_DataType_F32,
+                           &somewhere,
+                           2,
+                           dims};
+  XLA_FFI_Buffer wide = values;
+  wide.dtype = XLA_FFI_DataType_F64;
+  Shapes<XLA_FFI_Args, XLA_FFI_ArgType> args(operands, &values, XLA_FFI_ArgType_BUFFER);
+  Shapes<XLA_FFI_Rets, XLA_FFI_RetType> rets(results, &values, XLA_FFI_RetType_BUFFER);
+  std::size_t bytes = 0;
+  for (const Handler& handler : kHandlers) {
+    if (name != handler.name) continue;
+    // The strength's cotangent, the last one.
+    if (handler.implementation == vjp_handler && (results & 4) != 0) {
+      rets.set(static_cast<std::size_t>(rets.frame()->size - 1), &wide);
+    }
+    const ffi::Error error = handler.implementation(
+        Target{nullptr, device, &bytes}, ffi::RemainingArgs(args.frame(), 0),
+        ffi::RemainingRets(rets.frame(), 0), {-1, regularization, 1.0, 1.0, operands, results});
+    if (error.failure()) throw std::runtime_error(error.message());
+    return bytes;
+  }
+  throw std::invalid_argument("there is no handler " + name);
+}
+
 }  // namespace
 
-nb::dict xla_cuda_handlers() {
+void bind_xla_cuda(nb::module_& m) {
+  using namespace nb::literals;
   nb::dict handlers;
-  handlers["diffsort_project"] = xla_capsule(handle<project_handler>);
-  handlers["diffsort_jvp"] = xla_capsule(handle<jvp_handler>);
-  handlers["diffsort_vjp"] = xla_capsule(handle<vjp_handler>);
-  return handlers;
+  for (const Handler& handler : kHandlers) handlers[handler.name] = xla_capsule(handler.entry);
+  m.attr("xla_cuda_handlers") = handlers;
+  m.def("xla_cuda_workspace", &workspace, "target"_a, "rows"_a, "n"_a, "is_float64"_a,
+        "regularization"_a, "operands"_a, "results"_a, "device"_a);
 }
 
 }  // namespace diffsort

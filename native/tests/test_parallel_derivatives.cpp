@@ -577,39 +577,79 @@ TEST_CASE("parallel derivatives: long rows by threads, some of them in order") {
   }
 }
 
-// The table of docs/cuda.md, scratch of sorts included: bytes per element.
-TEST_CASE("parallel derivatives: the workspace of long rows") {
-  const auto per_element = [](std::int64_t rows, std::int64_t n, std::int32_t type,
-                              Regularization regularization, const RowDirections& along) {
-    static const float values[1] = {};
-    const LinearizedRows at = bare_rows(rows, n, {values, 0, type == DIFFSORT_FLOAT32}, {});
-    std::size_t bytes = 0;
-    HostExecutor executor;
-    run_map(regularization, at, along, [&](auto r, const auto&, const auto&) {
-      bytes = linear_map_workspace<decltype(r)::value>(executor, at, along);
-    });
-    return static_cast<double>(bytes) / static_cast<double>(rows * n);
-  };
-  static float out[1];
-  static double strength_out[1];
+// What a call asks for, in bytes per element, where a team holds no row longer than `capacity`.
+double workspace_per_element(std::int64_t capacity, std::int64_t rows, std::int64_t n,
+                             std::int32_t type, Regularization regularization,
+                             const RowDirections& along) {
+  static const float values[1] = {};
+  const LinearizedRows at = bare_rows(rows, n, {values, 0, type == DIFFSORT_FLOAT32}, {});
+  std::size_t bytes = 0;
+  HostExecutor executor;
+  executor.team_capacity = capacity;
+  run_map(regularization, at, along, [&](auto r, const auto&, const auto&) {
+    bytes = linear_map_workspace<decltype(r)::value>(executor, at, along);
+  });
+  return static_cast<double>(bytes) / static_cast<double>(rows * n);
+}
+
+// What is asked for, by outputs and directions that are there.
+struct EveryDirection {
+  float out[1];
+  double strength_out[1];
   RowDirections all, strength_alone, along_w, along_z, of_z, of_w;
-  of_z.cotangents.z = of_w.cotangents.w = {out, true};
-  of_z.cotangents.g = of_w.cotangents.g = {out, 0, true};
-  all.cotangents.z = all.cotangents.w = {out, true};
-  all.cotangents.strength = strength_alone.cotangents.strength = strength_out;
-  along_w.forward = along_z.forward = true;
-  along_w.tangents.w = along_z.tangents.z = {out, 0, true};
-  along_w.tangents.out = along_z.tangents.out = {out, true};
+
+  EveryDirection() {
+    of_z.cotangents.z = of_w.cotangents.w = {out, true};
+    of_z.cotangents.g = of_w.cotangents.g = {out, 0, true};
+    all.cotangents.z = all.cotangents.w = {out, true};
+    all.cotangents.strength = strength_alone.cotangents.strength = strength_out;
+    along_w.forward = along_z.forward = true;
+    along_w.tangents.w = along_z.tangents.z = {out, 0, true};
+    along_w.tangents.out = along_z.tangents.out = {out, true};
+  }
+};
+
+// The table of docs/cuda.md, scratch of sorts included.
+TEST_CASE("parallel derivatives: the workspace of long rows") {
+  const EveryDirection along;
   for (const auto& [rows, n] : {std::pair{1, 10'000'000}, std::pair{128, 100'000}}) {
     for (const Regularization regularization : kRegularizations) {
+      const auto per_element = [&, rows = rows, n = n](std::int32_t type,
+                                                       const RowDirections& directions) {
+        return workspace_per_element(8192, rows, n, type, regularization, directions);
+      };
       const bool l2 = regularization == Regularization::l2;
-      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, along_z) <= (l2 ? 12.4 : 15.4));
-      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, all) <= (l2 ? 12.4 : 15.4));
-      CHECK(per_element(rows, n, DIFFSORT_FLOAT64, regularization, all) <= 17.4);
-      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, of_z) <= (l2 ? 10.2 : 15.4));
-      CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, of_w) <= (l2 ? 14.2 : 16.4));
-      for (const RowDirections& without_room : {along_w, strength_alone}) {
-        CHECK(per_element(rows, n, DIFFSORT_FLOAT32, regularization, without_room) <= 16.4);
+      CHECK(per_element(DIFFSORT_FLOAT32, along.along_z) <= (l2 ? 12.4 : 15.4));
+      CHECK(per_element(DIFFSORT_FLOAT32, along.all) <= (l2 ? 12.4 : 15.4));
+      CHECK(per_element(DIFFSORT_FLOAT64, along.all) <= 17.4);
+      CHECK(per_element(DIFFSORT_FLOAT32, along.of_z) <= (l2 ? 10.2 : 15.4));
+      CHECK(per_element(DIFFSORT_FLOAT32, along.of_w) <= (l2 ? 14.2 : 16.4));
+      for (const RowDirections& without_room : {along.along_w, along.strength_alone}) {
+        CHECK(per_element(DIFFSORT_FLOAT32, without_room) <= 16.4);
+      }
+    }
+  }
+}
+
+// What XLA plans for before it knows the device, and for rows that it will split
+// (backends/jax/lowering.py).
+TEST_CASE("parallel derivatives: the workspace on any device, and of a part of the rows") {
+  const EveryDirection along;
+  for (const std::int64_t n : {1025, 1500, 2048, 4096, 4097, 8193, 100'000, 10'000'000}) {
+    for (const Regularization regularization : kRegularizations) {
+      for (const RowDirections& directions : {along.all, along.strength_alone, along.along_w,
+                                              along.along_z, along.of_z, along.of_w}) {
+        for (const std::int32_t type : {DIFFSORT_FLOAT32, DIFFSORT_FLOAT64}) {
+          const auto of_rows = [&](std::int64_t rows) {
+            return workspace_per_element(1024, rows, n, type, regularization, directions);
+          };
+          CAPTURE(n);
+          CHECK(of_rows(1) > 0.0);
+          CHECK(of_rows(1) <= 20.0);
+          for (const std::int64_t rows : {2, 3, 31, 1000, 100'000}) {
+            CHECK(of_rows(rows) <= of_rows(1));
+          }
+        }
       }
     }
   }

@@ -656,26 +656,34 @@ TEST_CASE("kernels' projection: weights of kl next to zero") {
   }
 }
 
+struct Shape {
+  std::int64_t rows, n;
+};
+
+// Of rows of which a team holds none that are longer than `capacity`.
+template <class T>
+double workspace_per_element(T, std::int64_t capacity, Regularization regularization, Shape shape,
+                             bool has_z, bool has_w) {
+  static T values[1] = {};
+  HostExecutor executor;
+  executor.team_capacity = capacity;
+  ProjectionRows<T> arrays{};
+  arrays.rows = shape.rows;
+  arrays.n = shape.n;
+  arrays.result = {values, 0};
+  if (has_z) arrays.z = {values, 0};
+  if (has_w) arrays.w = {values, 0};
+  const std::size_t bytes = with_regularization(regularization, [&](auto r) {
+    return projection_workspace<decltype(r)::value>(executor, arrays);
+  });
+  return static_cast<double>(bytes) / static_cast<double>(shape.rows * shape.n);
+}
+
 // The table of docs/cuda.md, scratch of sorts included: bytes per element.
 TEST_CASE("the workspace of long rows") {
-  struct Shape {
-    std::int64_t rows, n;
-  };
   const auto per_element = [](auto type, Regularization regularization, Shape shape, bool has_z,
                               bool has_w) {
-    using T = decltype(type);
-    static T values[1] = {};
-    HostExecutor executor;
-    ProjectionRows<T> arrays{};
-    arrays.rows = shape.rows;
-    arrays.n = shape.n;
-    arrays.result = {values, 0};
-    if (has_z) arrays.z = {values, 0};
-    if (has_w) arrays.w = {values, 0};
-    const std::size_t bytes = with_regularization(regularization, [&](auto r) {
-      return projection_workspace<decltype(r)::value>(executor, arrays);
-    });
-    return static_cast<double>(bytes) / static_cast<double>(shape.rows * shape.n);
+    return workspace_per_element(type, 8192, regularization, shape, has_z, has_w);
   };
   for (const Shape shape : {Shape{1, 8193}, Shape{1, 10'000'000}, Shape{128, 100'000}}) {
     CAPTURE(shape.n);
@@ -687,6 +695,28 @@ TEST_CASE("the workspace of long rows") {
       }
       CHECK(per_element(0.0f, regularization, shape, true, true) <= 16.41);
       CHECK(per_element(0.0, regularization, shape, true, true) <= 16.41);
+    }
+  }
+}
+
+// What XLA plans for before it knows the device, and for rows that it will split
+// (backends/jax/lowering.py).
+TEST_CASE("the workspace of long rows: on any device, and of a part of the rows") {
+  for (const std::int64_t n : {1025, 1500, 2048, 4096, 4097, 8193, 100'000, 10'000'000}) {
+    for (const Regularization regularization : kRegularizations) {
+      for (const auto& [has_z, has_w] : {std::pair{true, false}, {false, true}, {true, true}}) {
+        const auto of_rows = [&, z = has_z, w = has_w](auto type, std::int64_t rows) {
+          return workspace_per_element(type, 1024, regularization, {rows, n}, z, w);
+        };
+        CAPTURE(n);
+        CHECK(of_rows(0.0f, 1) > 0.0);
+        CHECK(of_rows(0.0f, 1) <= 20.0);
+        CHECK(of_rows(0.0, 1) <= 20.0);
+        for (const std::int64_t rows : {2, 3, 31, 1000, 100'000}) {
+          CHECK(of_rows(0.0f, rows) <= of_rows(0.0f, 1));
+          CHECK(of_rows(0.0, rows) <= of_rows(0.0, 1));
+        }
+      }
     }
   }
 }

@@ -238,10 +238,18 @@ _TYPES = {
 }
 
 
+def scratch_bytes(problem, *structures):
+    """What a call asks for: it depends on everything that it may depend on."""
+    present = 0
+    for structure in filter(None, structures):
+        for name, _ in structure._fields_:
+            array = getattr(structure, name)
+            present = 2 * present + bool(getattr(array, "data", array))
+    return 4 * problem.rows * (problem.n + 7 * problem.type + 3 * problem.regularization + present)
+
+
 class Emulation:
     """Hooks of a stub that compute. `fail` is an error that the next calls report."""
-
-    ASKED = 52  # bytes of scratch that every call wants
 
     def __init__(self, module):
         self.module, self.fail, self.calls = module, None, []
@@ -260,20 +268,22 @@ class Emulation:
         def hook(problem, at, directions, call, bytes_):
             call = _Call.from_address(call)
             try:
+                problem = _Problem.from_address(problem)
+                at = first.from_address(at)
+                directions = second.from_address(directions) if directions else None
+                asked = scratch_bytes(problem, at, directions)
                 if bytes_:
-                    ctypes.c_size_t.from_address(bytes_).value = self.ASKED
+                    ctypes.c_size_t.from_address(bytes_).value = asked
                     return 0
                 assert call.device == self.device
                 assert call.stream == self.stream
-                assert call.workspace_bytes == self.ASKED
+                assert call.workspace_bytes == asked
                 assert call.workspace % 4 == 0
-                ctypes.memset(call.workspace, 0xFF, self.ASKED)  # it is there, and is ours
+                ctypes.memset(call.workspace, 0xFF, asked)  # it is there, and is ours
                 if self.fail:
                     return call.fail(self.fail)
                 self.calls.append(name)
-                problem = _Problem.from_address(problem)
-                directions = second.from_address(directions) if directions else None
-                compute(problem, first.from_address(at), directions)
+                compute(problem, at, directions)
             except Exception as error:  # would be lost in the C code
                 return call.fail(f"{type(error).__name__}: {error}")
             return 0

@@ -248,12 +248,12 @@ def test_errors_carry_the_message(device):
 
 def test_errors_of_the_allocator_come_through(device):
     def allocate(words):
-        assert words == Emulation.ASKED // 4
+        assert words == 3 * (5 + 7 + 0b10100)  # as emulation.scratch_bytes has it
         raise MemoryError("the device is full")
 
     with pytest.raises(MemoryError, match="the device is full"):
         project(device.module, DeviceArray(X), allocate=allocate)
-    for wrong in (np.empty(5, np.int32), np.empty(20, np.float32), np.empty((20, 1), np.int32)):
+    for wrong in (np.empty(5, np.int32), np.empty(96, np.float32), np.empty((96, 1), np.int32)):
         with pytest.raises(ValueError, match="allocate must return int32 elements"):
             project(device.module, DeviceArray(X), allocate=lambda _, a=wrong: DeviceArray(a))
     assert device.calls == []

@@ -7,6 +7,7 @@ import sys
 import warnings
 from types import SimpleNamespace
 
+import _diffsort_native as native
 import numpy as np
 import pytest
 
@@ -17,7 +18,8 @@ from diffsort.backends import solver
 from .emulation import HERE, library, shared_object
 
 jax = pytest.importorskip("jax", minversion="0.4.31")
-primitives = pytest.importorskip("diffsort.backends.jax.primitives")
+compat = pytest.importorskip("diffsort.backends.jax.compat")
+lowering = pytest.importorskip("diffsort.backends.jax.lowering")
 
 X = np.array([[2.9, 0.1, 1.2, 1.3], [0.3, 0.1, 0.2, 0.9]], np.float32)
 # names of the operands and results as bits, in the order of the handlers
@@ -26,7 +28,7 @@ Z, W, STRENGTH = 1, 2, 4
 
 @pytest.fixture
 def _with_library(monkeypatch):
-    monkeypatch.setattr(primitives.native, "cuda_problem", lambda device=None: None)
+    monkeypatch.setattr(native, "cuda_problem", lambda device=None: None)
     monkeypatch.setattr(solver, "_warned", set())
     monkeypatch.setattr(solver, "requested", "auto")
 
@@ -52,6 +54,10 @@ def calls(text):
             types = [re.findall(r"tensor<([^>]*)>", match[group]) for group in (3, 4)]
             found.append((match[1], attributes, *types))
     return found
+
+
+def kl_loss(x):
+    return (diffsort.soft_rank(x, regularization="kl") ** 2).sum()
 
 
 @pytest.mark.usefixtures("_with_library")
@@ -133,6 +139,54 @@ class TestWithTheLibrary:
             "([i,j],[i,j],[i,j],[i,k])->([i,j],[i,k]){i=2,j=4,k=1}need_replication={j}",
         ]
 
+    def test_scratch_memory_is_a_result_as_large_as_the_devices_need(self, monkeypatch):
+        asked = []
+
+        def workspace(target, rows, n, is_float64, regularization, operands, results, device):
+            asked.append((target, rows, n, is_float64, regularization, operands, results, device))
+            return 1000 + device
+
+        monkeypatch.setattr(native, "xla_cuda_workspace", workspace)
+        monkeypatch.setattr(compat, "cuda_ordinals", lambda: [0, 3, 1])
+        forward, backward = calls(lowered(jax.grad(kl_loss), np.ones((2, 3, 5), np.float32)))
+        # 1003 bytes over six rows, in whole bytes for each.
+        assert forward[3] == ["2x3x5xf32", "2x3x5xi32", "2x3x168xui8"]
+        assert backward[3] == ["2x3x5xf32", "2x3x168xui8"]
+        assert forward[1]["results"] == 1 + 2 + 8
+        assert backward[1]["results"] == 1 + 8
+        assert asked[:3] == [
+            ("diffsort_project", 6, 5, False, 1, Z + STRENGTH, 1 + 2, device)
+            for device in (0, 3, 1)
+        ]
+        # The cotangent, result, block_z and strength.
+        assert asked[3:] == [
+            ("diffsort_vjp", 6, 5, False, 1, 1 + 8 + 16 + 64, 1, device) for device in (0, 3, 1)
+        ]
+
+    def test_scratch_memory_for_devices_that_are_not_known(self):
+        """Such as those of a program that is exported elsewhere."""
+        for n in (lowering.NO_WORKSPACE, lowering.NO_WORKSPACE + 1):
+            ((_, attributes, _, results),) = calls(lowered(diffsort.soft_rank, np.ones((3, n))))
+            needs = n > lowering.NO_WORKSPACE
+            assert attributes["results"] == 1 + 8 * needs
+            assert results[1:] == [f"3x{20 * n}xui8"] * needs
+
+    def test_scratch_memory_of_shapes_that_are_not_known(self, monkeypatch):
+        export = pytest.importorskip("jax.export")
+        monkeypatch.setattr(native, "xla_cuda_workspace", lambda *of: 7 * of[1])
+        monkeypatch.setattr(compat, "cuda_ordinals", lambda: [0])
+        check = export.DisabledSafetyCheck.custom_call("diffsort_project")
+        for shape, expected in (("b, 5", "?x7xui8"), ("3, n", "3x?xui8"), ("b, n", "?x?xui8")):
+            argument = jax.ShapeDtypeStruct(export.symbolic_shape(shape), np.float32)
+            program = export.export(
+                jax.jit(lambda x: diffsort.soft_rank(x)),
+                platforms=["cuda"],
+                disabled_checks=[check],
+            )(argument)
+            ((_, attributes, _, results),) = calls(str(program.mlir_module()))
+            assert attributes["results"] == 1 + 8
+            assert results[1] == expected
+
     def test_empty_arrays_are_not_worth_a_call(self):
         assert not calls(lowered(diffsort.soft_rank, np.zeros((2, 0), np.float32)))
         assert not calls(lowered(diffsort.soft_rank, np.zeros((0, 3), np.float32)))
@@ -147,7 +201,7 @@ class TestWithTheLibrary:
 
 
 def test_without_the_library_the_reason_is_told(monkeypatch):
-    monkeypatch.setattr(primitives.native, "cuda_problem", lambda device=None: "of no library")
+    monkeypatch.setattr(native, "cuda_problem", lambda device=None: "of no library")
     monkeypatch.setattr(solver, "_warned", set())
     monkeypatch.setattr(solver, "requested", "auto")
     with pytest.warns(errors.FallbackWarning, match=r"kernels for: cpu.* \(of no library\)"):
@@ -177,7 +231,8 @@ def test_every_device_of_the_process_is_asked(monkeypatch, ordinals, problem):
         return OLD if device == 1 else None
 
     monkeypatch.setattr(jax, "local_devices", local_devices)
-    monkeypatch.setattr(primitives.native, "cuda_problem", cuda_problem)
+    monkeypatch.setattr(native, "xla_cuda_workspace", lambda *of: 0)
+    monkeypatch.setattr(native, "cuda_problem", cuda_problem)
     monkeypatch.setattr(solver, "_warned", set())
     monkeypatch.setattr(solver, "requested", "native")
     if problem is None:
@@ -193,7 +248,7 @@ def test_every_device_of_the_process_is_asked(monkeypatch, ordinals, problem):
 
 def test_the_handlers_compute_what_they_are_asked_for(tmp_path):
     """The handlers of the CUDA platform themselves, on the emulated device."""
-    include = primitives.compat.ffi.include_dir()
+    include = compat.ffi.include_dir()
     if not os.path.exists(os.path.join(include, "xla", "ffi", "api", "c_api.h")):
         pytest.skip("this jaxlib carries no headers of XLA's FFI")
     library(tmp_path)
@@ -202,7 +257,12 @@ def test_the_handlers_compute_what_they_are_asked_for(tmp_path):
     run = subprocess.run(
         [sys.executable, HERE / "xla_on_host.py", tmp_path],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path),
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -15,6 +15,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 import _diffsort_native as native  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 NAMES = "diffsort_project", "diffsort_jvp", "diffsort_vjp"
@@ -36,6 +37,28 @@ def capsules(shim):
     }
 
 
+def check_split_rows(backend):
+    """Partitioners split the scratch memory as they split the rows."""
+    jax, diffsort = backend.jax, backend.diffsort
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("devices",))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+    gradient = jax.jit(jax.grad(lambda x: (diffsort.soft_rank(x) ** 2).sum()))
+    x = np.random.default_rng(4).normal(size=(6, 5)).astype("float32")
+    parts = jax.device_put(x, split)
+    np.testing.assert_allclose(gradient(parts), gradient(x), rtol=1e-6)
+    text = gradient.lower(parts).compile().as_text()
+    # Three rows of five elements: z, the result and its blocks; the cotangent, blocks and z's one.
+    assert all(f"u8[3,{4 * (5 + present)}]" in text for present in (0b10110, 0b101100)), text
+    assert "all-gather" not in text
+
+
+def check_traits(shim):
+    """XLA may put every handler into a command buffer."""
+    if hasattr(shim, "traits_of"):
+        targets = (ctypes.c_void_p * 3).in_dll(shim, "targets")
+        assert [shim.traits_of(ctypes.c_void_p(target)) for target in targets] == [1, 1, 1]
+
+
 def main():
     shim = ctypes.CDLL(str(Path(sys.argv[1]) / "xla_shim.so"))
     native.xla_handlers = capsules(shim)
@@ -43,17 +66,18 @@ def main():
     import emulation
     from jax.interpreters import mlir
 
-    from diffsort.backends.jax import primitives
+    from diffsort.backends.jax import compat, lowering, primitives
 
     assert native.cuda_problem() is None
     device = emulation.Emulation(native)
     device.device = -1  # the current one
+    compat.cuda_ordinals = lambda: [None]
     ctypes.c_void_p.in_dll(shim, "stream").value = device.stream
     for primitive, map_ in primitives._maps.items():
         formula = mlir.lower_fun(
             partial(primitives._by_formula, map_.formula), multiple_results=True
         )
-        rule = partial(primitives._lower_cuda, primitive, formula)
+        rule = partial(lowering.on_cuda, primitive, map_, formula)
         mlir.register_lowering(primitive, rule, platform="cpu")
 
     import backends
@@ -68,11 +92,18 @@ def main():
             example.check(backend)
         conformance.example(op, "float64", options, axis=0).check(backend)
     assert {*device.calls} == {"project", "jvp", "vjp"}
-    assert ctypes.c_size_t.in_dll(shim, "live").value == 0
+
+    check_split_rows(backend)
+    check_traits(shim)
 
     device.fail = "the kernel for rows of 3 failed"
     with pytest.raises(Exception, match="diffsort: the kernel for rows of 3 failed"):
         backend.diffsort.soft_rank(backend.asarray([3.0, 1.0, 2.0], "float32")).block_until_ready()
+
+    lowering.native.xla_cuda_workspace = lambda *of: 0
+    too_small = "it has 0 bytes of scratch memory where this one needs 88"
+    with pytest.raises(Exception, match=too_small):
+        backend.diffsort.soft_rank(backend.asarray([[9.0, 8.0]], "float32")).block_until_ready()
     print(len(device.calls))
 
 

@@ -1,29 +1,14 @@
 // Handlers for the CPU platform of XLA that call those of the CUDA platform, with a stream that is
-// none and scratch memory of the host: what a CUDA runtime would give them.
-#include <cstdlib>
-
+// none: what a CUDA runtime would give them, but for scratch memory, which it must not be asked for.
 #include "xla/ffi/api/c_api.h"
 
 extern "C" {
 
 XLA_FFI_Handler* targets[3];  // set by the test
 void* stream;
-size_t live;  // allocations that have not been given back
 
 static XLA_FFI_Error* stream_get(XLA_FFI_Stream_Get_Args* args) {
   args->stream = stream;
-  return nullptr;
-}
-
-static XLA_FFI_Error* allocate(XLA_FFI_DeviceMemory_Allocate_Args* args) {
-  ++live;
-  args->data = aligned_alloc(args->alignment, (args->size + 15) / 16 * 16);
-  return nullptr;
-}
-
-static XLA_FFI_Error* release(XLA_FFI_DeviceMemory_Free_Args* args) {
-  --live;
-  free(args->data);
   return nullptr;
 }
 
@@ -31,8 +16,7 @@ static XLA_FFI_Error* call(XLA_FFI_Handler* target, XLA_FFI_CallFrame* frame) {
   XLA_FFI_Api api = *frame->api;
   XLA_FFI_CallFrame copy = *frame;
   api.XLA_FFI_Stream_Get = stream_get;
-  api.XLA_FFI_DeviceMemory_Allocate = allocate;
-  api.XLA_FFI_DeviceMemory_Free = release;
+  api.XLA_FFI_DeviceMemory_Allocate = nullptr;
   copy.api = &api;
   return target(&copy);
 }
@@ -46,4 +30,21 @@ XLA_FFI_Error* diffsort_jvp(XLA_FFI_CallFrame* frame) {
 XLA_FFI_Error* diffsort_vjp(XLA_FFI_CallFrame* frame) {
   return call(targets[2], frame);
 }
+
+#if XLA_FFI_API_MINOR >= 1
+// What a handler says of itself: bit 0 of its traits is that it may go into a command buffer.
+unsigned traits_of(XLA_FFI_Handler* target) {
+  XLA_FFI_Metadata metadata = {};
+  metadata.struct_size = XLA_FFI_Metadata_STRUCT_SIZE;
+  XLA_FFI_Metadata_Extension extension = {};
+  extension.extension_base.struct_size = XLA_FFI_Metadata_Extension_STRUCT_SIZE;
+  extension.extension_base.type = XLA_FFI_Extension_Metadata;
+  extension.metadata = &metadata;
+  XLA_FFI_CallFrame frame = {};
+  frame.struct_size = XLA_FFI_CallFrame_STRUCT_SIZE;
+  frame.extension_start = &extension.extension_base;
+  target(&frame);
+  return metadata.traits;
+}
+#endif
 }

@@ -81,3 +81,21 @@ def test_a_hundred_runs_are_equal(backend):
     first = [np.asarray(a).tobytes() for a in run(x)]
     for _ in range(100):
         assert [np.asarray(a).tobytes() for a in run(x)] == first
+
+
+@pytest.mark.parametrize("n", [20, 300, 20_000])
+def test_command_buffers_are_replayed_with_other_numbers(backend, n):
+    """XLA may capture every call with its scratch memory, and replay it on arrays elsewhere."""
+    jax = backend.jax
+    gradient = jax.jit(jax.value_and_grad(lambda x: (diffsort.soft_rank(x) ** 3).mean()))
+    random = np.random.default_rng(n)
+    inputs = [random.normal(size=(3, n)).astype(np.float32) * 10.0**k for k in range(6)]
+    arrays = [backend.asarray(x, "float32") for x in inputs]  # all alive: at different addresses
+    captured = gradient.lower(arrays[0]).compile({"xla_gpu_graph_min_graph_size": 1})
+    found = [captured(x) for x in arrays]
+    for x, results in zip(inputs, found, strict=True):
+        with jax.default_device(jax.devices("cpu")[0]):
+            expected = gradient(jax.device_put(x, jax.devices("cpu")[0]))
+        for one, other in zip(results, expected, strict=True):
+            scale = float(np.abs(other).max())
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * scale)

@@ -19,7 +19,7 @@ from diffsort.backends import solver
 
 from .helpers import jax, jnp, without_x64
 
-primitives = pytest.importorskip("diffsort.backends.jax.primitives")
+lowering = pytest.importorskip("diffsort.backends.jax.lowering")
 
 SUITE = Path(test_conformance.__file__)
 OPERATORS = [
@@ -163,7 +163,7 @@ class TestPlatforms:
     @pytest.mark.parametrize("platform", ["tpu", "cuda", "rocm"])
     def test_others_call_nothing_and_warn_once(self, platform, monkeypatch):
         """CUDA in a build without its library; tests/cuda/test_lowering.py is about one with it."""
-        monkeypatch.setattr(primitives.native, "cuda_problem", lambda device=None: "no library")
+        monkeypatch.setattr(lowering.native, "cuda_problem", lambda device=None: "no library")
         with pytest.warns(
             errors.FallbackWarning, match=rf"soft_rank: values .* {platform}"
         ) as seen:

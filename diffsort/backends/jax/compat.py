@@ -123,26 +123,30 @@ def sharding_attributes(ctx: Any, axis: int) -> Mapping[str, ir.Attribute]:
 
 
 def _sharding_rule(inputs: list[Any], outputs: list[Any], axis: int) -> str | None:
-    """One factor per batch axis, one for the sorted axis, and one for those of length 1 there."""
+    """One factor per batch axis, and along `axis` one per length: sorted elements, one number per
+    row, scratch memory. Only batch axes may be split."""
     letters = "ijklmnopqrstuvwxyz"
     shape = max(inputs, key=lambda shape: shape[axis])
     ndim = len(shape)
     symbolic = not all(isinstance(size, int) for size in shape)  # a rule names sizes
-    if symbolic or ndim + 1 > len(letters):
+    if symbolic or ndim + 2 > len(letters):
         return None
-    along, single = letters[ndim + axis], letters[ndim]
+    sizes = dict(zip(letters, shape, strict=False))
+    along = {shape[axis]: letters[ndim + axis]}
+    for of in (*inputs, *outputs):
+        if of[axis] not in along:
+            along[of[axis]] = letters[ndim + len(along) - 1]
+            sizes[along[of[axis]]] = of[axis]
 
     def factors(of: Any) -> str:
         names = list(letters[:ndim])
-        if of[axis] != shape[axis]:
-            names[axis] = single
+        names[axis] = along[of[axis]]
         return f"[{', '.join(names)}]"
 
-    sizes = [f"{letter}={size}" for letter, size in zip(letters, shape, strict=False)]
-    if any(of[axis] != shape[axis] for of in (*inputs, *outputs)):
-        sizes.append(f"{single}=1")
     mapping = f"({', '.join(map(factors, inputs))})->({', '.join(map(factors, outputs))})"
-    return f"#sdy.op_sharding_rule<{mapping} {{{', '.join(sizes)}}} need_replication={{{along}}}>"
+    listed = ", ".join(f"{letter}={size}" for letter, size in sizes.items())
+    whole = ", ".join(letter for size, letter in along.items() if size != 1 or size == shape[axis])
+    return f"#sdy.op_sharding_rule<{mapping} {{{listed}}} need_replication={{{whole}}}>"
 
 
 def no_tangent(array: Array) -> ad.Zero:

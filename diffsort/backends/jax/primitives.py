@@ -10,40 +10,29 @@ results may be absent: the parameters `operands` and `results` name those that a
 The first one's JVP rule binds the second, for the directions that are not symbolically zero, with
 the part of the point that these read.
 
-On a CPU and on CUDA devices they are custom calls of the native module, elsewhere, and in a build
-without CUDA kernels, the operations of `formulas`. The linear ones are each other's transposes, and
-are differentiated with respect to the point by the same formulas.
+`lowering` has what they become on each platform. The linear ones are each other's transposes, and
+are differentiated with respect to the point by the operations of `formulas`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import _diffsort_native as native
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import ad, batching, mlir
 
-from diffsort.backends import solver
-from diffsort.backends.jax import compat, formulas, meshes
+from diffsort.backends.jax import compat, formulas, lowering, meshes
 from diffsort.backends.jax.formulas import DIRECTION_OF, Operands, Static
+from diffsort.backends.jax.lowering import Map
 from diffsort.core.spec import KL, LOG_KL
 
 Array = Any
 
 POINT = ("z", "w", "result", "block_z", "block_w", "strength")
-
-
-class _Map(NamedTuple):
-    """One of the three maps: names in the order of the native handler, and the map by formula."""
-
-    target: str
-    operands: tuple[str, ...]
-    results: tuple[str, ...]
-    formula: Callable[[Static, Operands], dict[str, Array]]
 
 
 def bind(
@@ -123,120 +112,10 @@ def _per_shard(formula: Any, *arrays: Array, **params: Any) -> list[Array]:
     return found
 
 
-def _lower_native(
-    primitive: Any,
-    by_formula: Any,
-    ctx: Any,
-    *arrays: Any,
-    static: Static,
-    operands: Any,
-    results: Any,
-) -> Any:
-    if static.solver == "fallback":
-        return by_formula(ctx, *arrays, static=static, operands=operands, results=results)
-    if static.spec.axis != -1 and compat.is_partitioned(ctx):
-        # The partitioners split leading axes only: the sorted one goes last.
-        return _lower_with_axis_last(
-            primitive, ctx, *arrays, static=static, operands=operands, results=results
-        )
-    return _lower_call(primitive, ctx, *arrays, static=static, operands=operands, results=results)
+_maps: dict[Any, Map] = {}
 
 
-def _lower_cuda(
-    primitive: Any,
-    by_formula: Any,
-    ctx: Any,
-    *arrays: Any,
-    static: Static,
-    operands: Any,
-    results: Any,
-) -> Any:
-    params = {"static": static, "operands": operands, "results": results}
-    if static.solver == "fallback" or any(0 in aval.shape for aval in ctx.avals_in):
-        return by_formula(ctx, *arrays, **params)
-    if _cuda_problem() is not None:
-        return _lower_without_kernel(by_formula, ctx, *arrays, **params)
-    if static.spec.axis != -1:  # where the kernels have it
-        return _lower_with_axis_last(primitive, ctx, *arrays, **params)
-    # The kernels write the strength's cotangent in float64, whatever JAX calls it.
-    wide = [
-        aval.update(dtype=np.dtype(np.float64)) if name == "dstrength" else aval
-        for name, aval in zip(results, ctx.avals_out, strict=True)
-    ]
-    found = _lower_call(primitive, ctx.replace(avals_out=wide), *arrays, **params)
-    return [
-        compat.converted(value, aval) if name == "dstrength" else value
-        for name, value, aval in zip(results, found, ctx.avals_out, strict=True)
-    ]
-
-
-def _cuda_problem() -> str | None:
-    """Why the kernels cannot run on some CUDA device of this process; None: they can. Where JAX has
-    no such device, programs for other machines can be made all the same."""
-    ordinals = compat.cuda_ordinals() or [None]
-    problems = map(native.cuda_problem, ordinals)
-    return next((problem for problem in problems if problem is not None), None)
-
-
-def _lower_call(
-    primitive: Any, ctx: Any, *arrays: Any, static: Static, operands: Any, results: Any
-) -> Any:
-    """As a custom call of the native module."""
-    map_ = _maps[primitive]
-    rule = compat.ffi.ffi_lowering(
-        map_.target, extra_attributes=compat.sharding_attributes(ctx, static.spec.axis)
-    )
-    return rule(
-        ctx,
-        *arrays,
-        axis=np.int64(static.spec.axis),
-        regularization=np.int64(static.spec.regularization),
-        z_sign=np.float64(static.spec.z_sign),
-        w_sign=np.float64(static.spec.w_sign),
-        operands=_bits(map_.operands, operands),
-        results=_bits(map_.results, results),
-    )
-
-
-def _lower_with_axis_last(primitive: Any, ctx: Any, *arrays: Any, **params: Any) -> Any:
-    at_last = mlir.lower_fun(partial(_bind_with_axis_last, primitive), multiple_results=True)
-    return at_last(ctx, *arrays, **params)
-
-
-def _lower_without_kernel(by_formula: Any, ctx: Any, *arrays: Any, **params: Any) -> Any:
-    """On a platform that the native module does not serve."""
-    static = params["static"]
-    if static.solver != "fallback":
-        platform = compat.platform(ctx)
-        solver.use_native(
-            static.spec.function,
-            static.spec.argument,
-            "jax",
-            platform,
-            f"an array on {platform}",
-            has_kernel=False,
-            reason=_cuda_problem() if platform == "cuda" else f"there are none for {platform}",
-        )
-    return by_formula(ctx, *arrays, **params)
-
-
-def _bind_with_axis_last(
-    primitive: Any, *arrays: Array, static: Static, operands: Any, results: Any
-) -> list[Array]:
-    at_last = static._replace(spec=static.spec._replace(axis=-1))
-    arrays = tuple(jnp.moveaxis(array, static.spec.axis, -1) for array in arrays)
-    found = primitive.bind(*arrays, static=at_last, operands=operands, results=results)
-    return [jnp.moveaxis(array, -1, static.spec.axis) for array in found]
-
-
-def _bits(names: tuple[str, ...], present: tuple[str, ...]) -> np.int64:
-    return np.int64(sum(1 << i for i, name in enumerate(names) if name in present))
-
-
-_maps: dict[Any, _Map] = {}
-
-
-def _primitive(name: str, map_: _Map) -> Any:
+def _primitive(name: str, map_: Map) -> Any:
     primitive = compat.Primitive(name)
     primitive.multiple_results = True
     _maps[primitive] = map_
@@ -257,16 +136,14 @@ def _primitive(name: str, map_: _Map) -> Any:
     primitive.def_abstract_eval(_abstract)
     batching.primitive_batchers[primitive] = partial(_batch, primitive)
     by_formula = mlir.lower_fun(partial(_by_formula, map_.formula), multiple_results=True)
-    mlir.register_lowering(primitive, partial(_lower_without_kernel, by_formula))
-    for platform, lower in (("cpu", _lower_native), ("cuda", _lower_cuda)):
-        mlir.register_lowering(primitive, partial(lower, primitive, by_formula), platform=platform)
+    lowering.register(primitive, map_, by_formula)
     compat.register_replication_rule(primitive)
     return primitive
 
 
 projection_p = _primitive(
     "diffsort_projection",
-    _Map(
+    Map(
         "diffsort_project",
         ("z", "w", "strength"),
         ("result", "block_z", "block_w"),
@@ -275,11 +152,11 @@ projection_p = _primitive(
 )
 pushforward_p = _primitive(
     "diffsort_pushforward",
-    _Map("diffsort_jvp", ("dz", "dw", "dstrength", *POINT), ("dresult",), formulas.pushforward),
+    Map("diffsort_jvp", ("dz", "dw", "dstrength", *POINT), ("dresult",), formulas.pushforward),
 )
 pullback_p = _primitive(
     "diffsort_pullback",
-    _Map("diffsort_vjp", ("dresult", *POINT), ("dz", "dw", "dstrength"), formulas.pullback),
+    Map("diffsort_vjp", ("dresult", *POINT), ("dz", "dw", "dstrength"), formulas.pullback),
 )
 
 

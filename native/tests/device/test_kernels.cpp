@@ -259,6 +259,46 @@ TEST_CASE("kernels: the same bits whatever the order of threads") {
   }
 }
 
+// What XLA plans for before it knows the device (backends/jax/lowering.py): nothing for rows of up to
+// 1024 elements, and at most 20 bytes for each element of longer ones.
+TEST_CASE("kernels: scratch memory on the device that has least shared memory") {
+  device::become(device::kTuring);
+  for (const std::int64_t n : {33, 1000, 1024, 1025, 2000, 4096, 8192}) {
+    for (const std::int32_t type : {DIFFSORT_FLOAT32, DIFFSORT_FLOAT64}) {
+      for (const std::int32_t regularization : {0, 1, 2}) {
+        CAPTURE(n);
+        CAPTURE(type);
+        CAPTURE(regularization);
+        double somewhere = 0.0;
+        std::int32_t ids = 0;
+        const DiffsortRows rows{&somewhere, n}, blocks{&ids, n};
+        const DiffsortProblem problem{
+            1, n, type, regularization, 1.0, 1.0, {&somewhere, 1, DIFFSORT_FLOAT64, 0.0}};
+        const DiffsortLinearization at{rows, rows, rows, blocks, blocks};
+        const DiffsortTangents tangents{rows, rows, problem.strength, 1, &somewhere};
+        const DiffsortCotangents cotangents{rows, &somewhere, &somewhere, &somewhere};
+        const DiffsortCall call{-1, nullptr, nullptr, 0, nullptr, 0};
+        const auto check = [&](int status, std::size_t bytes) {
+          CHECK(status == 0);
+          CHECK(bytes <= (n <= 1024 ? 0 : 20 * static_cast<std::size_t>(n)));
+        };
+        std::size_t bytes = 0;
+        int status = 0;
+        for (const bool both : {true, false}) {
+          const DiffsortProjection arrays{rows, both ? rows : DiffsortRows{}, &somewhere, &ids,
+                                          &ids};
+          status = diffsort_cuda_project_workspace(&problem, &arrays, &call, &bytes);
+          check(status, bytes);
+        }
+        status = diffsort_cuda_jvp_workspace(&problem, &at, &tangents, &call, &bytes);
+        check(status, bytes);
+        status = diffsort_cuda_vjp_workspace(&problem, &at, &cotangents, &call, &bytes);
+        check(status, bytes);
+      }
+    }
+  }
+}
+
 TEST_CASE(
     "kernels: what fails on the device is reported, with kernel and shape, and then forgotten") {
   device::become(device::kHopper);
