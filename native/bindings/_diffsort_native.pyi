@@ -13,11 +13,10 @@ xla_ffi_version: tuple[int, int] | None
 
 def set_xla_threads(threads: int) -> None: ...  # 0: as many as the machine runs at once
 
-# Bytes of scratch memory that a call of a handler in xla_cuda_handlers needs, as a further result.
-# Device -1 is the current one. Absent where there are no such handlers.
+# Bytes of scratch memory that a row of a call of a handler in xla_cuda_handlers needs, as a further
+# result. Device -1 is the current one. Absent where there are no such handlers.
 def xla_cuda_workspace(
     target: str,
-    rows: int,
     n: int,
     is_float64: bool,
     regularization: int,

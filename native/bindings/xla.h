@@ -10,7 +10,7 @@ namespace diffsort {
 void bind_xla(nanobind::module_& m);
 
 // Adds `xla_cuda_handlers`, those of the CUDA platform under the names of the CPU's, and
-// `xla_cuda_workspace`, the size of the scratch memory that a call needs as a further result.
+// `xla_cuda_workspace`, the size of the scratch memory that a row of a call needs as a further result.
 void bind_xla_cuda(nanobind::module_& m);
 
 }  // namespace diffsort

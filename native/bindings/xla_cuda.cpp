@@ -3,7 +3,7 @@
 // The axis is the last one, and the strength's cotangent is float64. Kernels go to XLA's stream. Scratch
 // memory is a further result of a call, so that XLA may put the call into a CUDA graph (a command
 // buffer): memory of XLA's scratch allocator would be somebody else's when the graph is replayed. How
-// large that result has to be the program's maker asks with xla_cuda_workspace.
+// much of it a row needs the program's maker asks with xla_cuda_workspace.
 #include <nanobind/stl/string.h>
 
 #include <array>
@@ -66,7 +66,7 @@ DiffsortLinearization linearization(const XlaPoint& point, const DiffsortProblem
           rows_of(point.block_z, problem), rows_of(point.block_w, problem)};
 }
 
-// Where a call of the library runs. With `asked` it does not: it tells how much scratch it would take.
+// Where a call of the library runs. With `asked` it does not: it tells how much scratch it wants.
 struct Target {
   void* stream = nullptr;
   int device = -1;  // that of the stream
@@ -81,29 +81,18 @@ struct Target {
     call.stream = stream;
     call.message = message;
     call.message_bytes = sizeof message;
-    std::size_t needed = 0;
-    int status = ask(&call, &needed);
-    if (status == 0 && asked != nullptr) {
-      *asked = needed;
-      return ffi::Error::Success();
-    }
-    if (status == 0 && needed > 0) {
-      const std::size_t given = workspace ? workspace->size_bytes() : 0;
-      if (given < needed) return too_small(given, needed);
+    if (workspace) {
       call.workspace = workspace->untyped_data();
-      call.workspace_bytes = needed;
+      call.workspace_bytes = workspace->size_bytes();
     }
-    if (status == 0) status = run(&call);
+    const int status = asked != nullptr ? ask(&call, asked) : run(&call);
     if (status == 0) return ffi::Error::Success();
-    return ffi::Error::Internal("diffsort: " + cuda_error(status, message));
-  }
-
- private:
-  static ffi::Error too_small(std::size_t given, std::size_t needed) {
+    const std::string problem = "diffsort: " + cuda_error(status, message);
+    if (status != DIFFSORT_SMALL_WORKSPACE) return ffi::Error::Internal(problem);
     return ffi::Error(ffi::ErrorCode::kFailedPrecondition,
-                      "diffsort: the program was made for another CUDA device: it has " +
-                          std::to_string(given) + " bytes of scratch memory where this one needs " +
-                          std::to_string(needed) + "; compile it where this device is visible");
+                      problem +
+                          "; a program has the memory that rows need on the CUDA devices "
+                          "that are visible where it is made");
   }
 };
 
@@ -241,13 +230,13 @@ const std::array<Handler, 3> kHandlers = {{
     {"diffsort_vjp", vjp_handler, handle<vjp_handler>},
 }};
 
-// In bytes, on a device (-1: the current one), of a call whose arrays have `rows` rows of n elements.
-// `operands` and `results` are those of the call, without the scratch memory itself.
-std::size_t workspace(const std::string& name, std::int64_t rows, std::int64_t n, bool is_float64,
+// In bytes, for a row of n elements on a device (-1: the current one). `operands` and `results` are
+// those of the call, without the scratch memory itself.
+std::size_t workspace(const std::string& name, std::int64_t n, bool is_float64,
                       std::int64_t regularization, std::int64_t operands, std::int64_t results,
                       int device) {
   static char somewhere;  // arrays are there or not, and never read
-  std::int64_t dims[] = {rows, n};
+  std::int64_t dims[] = {1, n};
   XLA_FFI_Buffer values = {sizeof(XLA_FFI_Buffer),
                            nullptr,
                            is_float64 ? XLA_FFI_DataType_F64 : XLA_FFI_DataType_F32,
@@ -281,8 +270,8 @@ void bind_xla_cuda(nb::module_& m) {
   nb::dict handlers;
   for (const Handler& handler : kHandlers) handlers[handler.name] = xla_capsule(handler.entry);
   m.attr("xla_cuda_handlers") = handlers;
-  m.def("xla_cuda_workspace", &workspace, "target"_a, "rows"_a, "n"_a, "is_float64"_a,
-        "regularization"_a, "operands"_a, "results"_a, "device"_a);
+  m.def("xla_cuda_workspace", &workspace, "target"_a, "n"_a, "is_float64"_a, "regularization"_a,
+        "operands"_a, "results"_a, "device"_a);
 }
 
 }  // namespace diffsort

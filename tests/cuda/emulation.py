@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-STREAM, MISUSE = 0xCAFE, -1
+STREAM, MISUSE, SMALL_WORKSPACE = 0xCAFE, -1, -2
 
 
 def library(folder, *definitions):
@@ -238,14 +238,16 @@ _TYPES = {
 }
 
 
-def scratch_bytes(problem, *structures):
-    """What a call asks for: it depends on everything that it may depend on."""
+def scratch_bytes(problem, rows, *structures):
+    """What a call asks for: it depends on everything that it may depend on, and a part of it not on
+    the number of rows, so that what is enough for many rows is not for each of them."""
     present = 0
     for structure in filter(None, structures):
         for name, _ in structure._fields_:
             array = getattr(structure, name)
             present = 2 * present + bool(getattr(array, "data", array))
-    return 4 * problem.rows * (problem.n + 7 * problem.type + 3 * problem.regularization + present)
+    of_row = problem.n + 7 * problem.type + 3 * problem.regularization + present
+    return 4 * (16 + rows * of_row)
 
 
 class Emulation:
@@ -253,6 +255,7 @@ class Emulation:
 
     def __init__(self, module):
         self.module, self.fail, self.calls = module, None, []
+        self.lends_what_is_asked_for = True  # and no less or more
         self.device, self.stream = 0, STREAM  # that calls are to name
         self.stub = ctypes.CDLL(module.cuda_library)
         type_ = ctypes.CFUNCTYPE(ctypes.c_int, *itertools.repeat(ctypes.c_void_p, 5))
@@ -271,15 +274,20 @@ class Emulation:
                 problem = _Problem.from_address(problem)
                 at = first.from_address(at)
                 directions = second.from_address(directions) if directions else None
-                asked = scratch_bytes(problem, at, directions)
+                asked = scratch_bytes(problem, problem.rows, at, directions)
                 if bytes_:
                     ctypes.c_size_t.from_address(bytes_).value = asked
                     return 0
                 assert call.device == self.device
                 assert call.stream == self.stream
-                assert call.workspace_bytes == asked
+                if self.lends_what_is_asked_for:
+                    assert call.workspace_bytes == asked
+                elif call.workspace_bytes < scratch_bytes(problem, 1, at, directions):
+                    call.fail("too little for a row")
+                    return SMALL_WORKSPACE
                 assert call.workspace % 4 == 0
-                ctypes.memset(call.workspace, 0xFF, asked)  # it is there, and is ours
+                # It is there, and is ours.
+                ctypes.memset(call.workspace, 0xFF, call.workspace_bytes)
                 if self.fail:
                     return call.fail(self.fail)
                 self.calls.append(name)

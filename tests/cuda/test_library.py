@@ -53,7 +53,7 @@ def test_a_machine_without_a_device(tmp_path):
 def test_a_library_of_another_version(tmp_path):
     module = library(tmp_path, "VERSION=7", "WITHOUT_FUNCTIONS")
     assert module.cuda_device_count() == 0
-    assert "has version 7 of its interface, but version 2 is needed" in module.cuda_problem()
+    assert "has version 7 of its interface, but version 3 is needed" in module.cuda_problem()
 
 
 def test_a_library_that_lacks_a_function(tmp_path):
@@ -248,7 +248,7 @@ def test_errors_carry_the_message(device):
 
 def test_errors_of_the_allocator_come_through(device):
     def allocate(words):
-        assert words == 3 * (5 + 7 + 0b10100)  # as emulation.scratch_bytes has it
+        assert words == 16 + 3 * (5 + 7 + 0b10100)  # as emulation.scratch_bytes has it
         raise MemoryError("the device is full")
 
     with pytest.raises(MemoryError, match="the device is full"):

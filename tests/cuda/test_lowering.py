@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import _diffsort_native as native
@@ -56,8 +57,9 @@ def calls(text):
     return found
 
 
-def kl_loss(x):
-    return (diffsort.soft_rank(x, regularization="kl") ** 2).sum()
+def kl_loss(x, strength=1.0):
+    ranks = diffsort.soft_rank(x, regularization="kl", regularization_strength=strength)
+    return (ranks**2).sum()
 
 
 @pytest.mark.usefixtures("_with_library")
@@ -142,29 +144,49 @@ class TestWithTheLibrary:
     def test_scratch_memory_is_a_result_as_large_as_the_devices_need(self, monkeypatch):
         asked = []
 
-        def workspace(target, rows, n, is_float64, regularization, operands, results, device):
-            asked.append((target, rows, n, is_float64, regularization, operands, results, device))
+        def workspace(target, n, is_float64, regularization, operands, results, device):
+            asked.append((target, n, is_float64, regularization, operands, results, device))
             return 1000 + device
 
         monkeypatch.setattr(native, "xla_cuda_workspace", workspace)
         monkeypatch.setattr(compat, "cuda_ordinals", lambda: [0, 3, 1])
         forward, backward = calls(lowered(jax.grad(kl_loss), np.ones((2, 3, 5), np.float32)))
-        # 1003 bytes over six rows, in whole bytes for each.
-        assert forward[3] == ["2x3x5xf32", "2x3x5xi32", "2x3x168xui8"]
-        assert backward[3] == ["2x3x5xf32", "2x3x168xui8"]
+        assert forward[3] == ["2x3x5xf32", "2x3x5xi32", "2x3x1003xui8"]
+        assert backward[3] == ["2x3x5xf32", "2x3x1003xui8"]
         assert forward[1]["results"] == 1 + 2 + 8
         assert backward[1]["results"] == 1 + 8
         assert asked[:3] == [
-            ("diffsort_project", 6, 5, False, 1, Z + STRENGTH, 1 + 2, device)
-            for device in (0, 3, 1)
+            ("diffsort_project", 5, False, 1, Z + STRENGTH, 1 + 2, device) for device in (0, 3, 1)
         ]
         # The cotangent, result, block_z and strength.
         assert asked[3:] == [
-            ("diffsort_vjp", 6, 5, False, 1, 1 + 8 + 16 + 64, 1, device) for device in (0, 3, 1)
+            ("diffsort_vjp", 5, False, 1, 1 + 8 + 16 + 64, 1, device) for device in (0, 3, 1)
         ]
 
-    def test_scratch_memory_for_devices_that_are_not_known(self):
+        # Many rows share what is enough for some at a time.
+        monkeypatch.setattr(lowering, "MOST_AT_ONCE", 2000)
+        ((_, _, _, results),) = calls(lowered(diffsort.soft_rank, np.ones((7, 5), np.float32)))
+        assert results[1] == "7x286xui8"
+
+    def test_scratch_memory_is_asked_for_by_the_type_of_the_values(self, monkeypatch):
+        asked = []
+        monkeypatch.setattr(native, "xla_cuda_workspace", lambda *of: asked.append(of) or 0)
+        monkeypatch.setattr(compat, "cuda_ordinals", lambda: [0])
+        jax.config.update("jax_enable_x64", True)
+        try:
+            x = jax.numpy.asarray(X, "float64")
+            for strength in (np.float32(0.7), np.float64(0.7)):
+                loss = partial(kl_loss, x)
+                lowered(jax.grad(loss), strength)
+                lowered(lambda s, loss=loss: jax.jvp(loss, (s,), (s,)), strength)
+        finally:
+            jax.config.update("jax_enable_x64", False)
+        assert {of[0] for of in asked} == {f"diffsort_{name}" for name in ("project", "vjp", "jvp")}
+        assert all(of[2] is True for of in asked)
+
+    def test_scratch_memory_for_devices_that_are_not_known(self, monkeypatch):
         """Such as those of a program that is exported elsewhere."""
+        monkeypatch.setattr(compat, "cuda_ordinals", list)
         for n in (lowering.NO_WORKSPACE, lowering.NO_WORKSPACE + 1):
             ((_, attributes, _, results),) = calls(lowered(diffsort.soft_rank, np.ones((3, n))))
             needs = n > lowering.NO_WORKSPACE
@@ -173,7 +195,7 @@ class TestWithTheLibrary:
 
     def test_scratch_memory_of_shapes_that_are_not_known(self, monkeypatch):
         export = pytest.importorskip("jax.export")
-        monkeypatch.setattr(native, "xla_cuda_workspace", lambda *of: 7 * of[1])
+        monkeypatch.setattr(native, "xla_cuda_workspace", lambda *of: 7)
         monkeypatch.setattr(compat, "cuda_ordinals", lambda: [0])
         check = export.DisabledSafetyCheck.custom_call("diffsort_project")
         for shape, expected in (("b, 5", "?x7xui8"), ("3, n", "3x?xui8"), ("b, n", "?x?xui8")):
@@ -261,7 +283,7 @@ def test_the_handlers_compute_what_they_are_asked_for(tmp_path):
             **os.environ,
             "PYTHONPATH": str(tmp_path),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         },
         capture_output=True,
         text=True,

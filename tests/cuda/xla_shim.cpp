@@ -13,6 +13,7 @@ static XLA_FFI_Error* stream_get(XLA_FFI_Stream_Get_Args* args) {
 }
 
 static XLA_FFI_Error* call(XLA_FFI_Handler* target, XLA_FFI_CallFrame* frame) {
+  if (frame->api == nullptr) return target(frame);  // asked what it is
   XLA_FFI_Api api = *frame->api;
   XLA_FFI_CallFrame copy = *frame;
   api.XLA_FFI_Stream_Get = stream_get;

@@ -85,7 +85,8 @@ def test_a_hundred_runs_are_equal(backend):
 
 @pytest.mark.parametrize("n", [20, 300, 20_000])
 def test_command_buffers_are_replayed_with_other_numbers(backend, n):
-    """XLA may capture every call with its scratch memory, and replay it on arrays elsewhere."""
+    """XLA may capture every call with its scratch memory, and replay it on arrays elsewhere. (JAX
+    does not tell whether it has.)"""
     jax = backend.jax
     gradient = jax.jit(jax.value_and_grad(lambda x: (diffsort.soft_rank(x) ** 3).mean()))
     random = np.random.default_rng(n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,9 +100,14 @@ def cuda_ordinals() -> list[int | None]:
         return []
 
 
-def is_partitioned(ctx: Any) -> bool:
-    """Whether what is lowered may be split over several devices."""
-    return getattr(ctx.module_context.axis_context, "num_devices", 1) not in (None, 1)
+def partitions(ctx: Any) -> int:
+    """Over how many devices XLA may split what is lowered: 1, it does not."""
+    context = ctx.module_context.axis_context
+    mesh = getattr(context, "mesh", None)
+    if mesh is None:
+        return getattr(context, "num_devices", 1) or 1
+    # In shard_map, along the axes that are not manual.
+    return math.prod(size for name, size in mesh.shape.items() if name not in context.manual_axes)
 
 
 def sharding_attributes(ctx: Any, axis: int) -> Mapping[str, ir.Attribute]:

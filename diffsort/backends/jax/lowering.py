@@ -18,7 +18,7 @@ import numpy as np
 from jax.interpreters import mlir
 
 from diffsort.backends import solver
-from diffsort.backends.jax import compat
+from diffsort.backends.jax import compat, formulas
 from diffsort.backends.jax.formulas import Operands, Static
 
 Array = Any
@@ -54,7 +54,7 @@ def on_cpu(
 ) -> Any:
     if static.solver == "fallback":
         return by_formula(ctx, *arrays, static=static, **params)
-    if static.spec.axis != -1 and compat.is_partitioned(ctx):
+    if static.spec.axis != -1 and compat.partitions(ctx) > 1:
         # The partitioners split leading axes only: the sorted one goes last.
         return _with_axis_last(primitive, ctx, *arrays, static=static, **params)
     return _call(map_, ctx, *arrays, static=static, **params)
@@ -105,9 +105,11 @@ def _cuda_call(
     ]
 
 
-# Of any device: the bytes per element that a call takes at most (docs/cuda.md, "Workspace"), and
-# the length of rows up to which it takes none.
+# Of any device: the bytes per element that a row takes at most (docs/cuda.md, "Workspace"), and the
+# length of rows up to which it takes none.
 MOST_WORKSPACE, NO_WORKSPACE = 20, 1024
+# In bytes: with less than all rows need, they go by fewer at a time.
+MOST_AT_ONCE = 1 << 32
 
 
 def _workspace_per_row(
@@ -118,24 +120,26 @@ def _workspace_per_row(
     *batch, n = _shape(ctx)
     ordinals = compat.cuda_ordinals()
     if not isinstance(n, int) or not ordinals:
-        return 0 if isinstance(n, int) and n <= NO_WORKSPACE else MOST_WORKSPACE * n
-    # One row takes at least as much as each of many: so it serves any part of them.
-    whole = all(isinstance(size, int) for size in batch) and not compat.is_partitioned(ctx)
-    rows = math.prod(batch) if whole else 1
-    needed = max(
-        native.xla_cuda_workspace(
-            map_.target,
-            rows,
-            n,
-            ctx.avals_out[0].dtype == np.float64,
-            int(static.spec.regularization),
-            int(_bits(map_.operands, operands)),
-            int(_bits(map_.results, results)),
-            -1 if ordinal is None else ordinal,
+        row = 0 if isinstance(n, int) and n <= NO_WORKSPACE else MOST_WORKSPACE * n
+    else:
+        dtype = formulas.float_dtype(dict(zip(operands, ctx.avals_in, strict=True)))
+        row = max(
+            native.xla_cuda_workspace(
+                map_.target,
+                n,
+                dtype == np.float64,
+                int(static.spec.regularization),
+                int(_bits(map_.operands, operands)),
+                int(_bits(map_.results, results)),
+                -1 if ordinal is None else ordinal,
+            )
+            for ordinal in ordinals
         )
-        for ordinal in ordinals
-    )
-    return -(-needed // rows)
+    if not all(isinstance(size, int) for size in (*batch, n)):
+        return row
+    # Many rows share what a chunk of them needs, on each device; it does for one of them at least.
+    rows, most = math.prod(batch), compat.partitions(ctx) * max(row, MOST_AT_ONCE)
+    return row if rows * row <= most else -(-most // rows)
 
 
 def _shape(ctx: Any) -> tuple[Any, ...]:

@@ -6,11 +6,12 @@
  * A call enqueues kernels on the caller's stream and returns: it allocates nothing, waits for
  * nothing and can be captured in a CUDA graph. Scratch memory is the caller's: ask for its size
  * with the _workspace function of the same problem, which depends on shapes, types and which
- * operands and outputs are there, never on numbers. Outputs are scratch memory too until they are
- * written, so they must not overlap what is read. The caller's current device is restored.
+ * operands and outputs are there, never on numbers. Less of it will do, down to what one row needs:
+ * the rows then go by fewer at a time. Outputs are scratch memory too until they are written, so
+ * they must not overlap what is read. The caller's current device is restored.
  *
- * All functions return 0, or a CUDA error code (-1 for arguments that do not fit together), and
- * then leave what failed, with kernel and shape, in `message`.
+ * All functions return 0, or a CUDA error code or one of those below, and then leave what failed,
+ * with kernel and shape, in `message`.
  */
 #ifndef DIFFSORT_CUDA_H
 #define DIFFSORT_CUDA_H
@@ -23,9 +24,12 @@ extern "C" {
 #endif
 
 /* The caller compares it with diffsort_cuda_version(). */
-#define DIFFSORT_CUDA_VERSION 2
+#define DIFFSORT_CUDA_VERSION 3
 
 enum { DIFFSORT_FLOAT32 = 0, DIFFSORT_FLOAT64 = 1 };
+
+/* Arguments do not fit together; the workspace is too small for a row. */
+enum { DIFFSORT_MISFIT = -1, DIFFSORT_SMALL_WORKSPACE = -2 };
 
 /* Rows that are dense along the sorted axis. A null pointer stands for an absent operand. */
 typedef struct {

@@ -95,15 +95,16 @@ int diffsort_cuda_project_workspace(const DiffsortProblem* problem,
 
 int diffsort_cuda_project(const DiffsortProblem* problem, const DiffsortProjection* arrays,
                           const DiffsortCall* call) {
-  size_t needed = 0;
-  if (const int status = diffsort_cuda_project_workspace(problem, arrays, call, &needed)) {
-    return status;
-  }
+  if (const char* wrong = check_projection(*problem, *arrays))
+    return refuse(*call, "project", wrong);
   if (problem->rows == 0 || problem->n == 0) return 0;
-  if (call->workspace_bytes < needed) return refuse(*call, "project", "the workspace is too small");
   CudaExecutor executor(*call, "project", problem->rows, problem->n);
-  if (executor.ok())
-    dispatch(*problem, RunProjection{*problem, *arrays, executor, call->workspace});
+  if (!executor.ok()) return executor.status();
+  const ProjectionWorkspace needed{*problem, *arrays, executor};
+  if (!executor.fit_chunks(call->workspace_bytes, [&] { return dispatch(*problem, needed); })) {
+    return refuse_workspace(*call, "project");
+  }
+  dispatch(*problem, RunProjection{*problem, *arrays, executor, call->workspace});
   return executor.status();
 }
 

@@ -13,7 +13,12 @@ inline int refuse(const DiffsortCall& call, const char* function, const char* wr
   if (call.message != nullptr && call.message_bytes > 0) {
     std::snprintf(call.message, call.message_bytes, "%s: %s", function, wrong);
   }
-  return -1;
+  return DIFFSORT_MISFIT;
+}
+
+inline int refuse_workspace(const DiffsortCall& call, const char* function) {
+  refuse(call, function, "the workspace is too small for a row");
+  return DIFFSORT_SMALL_WORKSPACE;
 }
 
 template <class T>

@@ -25,23 +25,28 @@ auto dispatch_map(const DiffsortProblem& problem, const Visit& visit) {
   }
 }
 
+std::size_t needed(CudaExecutor& executor, const DiffsortProblem& problem, const LinearizedRows& at,
+                   const RowDirections& along) {
+  return dispatch_map(problem, [&](auto r) {
+    return linear_map_workspace<decltype(r)::value>(executor, at, along);
+  });
+}
+
 int workspace(const char* function, const DiffsortProblem& problem, const LinearizedRows& at,
               const RowDirections& along, const DiffsortCall& call, std::size_t& bytes) {
   CudaExecutor executor(call, function, problem.rows, problem.n);
-  if (!executor.ok()) return executor.status();
-  bytes = dispatch_map(problem, [&](auto r) {
-    return linear_map_workspace<decltype(r)::value>(executor, at, along);
-  });
+  if (executor.ok()) bytes = needed(executor, problem, at, along);
   return executor.status();
 }
 
 int run(const char* function, const DiffsortProblem& problem, const LinearizedRows& at,
         const RowDirections& along, const DiffsortCall& call) {
-  std::size_t needed = 0;
-  if (const int status = workspace(function, problem, at, along, call, needed)) return status;
-  if (call.workspace_bytes < needed) return refuse(call, function, "the workspace is too small");
   CudaExecutor executor(call, function, problem.rows, problem.n);
   if (!executor.ok()) return executor.status();
+  if (!executor.fit_chunks(call.workspace_bytes,
+                           [&] { return needed(executor, problem, at, along); })) {
+    return refuse_workspace(call, function);
+  }
   dispatch_map(problem, [&](auto r) {
     run_linear_map<decltype(r)::value>(executor, function, at, along, call.workspace);
   });

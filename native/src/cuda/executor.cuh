@@ -209,7 +209,17 @@ class CudaExecutor {
   int status() const { return static_cast<int>(status_); }
 
   // How many elements a chunk of long rows has, unless it is one row.
-  static std::int64_t chunk_elements() { return std::int64_t{1} << 27; }
+  std::int64_t chunk_elements() const { return chunk_elements_; }
+
+  // Makes chunks so small that needed() bytes are no more than what is given; false if one row needs more.
+  template <class Needed>
+  bool fit_chunks(std::size_t given, const Needed& needed) {
+    while (needed() > given) {
+      if (chunk_elements_ <= n_) return false;
+      chunk_elements_ /= 2;
+    }
+    return true;
+  }
 
   template <class Program>
   bool fits_tile(const Program& program) const {
@@ -311,6 +321,7 @@ class CudaExecutor {
   const DiffsortCall& call_;
   const char* function_;
   std::int64_t rows_, n_;
+  std::int64_t chunk_elements_ = std::int64_t{1} << 27;
   cudaError_t status_ = cudaSuccess;
   int previous_device_ = 0, shared_bytes_ = 0;
   bool switched_ = false;

@@ -29,43 +29,50 @@ namespace {
 using device::Allowed;
 using device::call_library;
 
+DiffsortProblem part_of(DiffsortProblem problem, std::int64_t rows) {
+  if (rows > 0) problem.rows = rows;
+  return problem;
+}
+
 void set_machine(bool shuffled, std::uint64_t seed) {
   device::machine().settings = {shuffled, true, seed};
 }
 
+// With the scratch memory of so many rows; 0: of all.
 template <class T>
-Solved<T> solve_on_device(const ProjectionCase<T>& c) {
+Solved<T> solve_on_device(const ProjectionCase<T>& c, std::int64_t scratch_rows = 0) {
   Solved<T> solved = rubbish<T>(c.size());
   const Allowed allowed(c.z, c.w, c.strength, solved.result, solved.block_z, solved.block_w);
-  const DiffsortProblem problem = c_problem(c);
+  const DiffsortProblem problem = c_problem(c), part = part_of(problem, scratch_rows);
   const DiffsortProjection arrays = c_projection(c, solved);
   call_library(
       [&](const DiffsortCall* call, std::size_t* bytes) {
-        return diffsort_cuda_project_workspace(&problem, &arrays, call, bytes);
+        return diffsort_cuda_project_workspace(&part, &arrays, call, bytes);
       },
       [&](const DiffsortCall* call) { return diffsort_cuda_project(&problem, &arrays, call); });
   return solved;
 }
 
 template <class T>
-Answer<T> differentiate_on_device(const DerivativeCase<T>& c, const Asked& asked) {
+Answer<T> differentiate_on_device(const DerivativeCase<T>& c, const Asked& asked,
+                                  std::int64_t scratch_rows = 0) {
   Answer<T> answer(c);
   const Allowed allowed(c.z, c.w, c.strength, c.solved.result, c.solved.block_z, c.solved.block_w,
                         c.g, c.dz, c.dw, answer.z, answer.w, answer.tangent, answer.strength);
-  const DiffsortProblem problem = c_problem(c);
+  const DiffsortProblem problem = c_problem(c), part = part_of(problem, scratch_rows);
   const DiffsortLinearization at = c_linearization(c);
   const DiffsortCotangents cotangents = c_cotangents(c, asked, answer);
   const DiffsortTangents tangents = c_tangents(c, asked, answer);
   call_library(
       [&](const DiffsortCall* call, std::size_t* bytes) {
-        return diffsort_cuda_vjp_workspace(&problem, &at, &cotangents, call, bytes);
+        return diffsort_cuda_vjp_workspace(&part, &at, &cotangents, call, bytes);
       },
       [&](const DiffsortCall* call) {
         return diffsort_cuda_vjp(&problem, &at, &cotangents, call);
       });
   call_library(
       [&](const DiffsortCall* call, std::size_t* bytes) {
-        return diffsort_cuda_jvp_workspace(&problem, &at, &tangents, call, bytes);
+        return diffsort_cuda_jvp_workspace(&part, &at, &tangents, call, bytes);
       },
       [&](const DiffsortCall* call) { return diffsort_cuda_jvp(&problem, &at, &tangents, call); });
   return answer;
@@ -257,6 +264,45 @@ TEST_CASE("kernels: the same bits whatever the order of threads") {
       }
     }
   }
+}
+
+TEST_CASE("kernels: with less scratch memory rows go by fewer at a time, down to one") {
+  device::become(device::kHopper);
+  std::mt19937_64 random(76);
+  set_machine(true, 5);
+  const std::int64_t n = 8300, rows = 3;
+  const auto keep = [&](auto&... vectors) {
+    (vectors.resize(std::min(vectors.size(), std::size_t(rows * n))), ...);
+  };
+  for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {
+    auto projection = random_projection<float>(n, regularization, 1, random);
+    projection.rows = rows;
+    keep(projection.z);
+    const Solved<float> solved = solve_on_device(projection);
+    auto c = random_case<float>(n, regularization, Operands::z, random);
+    c.rows = rows;
+    keep(c.z, c.g, c.dz, c.solved.result, c.solved.block_z, c.solved.block_w);
+    for (const std::int64_t scratch_rows : {1, 2}) {
+      const Solved<float> found = solve_on_device(projection, scratch_rows);
+      CHECK(same_bits(found.result, solved.result));
+      CHECK(found.block_z == solved.block_z);
+      for (const Asked& asked : {Asked{true, false, false}, Asked{true, false, true}}) {
+        // Trees of sums stand over all rows that go together.
+        CHECK(mismatch(c, differentiate_on_device(c, asked, scratch_rows), sequential(c, asked)) ==
+              "");
+      }
+    }
+  }
+  ProjectionCase<float> c{2, 9000, Regularization::l2, std::vector<float>(18000), {}, {1}};
+  Solved<float> solved = rubbish<float>(c.size());
+  const DiffsortProblem problem = c_problem(c), one = part_of(problem, 1);
+  const DiffsortProjection arrays = c_projection(c, solved);
+  char message[1000] = "";
+  DiffsortCall call{-1, nullptr, nullptr, 0, message, sizeof message};
+  REQUIRE(diffsort_cuda_project_workspace(&one, &arrays, &call, &call.workspace_bytes) == 0);
+  call.workspace_bytes -= 1;
+  CHECK(diffsort_cuda_project(&problem, &arrays, &call) == DIFFSORT_SMALL_WORKSPACE);
+  CHECK(std::string(message) == "project: the workspace is too small for a row");
 }
 
 // What XLA plans for before it knows the device (backends/jax/lowering.py): nothing for rows of up to
