@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from points import expected, expected_vjp
 
+import diffsort
+
 from .helpers import (
     FEW,
     assert_close,
@@ -108,3 +110,15 @@ def test_export_with_a_symbolic_batch(case):
     )
     for rows in (1, 2, 3):
         assert_close(exported.call(point()[:rows]), expected(case, point()[:rows], 0.7))
+
+
+def test_export_of_the_fallback_with_a_symbolic_length():
+    (length,) = export.symbolic_shape("n")
+    argument = jax.ShapeDtypeStruct((3, length), np.float32)
+    with (
+        backends.fallback(),
+        pytest.raises(
+            ValueError, match="soft_rank: values has the symbolic length n along axis -1"
+        ),
+    ):
+        export.export(jax.jit(lambda x: diffsort.soft_rank(x)))(argument)

@@ -52,6 +52,13 @@ def project(static: Static, at: Operands) -> dict[str, Array]:
 
 def _find_blocks(tools: Tools, spec: Spec, at: Operands) -> tuple[Array, Array]:
     shape = _like(at).shape
+    length = shape[spec.axis]
+    if not isinstance(length, int):
+        raise ValueError(
+            f"{spec.function}: {spec.argument} has the symbolic length {length} along axis "
+            f"{spec.axis}, which the fallback solver has to know. Export a program for a fixed "
+            "length, or for platforms with native kernels."
+        )
 
     def rows(name: str) -> Array | None:
         return rows_of(jnp, _signed(tools, spec, at, name), spec.axis) if name in at else None
