@@ -89,10 +89,11 @@ struct Target {
     if (status == 0) return ffi::Error::Success();
     const std::string problem = "diffsort: " + cuda_error(status, message);
     if (status != DIFFSORT_SMALL_WORKSPACE) return ffi::Error::Internal(problem);
-    return ffi::Error(ffi::ErrorCode::kFailedPrecondition,
-                      problem +
-                          "; a program has the memory that rows need on the CUDA devices "
-                          "that are visible where it is made");
+    return ffi::Error(
+        ffi::ErrorCode::kFailedPrecondition,
+        problem +
+            "; a program has the memory that rows need on the CUDA devices that are visible "
+            "where it is made, and for as many devices as it is made for");
   }
 };
 

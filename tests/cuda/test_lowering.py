@@ -151,8 +151,8 @@ class TestWithTheLibrary:
         monkeypatch.setattr(native, "xla_cuda_workspace", workspace)
         monkeypatch.setattr(compat, "cuda_ordinals", lambda: [0, 3, 1])
         forward, backward = calls(lowered(jax.grad(kl_loss), np.ones((2, 3, 5), np.float32)))
-        assert forward[3] == ["2x3x5xf32", "2x3x5xi32", "2x3x1003xui8"]
-        assert backward[3] == ["2x3x5xf32", "2x3x1003xui8"]
+        assert forward[3] == ["2x3x5xf32", "2x3x5xi32", "2x3x126xui64"]
+        assert backward[3] == ["2x3x5xf32", "2x3x126xui64"]
         assert forward[1]["results"] == 1 + 2 + 8
         assert backward[1]["results"] == 1 + 8
         assert asked[:3] == [
@@ -166,7 +166,7 @@ class TestWithTheLibrary:
         # Many rows share what is enough for some at a time.
         monkeypatch.setattr(lowering, "MOST_AT_ONCE", 2000)
         ((_, _, _, results),) = calls(lowered(diffsort.soft_rank, np.ones((7, 5), np.float32)))
-        assert results[1] == "7x286xui8"
+        assert results[1] == "7x36xui64"
 
     def test_scratch_memory_is_asked_for_by_the_type_of_the_values(self, monkeypatch):
         asked = []
@@ -191,14 +191,14 @@ class TestWithTheLibrary:
             ((_, attributes, _, results),) = calls(lowered(diffsort.soft_rank, np.ones((3, n))))
             needs = n > lowering.NO_WORKSPACE
             assert attributes["results"] == 1 + 8 * needs
-            assert results[1:] == [f"3x{20 * n}xui8"] * needs
+            assert results[1:] == [f"3x{(20 * n + 7) // 8}xui64"] * needs
 
     def test_scratch_memory_of_shapes_that_are_not_known(self, monkeypatch):
         export = pytest.importorskip("jax.export")
         monkeypatch.setattr(native, "xla_cuda_workspace", lambda *of: 7)
         monkeypatch.setattr(compat, "cuda_ordinals", lambda: [0])
         check = export.DisabledSafetyCheck.custom_call("diffsort_project")
-        for shape, expected in (("b, 5", "?x7xui8"), ("3, n", "3x?xui8"), ("b, n", "?x?xui8")):
+        for shape, expected in (("b, 5", "?x1xui64"), ("3, n", "3x?xui64"), ("b, n", "?x?xui64")):
             argument = jax.ShapeDtypeStruct(export.symbolic_shape(shape), np.float32)
             program = export.export(
                 jax.jit(lambda x: diffsort.soft_rank(x)),
@@ -208,6 +208,16 @@ class TestWithTheLibrary:
             ((_, attributes, _, results),) = calls(str(program.mlir_module()))
             assert attributes["results"] == 1 + 8
             assert results[1] == expected
+
+    def test_rows_that_need_more_than_four_gigabytes(self, monkeypatch):
+        """Also where the number of words is too large for a rule of Shardy's."""
+        monkeypatch.setattr(compat, "cuda_ordinals", lambda: [0])
+        for row, words in ((1 << 33, 1 << 30), (1 << 35, 1 << 32)):
+            monkeypatch.setattr(native, "xla_cuda_workspace", lambda *of, row=row: row)
+            ((_, _, _, results),) = calls(lowered(diffsort.soft_rank, X[:1]))
+            assert results[1] == f"1x{words}xui64"
+            ((_, _, _, results),) = calls(lowered(diffsort.soft_rank, X))  # one at a time
+            assert results[1] == f"2x{words // 2}xui64"
 
     def test_empty_arrays_are_not_worth_a_call(self):
         assert not calls(lowered(diffsort.soft_rank, np.zeros((2, 0), np.float32)))

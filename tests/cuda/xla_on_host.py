@@ -39,6 +39,8 @@ def capsules(shim):
 
 def check_split_rows(backend):
     """Partitioners split the scratch memory as they split the rows."""
+    from diffsort.backends.jax import lowering
+
     jax, diffsort = backend.jax, backend.diffsort
     P = jax.sharding.PartitionSpec
     devices = jax.devices()
@@ -50,15 +52,25 @@ def check_split_rows(backend):
     np.testing.assert_allclose(gradient(parts), expected, rtol=1e-6)
     text = gradient.lower(parts).compile().as_text()
     # Two rows of five elements: z, the result and its blocks; the cotangent, blocks and z's one.
-    for present in (0b10110, 0b101100):
-        assert f"u8[2,{4 * (16 + 5 + present)}]" in text, text
+    row_bytes = [4 * (16 + 5 + present) for present in (0b10110, 0b101100)]
+    for row in row_bytes:
+        assert f"u64[2,{(row + 7) // 8}]" in text, text
     assert "all-gather" not in text
 
-    if hasattr(jax, "shard_map"):
-        along_a = jax.shard_map(
+    def along_a(x):
+        return jax.shard_map(
             gradient, mesh=mesh, in_specs=P("a"), out_specs=P("a"), axis_names={"a"}
-        )
-        np.testing.assert_allclose(jax.jit(along_a)(parts), expected, rtol=1e-6)
+        )(x)
+
+    np.testing.assert_allclose(jax.jit(along_a)(parts), expected, rtol=1e-6)
+    # Memory for a row on each of the devices over which XLA splits: four, and two of each two.
+    most, lowering.MOST_AT_ONCE = lowering.MOST_AT_ONCE, 0
+    for split in (gradient.__wrapped__, along_a):
+        program = jax.jit(lambda x, split=split: split(x)).lower(parts).compile()
+        np.testing.assert_allclose(program(parts), expected, rtol=1e-6)
+        for row in row_bytes:
+            assert f"u64[2,{(row // 2 + 7) // 8}]" in program.as_text(), program.as_text()
+    lowering.MOST_AT_ONCE = most
 
     export = pytest.importorskip("jax.export")
     checks = [export.DisabledSafetyCheck.custom_call(name) for name in NAMES]
@@ -114,7 +126,7 @@ def main():
         conformance.example(op, "float64", options, axis=0).check(backend)
     assert {*device.calls} == {"project", "jvp", "vjp"}
 
-    if hasattr(compat.ffi, "register_ffi_target_as_batch_partitionable"):
+    if hasattr(backend.jax, "shard_map"):
         check_split_rows(backend)
     check_traits(shim)
 

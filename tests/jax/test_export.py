@@ -122,3 +122,21 @@ def test_export_of_the_fallback_with_a_symbolic_length():
         ),
     ):
         export.export(jax.jit(lambda x: diffsort.soft_rank(x)))(argument)
+
+
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 4, 38), reason="JAX before 0.4.38 refines no custom calls"
+)
+def test_export_of_a_tangent_along_the_strength_with_a_symbolic_length():
+    def tangent(x, strength):
+        def ranks(s):
+            return diffsort.soft_rank(x, regularization_strength=s)
+
+        return jax.jvp(ranks, (strength,), (strength,))
+
+    (length,) = export.symbolic_shape("n")
+    argument = jax.ShapeDtypeStruct((3, length), np.float32)
+    exported = export.export(jax.jit(tangent), disabled_checks=CHECKS)(argument, 0.7)
+    x = jnp.asarray(np.random.default_rng(8).normal(size=(3, 6)), "float32")
+    for found, wanted in zip(exported.call(x, 0.7), tangent(x, 0.7), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)

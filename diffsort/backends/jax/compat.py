@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,15 @@ def partitions(ctx: Any) -> int:
     return math.prod(size for name, size in mesh.shape.items() if name not in context.manual_axes)
 
 
+def common_shape(shapes: Sequence[Any], axis: int) -> Any:
+    """Of the rows; strengths have length 1. (Symbolic lengths cannot be compared.)"""
+    is_one = [isinstance(shape[axis], int) and shape[axis] == 1 for shape in shapes]
+    return shapes[is_one.index(False) if False in is_one else 0]
+
+
 def sharding_attributes(ctx: Any, axis: int) -> Mapping[str, ir.Attribute]:
     """Tells the partitioners that rows are independent: batch axes may be split, `axis` not."""
-    shape = max((aval.shape for aval in ctx.avals_in), key=lambda shape: shape[axis])
+    shape = common_shape([aval.shape for aval in ctx.avals_in], axis)
     if 0 in shape:
         return {}
     batch_dims = ir.StringAttr.get(str(len(shape) + axis))
@@ -132,10 +138,11 @@ def _sharding_rule(inputs: list[Any], outputs: list[Any], axis: int) -> str | No
     """One factor per batch axis, and along `axis` one per length: sorted elements, one number per
     row, scratch memory. Only batch axes may be split."""
     letters = "ijklmnopqrstuvwxyz"
-    shape = max(inputs, key=lambda shape: shape[axis])
+    shape = common_shape(inputs, axis)
     ndim = len(shape)
-    symbolic = not all(isinstance(size, int) for size in shape)  # a rule names sizes
-    if symbolic or ndim + 2 > len(letters):
+    # A rule names sizes, in 32 bits.
+    named = all(isinstance(size, int) and size < 1 << 31 for of in (shape, *outputs) for size in of)
+    if not named or ndim + 2 > len(letters):
         return None
     sizes = dict(zip(letters, shape, strict=False))
     along = {shape[axis]: letters[ndim + axis]}

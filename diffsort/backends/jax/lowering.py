@@ -8,7 +8,7 @@ which operands and results it has.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -92,10 +92,11 @@ def _cuda_call(
         for name, aval in zip(results, ctx.avals_out, strict=True)
     ]
     names = results
-    bytes_per_row = _workspace_per_row(map_, ctx, static, operands, results)
-    if not (isinstance(bytes_per_row, int) and bytes_per_row == 0):
-        shape = (*_shape(ctx)[:-1], bytes_per_row)
-        avals.append(ctx.avals_out[0].update(shape=shape, dtype=np.dtype(np.uint8)))
+    shape = compat.common_shape([aval.shape for aval in ctx.avals_in], -1)
+    per_row = _workspace_per_row(map_, ctx, shape, static, operands, results)
+    if not (isinstance(per_row, int) and per_row == 0):
+        scratch = (*shape[:-1], (per_row + WORD - 1) // WORD)
+        avals.append(ctx.avals_out[0].update(shape=scratch, dtype=np.dtype(np.uint64)))
         names = (*results, WORKSPACE)
     wide = ctx.replace(avals_out=avals)
     found = _call(map_, wide, *arrays, static=static, operands=operands, results=names)
@@ -108,16 +109,22 @@ def _cuda_call(
 # Of any device: the bytes per element that a row takes at most (docs/cuda.md, "Workspace"), and the
 # length of rows up to which it takes none.
 MOST_WORKSPACE, NO_WORKSPACE = 20, 1024
-# In bytes: with less than all rows need, they go by fewer at a time.
+# In bytes, of all rows: with less than they need, they go by fewer at a time.
 MOST_AT_ONCE = 1 << 32
+WORD = 8  # bytes, since sizes of 2^31 are too large for a sharding rule
 
 
 def _workspace_per_row(
-    map_: Map, ctx: Any, static: Static, operands: tuple[str, ...], results: tuple[str, ...]
+    map_: Map,
+    ctx: Any,
+    shape: Sequence[Any],
+    static: Static,
+    operands: tuple[str, ...],
+    results: tuple[str, ...],
 ) -> Any:
     """The scratch memory of a call, in bytes for each row, so that partitioners can split it with
     the rows. Where shapes or devices are not known yet, it is what would always do."""
-    *batch, n = _shape(ctx)
+    *batch, n = shape
     ordinals = compat.cuda_ordinals()
     if not isinstance(n, int) or not ordinals:
         row = 0 if isinstance(n, int) and n <= NO_WORKSPACE else MOST_WORKSPACE * n
@@ -137,14 +144,9 @@ def _workspace_per_row(
         )
     if not all(isinstance(size, int) for size in (*batch, n)):
         return row
-    # Many rows share what a chunk of them needs, on each device; it does for one of them at least.
-    rows, most = math.prod(batch), compat.partitions(ctx) * max(row, MOST_AT_ONCE)
+    # Many rows share, of which each device has one at least.
+    rows, most = math.prod(batch), max(compat.partitions(ctx) * row, MOST_AT_ONCE)
     return row if rows * row <= most else -(-most // rows)
-
-
-def _shape(ctx: Any) -> tuple[Any, ...]:
-    """Of the rows; strengths have length 1."""
-    return max((aval.shape for aval in ctx.avals_in), key=lambda shape: shape[-1])
 
 
 def _cuda_problem() -> str | None:
