@@ -169,6 +169,20 @@ def check_shard_map():
             assert_same(jax.jit(gradient)(x, strength), jax.jit(wanted)(X, strength))
 
 
+def check_shard_map_along_one_of_two_axes():
+    """Along the other one Shardy splits the rows, which GSPMD does not. They lie along axis 0."""
+    if not (hasattr(jax, "shard_map") and jax.config.jax_use_shardy_partitioner):
+        return
+    mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("d", "e"))
+    x = jax.device_put(X.T, NamedSharding(mesh, P(None, ("d", "e"))))
+    for f in operators(OPERATORS + OTHERS):
+        for g in (partial(f, axis=0), jax.grad(loss(lambda x, s, f=f: f(x, s, axis=0)))):
+            mapped = shard_map(
+                g, mesh=mesh, in_specs=P(None, "d"), out_specs=P(None, "d"), axis_names={"d"}
+            )
+            compare(mapped, x)
+
+
 def check_shard_map_with_sharded_strengths():
     for f in operators():
         mapped = shard_map(

@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).with_name("sharded.py")
 FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 
 
-@pytest.mark.parametrize(("partitioner", "checks"), [("shardy", 22), ("gspmd", 15)])
+@pytest.mark.parametrize(("partitioner", "checks"), [("shardy", 23), ("gspmd", 15)])
 def test_four_devices(partitioner, checks, tmp_path):
     if partitioner == "shardy" and not hasattr(jax.config, "jax_use_shardy_partitioner"):
         pytest.skip("this version of JAX has no Shardy")

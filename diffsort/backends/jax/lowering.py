@@ -44,38 +44,28 @@ def register(primitive: Any, map_: Map, by_formula: Any) -> None:
 
 
 def on_cpu(
-    primitive: Any,
-    map_: Map,
-    by_formula: Any,
-    ctx: Any,
-    *arrays: Any,
-    static: Static,
-    **params: Any,
+    primitive: Any, map_: Map, by_formula: Any, ctx: Any, *arrays: Any, **params: Any
 ) -> Any:
+    static: Static = params["static"]
     if static.solver == "fallback":
-        return by_formula(ctx, *arrays, static=static, **params)
+        return by_formula(ctx, *arrays, **params)
     if static.spec.axis != -1 and compat.partitions(ctx) > 1:
         # The partitioners split leading axes only: the sorted one goes last.
-        return _with_axis_last(primitive, ctx, *arrays, static=static, **params)
-    return _call(map_, ctx, *arrays, static=static, **params)
+        return _with_axis_last(primitive, ctx, *arrays, **params)
+    return _call(map_, ctx, *arrays, **params)
 
 
 def on_cuda(
-    primitive: Any,
-    map_: Map,
-    by_formula: Any,
-    ctx: Any,
-    *arrays: Any,
-    static: Static,
-    **params: Any,
+    primitive: Any, map_: Map, by_formula: Any, ctx: Any, *arrays: Any, **params: Any
 ) -> Any:
+    static: Static = params["static"]
     if static.solver == "fallback" or any(0 in aval.shape for aval in ctx.avals_in):
-        return by_formula(ctx, *arrays, static=static, **params)
+        return by_formula(ctx, *arrays, **params)
     if _cuda_problem() is not None:
-        return _without_kernel(by_formula, ctx, *arrays, static=static, **params)
+        return _without_kernel(by_formula, ctx, *arrays, **params)
     if static.spec.axis != -1:  # where the kernels have it
-        return _with_axis_last(primitive, ctx, *arrays, static=static, **params)
-    return _cuda_call(map_, ctx, *arrays, static=static, **params)
+        return _with_axis_last(primitive, ctx, *arrays, **params)
+    return _cuda_call(map_, ctx, *arrays, **params)
 
 
 def _cuda_call(
@@ -102,7 +92,7 @@ def _cuda_call(
     found = _call(map_, wide, *arrays, static=static, operands=operands, results=names)
     return [
         compat.converted(value, aval) if name == "dstrength" else value
-        for name, value, aval in zip(results, found, ctx.avals_out, strict=False)
+        for name, value, aval in zip(results, found[: len(results)], ctx.avals_out, strict=True)
     ]
 
 
