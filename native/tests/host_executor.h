@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "diffsort/parallel_row/team.h"
@@ -15,22 +14,6 @@
 namespace diffsort::testing {
 
 constexpr unsigned char kRubbish = 0xab;
-
-// A team whose sort scribbles over its scratch.
-class ScratchTeam : public HostTeam {
- public:
-  ScratchTeam(Order order, void* scratch, std::size_t bytes)
-      : HostTeam(order), scratch_(scratch), bytes_(bytes) {}
-
-  void sort_words(std::int64_t n, int first, std::uint32_t* words) {
-    std::memset(scratch_, kRubbish, bytes_);
-    HostTeam::sort_words(n, first, words);
-  }
-
- private:
-  void* scratch_;
-  std::size_t bytes_;
-};
 
 class HostExecutor {
  public:
@@ -62,12 +45,11 @@ class HostExecutor {
 
   template <class Program>
   void for_each_row(const char*, std::int64_t rows, const Program& program) {
-    const std::size_t sort_bytes = 4 * static_cast<std::size_t>(program.length()) + 40;
     Program placed = program;
-    placed.place(sort_bytes);
+    placed.place();
     std::vector<unsigned char> memory(placed.bytes(), kRubbish);
     HostTeam(order).for_each(rows, [&](std::int64_t r) {
-      ScratchTeam team(order, memory.data(), sort_bytes);
+      HostTeam team(order);
       placed(team, r, memory.data());
     });
   }

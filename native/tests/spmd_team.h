@@ -83,9 +83,9 @@ class SpmdTeam {
     barrier_->wait();
   }
 
-  void sort_words(std::int64_t n, int first, std::uint32_t* words) {
+  void sort_words(std::int64_t n, std::uint32_t* words) {
     barrier_->wait();
-    if (thread_ == 0) HostTeam().sort_words(n, first, words);
+    if (thread_ == 0) HostTeam().sort_words(n, words);
     barrier_->wait();
   }
 

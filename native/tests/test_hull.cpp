@@ -323,16 +323,16 @@ TEST_CASE("hulls of neighbours that go at the same time") {
   for (std::size_t i = 0; i < y.size(); ++i) {
     scratch.memory.y[i + 1] = scratch.memory.y[i] + static_cast<std::int64_t>(y[i]);
   }
-  std::fill_n(scratch.memory.bits, 5, 0u);
+  std::fill_n(&scratch.memory.bits[0], 5, 0u);
   scratch.memory.upper[0] = 31;
-  std::fill_n(scratch.memory.suspects, 5, 0u);
+  std::fill_n(&scratch.memory.suspects[0], 5, 0u);
   for (const int corner : {0, 30, 32, 65, 67, 100}) {
     set_bits(scratch.memory.bits + corner / 32, 1u << (corner % 32));
   }
   REQUIRE(hull.before(65) == 32);
   REQUIRE(hull.goes(32, 65, hull.behind(65)) == hull.goes(32, 65, 67));
   hull.take_away(32);
-  std::fill_n(scratch.memory.suspects, 5, 0u);  // the thread of 30 looks, and still sees 65
+  std::fill_n(&scratch.memory.suspects[0], 5, 0u);  // the thread of 30 looks, and still sees 65
   hull.look_at(30);
   REQUIRE(hull.behind(0) == 30);
   hull.take_away(65);

@@ -96,7 +96,7 @@ struct OnThreads {
   template <class R>
   void operator()(R, const LinearizedRows& at, const RowDirections& along) const {
     DerivativeProgram<R::value> program{at, along};
-    program.place(0);
+    program.place();
     for (std::int64_t r = 0; r < at.set.rows; ++r) {
       std::vector<unsigned char> memory(program.bytes(), kRubbish);
       run_spmd(threads, [&](SpmdTeam& team) { program(team, r, memory.data()); });

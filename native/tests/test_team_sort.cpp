@@ -27,15 +27,18 @@ struct SortCase {
   std::vector<Bits> keys;
   std::vector<std::uint16_t> index;
   std::vector<std::uint32_t> words;
+  std::uint32_t problem = 0;
   std::vector<Bits> sorted;
 
   explicit SortCase(const std::vector<T>& values)
-      : index(values.size()), words(values.size() + 1), sorted(values.size()) {
+      : index(values.size()),
+        words(static_cast<std::size_t>(room_to_sort(static_cast<std::int64_t>(values.size())))),
+        sorted(values.size()) {
     for (const T value : values) keys.push_back(to_descending_key(value));
   }
 
   int n() const { return static_cast<int>(keys.size()); }
-  SortMemory<Bits> memory() { return {words.data(), sorted.data()}; }
+  SortMemory<Bits> memory() { return {words.data(), &problem, sorted.data()}; }
   T value(int i) const { return from_descending_key<T>(keys[static_cast<std::size_t>(i)]); }
 
   // That the index is the stable order of `before`, and the keys are in it.

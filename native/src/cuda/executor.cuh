@@ -12,13 +12,13 @@
 //
 // A program of tiles has `length()`, of its rows, `tiles()`, how many there are, and `bytes()`, the
 // memory that each takes.
-// A program of rows has `length()`, `place(sort_bytes)`, which lays out the memory that a row takes,
-// whose first sort_bytes are the sort's while it runs, `bytes()` of it then, and `kSeldomSorts`, for
-// less code where sorts need not be fast.
+// A program of rows has `length()`, `place()`, which lays out the memory that a row takes, `bytes()` of
+// it then, and `kLessCode`, where it need not be fast.
 // A program that has `kRegularization` and `With<R>`, the same program of another regularization, shares
 // its kernel with those.
 // After a failed launch nothing more is launched, and status() says what failed.
-// Counts are 64-bit; grids beyond what the hardware takes go round in a loop.
+// Counts are 64-bit; what is beyond the grids that the hardware takes goes round in a loop, or by
+// further launches.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -31,6 +31,7 @@
 #include <type_traits>
 
 #include "diffsort/cuda.h"
+#include "diffsort/parallel_row/team_pointer.h"
 #include "diffsort/parallel_row/tile.h"
 #include "diffsort/projection.h"
 #include "teams.cuh"
@@ -135,17 +136,17 @@ struct ProgramsBeside<Program, std::void_t<decltype(Program::kRegularization)>> 
 template <class Program>
 using ProgramsOf = typename ProgramsBeside<Program>::Type;
 
+// A block takes one team's or row's share, from the first one on. In a loop over several the compiler
+// would compute what is the same for all of them beforehand, and keep it in local memory.
+//
 // Half of the threads that a multiprocessor takes, or more, are resident.
 template <class Programs>
 __global__ void __launch_bounds__(kTileThreads, 2)
-    team_kernel(std::int64_t count, const __grid_constant__ Programs programs) {
-  __shared__ cub::Uninitialized<typename Programs::Shared> shared;
+    team_kernel(std::int64_t first, const __grid_constant__ Programs programs) {
   TileTeam team;
   programs.visit([&](const auto& program) {
     using Own = SharedOf<std::decay_t<decltype(program)>>;
-    Own& own = *reinterpret_cast<Own*>(&shared);
-#pragma unroll 1
-    for (std::int64_t k = blockIdx.x; k < count; k += gridDim.x) program(team, own, k);
+    program(team, *reinterpret_cast<Own*>(memory_of_block()), first + blockIdx.x);
   });
 }
 
@@ -154,10 +155,9 @@ __global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock, kTileBlocks)
     tile_kernel(std::int64_t tiles, const __grid_constant__ Programs programs,
                 std::size_t tile_bytes) {
   static_assert(kTileRows == kWarpSize);
-  extern __shared__ uint4 shared_memory[];
   const int warps = static_cast<int>(blockDim.x) / kWarpSize;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  char* memory = reinterpret_cast<char*>(shared_memory) + warp * tile_bytes;
+  char* const memory = memory_of_block() + warp * tile_bytes;
   WarpTeam team;
   const std::int64_t stride = std::int64_t{gridDim.x} * warps;
   programs.visit([&](const auto& program) {
@@ -167,16 +167,12 @@ __global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock, kTileBlocks)
   });
 }
 
-template <bool kSeldomSorts, class Programs>
+template <bool kLessCode, class Programs>
 __global__ void __launch_bounds__(1024)
-    block_rows_kernel(std::int64_t rows, const __grid_constant__ Programs programs) {
-  extern __shared__ uint4 shared_memory[];
-  BlockTeam<kSeldomSorts> team(shared_memory);
-  programs.visit([&](const auto& program) {
-    for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
-      program(team, r, shared_memory);
-    }
-  });
+    block_rows_kernel(std::int64_t first, const __grid_constant__ Programs programs) {
+  BlockTeam<kLessCode> team;
+  programs.visit(
+      [&](const auto& program) { program(team, first + blockIdx.x, memory_of_block()); });
 }
 
 class CudaExecutor {
@@ -239,22 +235,28 @@ class CudaExecutor {
 
   template <class Program>
   bool fits(const Program& program) const {
-    return program.length() <= BlockTeam<Program::kSeldomSorts>::kCapacity &&
+    return program.length() <= BlockTeam<Program::kLessCode>::kCapacity &&
            placed(program).bytes() + kStaticBytes <= static_cast<std::size_t>(shared_bytes_);
   }
 
   template <class Program>
   void for_each_row(const char* name, std::int64_t rows, const Program& program) {
     const Program ready = placed(program);
-    launch(name, block_rows_kernel<Program::kSeldomSorts, ProgramsOf<Program>>, blocks_for(rows, 1),
-           BlockTeam<Program::kSeldomSorts>::threads_for(program.length()), ready.bytes(), rows,
-           ProgramsOf<Program>(ready));
+    for (std::int64_t first = 0; first < rows; first += kMaxBlocks) {
+      launch(name, block_rows_kernel<Program::kLessCode, ProgramsOf<Program>>,
+             std::min(rows - first, kMaxBlocks),
+             BlockTeam<Program::kLessCode>::threads_for(program.length()), ready.bytes(), first,
+             ProgramsOf<Program>(ready));
+    }
   }
 
   template <class Program>
   void for_each_team(const char* name, std::int64_t count, const Program& program) {
-    launch(name, team_kernel<ProgramsOf<Program>>, std::min(count, kMaxBlocks), kTileThreads, 0,
-           count, ProgramsOf<Program>(program));
+    for (std::int64_t first = 0; first < count; first += kMaxBlocks) {
+      launch(name, team_kernel<ProgramsOf<Program>>, std::min(count - first, kMaxBlocks),
+             kTileThreads, shared_bytes<ProgramsOf<Program>>(), first,
+             ProgramsOf<Program>(program));
+    }
   }
 
   template <class F>
@@ -266,10 +268,15 @@ class CudaExecutor {
   static constexpr std::size_t kStaticBytes = 1024;  // at most, for reductions
   static constexpr std::int64_t kMaxBlocks = (std::int64_t{1} << 31) - 1;
 
+  template <class Programs>
+  static constexpr std::size_t shared_bytes() {
+    using Shared = typename Programs::Shared;
+    return std::is_empty_v<Shared> ? 0 : sizeof(Shared);
+  }
+
   template <class Program>
   static Program placed(Program program) {
-    using Team = BlockTeam<Program::kSeldomSorts>;
-    program.place(Team::sort_bytes(program.length()));
+    program.place();
     return program;
   }
 

@@ -1,17 +1,15 @@
 // Teams of CUDA threads (see parallel_row/team.h): a block for a row, a block for a part of a long
 // row, and a warp for a tile of short rows, which has no need to sort or reduce together.
 //
-// Sorting: BlockTeam by cub::BlockRadixSort in `scratch`, which the row's own memory may overlap;
-// TileTeam splits tiles by cub::BlockRadixRankMatch. Reductions combine in an order that the sizes
-// alone decide, so they repeat bit for bit.
+// Sorting: BlockTeam by the network of network.cuh; TileTeam splits tiles by cub::BlockRadixRankMatch.
+// Reductions combine in an order that the sizes alone decide, so they repeat bit for bit.
 // Code size: one kernel serves blocks of every size, because a program that is compiled once for
-// each is too large for the instruction caches and for the library; only sorts know their sizes.
+// each is too large for the instruction caches and for the library.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cub/block/block_radix_rank.cuh>
-#include <cub/block/block_radix_sort.cuh>
 #include <cub/util_ptx.cuh>
 #include <cub/util_type.cuh>
 #include <utility>
@@ -19,11 +17,9 @@
 #include "diffsort/parallel_row/keyed_place.h"
 #include "diffsort/parallel_row/lane_words.h"
 #include "diffsort/parallel_row/row_parts.h"
+#include "network.cuh"
 
 namespace diffsort {
-
-constexpr int kWarpSize = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 __device__ inline int lane_of_thread() {
   return static_cast<int>(threadIdx.x % kWarpSize);
@@ -86,24 +82,7 @@ class WarpLanes {
     return {};
   }
 
-  // Batcher's bitonic network: two sorted runs of lanes, the second one backwards, are halved until they
-  // are one lane's.
-  __device__ void sort(OwnValue<LaneWords<4>>& words) const {
-    std::uint32_t (&word)[4] = words.own.word;
-    exchange(word[0], word[1]);
-    exchange(word[2], word[3]);
-    halve(word);
-    exchange(word[1], word[2]);
-#pragma unroll
-    for (int run = 2; run <= kWarpSize; run *= 2) {
-      exchange_lanes(word, run - 1, run / 2, true);
-#pragma unroll
-      for (int step = run / 4; step > 0; step /= 2) exchange_lanes(word, step, step, false);
-      halve(word);
-      exchange(word[0], word[1]);
-      exchange(word[2], word[3]);
-    }
-  }
+  __device__ void sort(OwnValue<LaneWords<4>>& words) const { sort_lanes(words.own.word); }
 
   template <Gather kHow, class Value, class Use>
   __device__ void gather(std::uint32_t some, std::uint32_t same, const Value& value,
@@ -120,30 +99,6 @@ class WarpLanes {
       some &= ~(same & (same - 1));
     }
     if (has_lane(some, lane)) use(lane, own);
-  }
-
- private:
-  __device__ static void exchange(std::uint32_t& a, std::uint32_t& b) {
-    const std::uint32_t least = min(a, b);
-    b = max(a, b);
-    a = least;
-  }
-  __device__ static void halve(std::uint32_t (&word)[4]) {
-    exchange(word[0], word[2]);
-    exchange(word[1], word[3]);
-  }
-  // With the lane whose number differs in these bits; of the two, that without `upper` keeps what is less.
-  __device__ static void exchange_lanes(std::uint32_t (&word)[4], int bits, int upper,
-                                        bool backwards) {
-    const bool keeps_less = (lane_of_thread() & upper) == 0;
-    std::uint32_t other[4];
-#pragma unroll
-    for (int k = 0; k < 4; ++k) other[k] = __shfl_xor_sync(kAllLanes, word[k], bits);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const std::uint32_t partner = backwards ? other[3 - k] : other[k];
-      word[k] = keeps_less ? min(word[k], partner) : max(word[k], partner);
-    }
   }
 };
 
@@ -164,57 +119,19 @@ class WarpTeam {
   }
 };
 
-constexpr int kMostHeld = 8;  // elements that a thread holds
-
-// Sorts n <= kThreads * kItems words by the threads of a block.
-template <int kThreads, int kItems>
-struct SortTile {
-  static_assert(kItems <= kMostHeld);  // teams that sort rows hold them too
-
-  static constexpr int threads = kThreads;
-  using Sort = cub::BlockRadixSort<std::uint32_t, kThreads, kItems>;
-  static constexpr std::size_t bytes = sizeof(typename Sort::TempStorage);
-
-  // What fills up a tile is largest and comes last, also among equals. Words do not lie in the scratch.
-  __device__ __noinline__ static void sort(int n, int first, std::uint32_t* words, void* scratch) {
-    std::uint32_t word[kItems];
-    for (int k = 0; k < kItems; ++k) {
-      const int i = static_cast<int>(threadIdx.x) * kItems + k;
-      word[k] = i < n ? words[i] : ~std::uint32_t{0};
-    }
-    Sort(*static_cast<typename Sort::TempStorage*>(scratch)).SortBlockedToStriped(word, first);
-    for (int k = 0; k < kItems; ++k) {
-      const int i = static_cast<int>(threadIdx.x) + k * kThreads;
-      if (i < n) words[i] = word[k];
-    }
-    __syncthreads();
-  }
-};
-
-// visit(the tile for n elements). Few threads with several elements each: what every thread has to
-// do for its row, and steps that few of them have work in, cost less so. At most 64 registers per
-// thread let half the threads that a multiprocessor takes, or more, sort at once. Every tile is a
-// function in every kernel, so there are no more of them, and fewer yet where sorts are seldom.
-template <bool kFewTiles, class Visit>
-constexpr auto visit_tile(std::int64_t n, const Visit& visit) {
-  if constexpr (kFewTiles) {
-    if (n <= 1024) return visit(SortTile<128, 8>{});
-  } else {
-    if (n <= 128) return visit(SortTile<32, 4>{});
-    if (n <= 512) return visit(SortTile<64, 8>{});
-    if (n <= 1024) return visit(SortTile<128, 8>{});
-    if (n <= 2048) return visit(SortTile<256, 8>{});
-    if (n <= 4096) return visit(SortTile<512, 8>{});
-  }
-  return visit(SortTile<1024, 8>{});
-}
+constexpr int kMostHeld = kSortedByThread;  // elements that a thread holds, or sorts
 
 // What a thread has of n elements, in registers: at most kMostHeld, each blockDim.x behind the one before.
 template <class Load>
 class Held {
  public:
+  // Without a branch for each, so that all are asked for before the first is there.
   __device__ Held(int n, const Load& load) : n_(n) {
-    visit(values_, [&](int i, V& value) { value = load(i); });
+#pragma unroll
+    for (int k = 0; k < kMostHeld; ++k) {
+      if (is_half(k)) return;
+      values_[k] = load(min(index(k), n - 1));
+    }
   }
 
   template <class F>
@@ -229,9 +146,17 @@ class Held {
   __device__ void visit(Values& values, const F& f) const {
 #pragma unroll
     for (int k = 0; k < kMostHeld; ++k) {
-      const int i = static_cast<int>(threadIdx.x + k * blockDim.x);
+      if (is_half(k)) return;
+      const int i = index(k);
       if (i < n_) f(i, values[k]);
     }
+  }
+
+  __device__ static int index(int k) { return static_cast<int>(threadIdx.x + k * blockDim.x); }
+  // Asked in the middle: whether the row has no elements from k on, which spares rows of up to half the
+  // capacity of the block the rest.
+  __device__ bool is_half(int k) const {
+    return k == kMostHeld / 2 && n_ <= k * static_cast<int>(blockDim.x);
   }
 
   int n_;
@@ -253,22 +178,20 @@ struct LoadedAgain {
   }
 };
 
-// Rows of at most kCapacity elements, by a block of any size; to sort n elements, of threads_for(n).
-template <bool kFewTiles>
+// Rows of at most kCapacity elements, by a block of any size; to sort or to hold n elements, of
+// threads_for(n).
+template <bool kLessCode>
 class BlockTeam {
  public:
   static constexpr std::int64_t kCapacity = 8192;
 
+  // Few threads with several elements each: what every thread has to do for its row, and steps that
+  // few of them have work in, cost less so.
   static int threads_for(std::int64_t n) {
-    return visit_tile<kFewTiles>(n, [](auto tile) { return tile.threads; });
+    int threads = kWarpSize;
+    while (threads * kMostHeld < n) threads *= 2;
+    return threads;
   }
-
-  // The scratch of a sort of n words.
-  static std::size_t sort_bytes(std::int64_t n) {
-    return visit_tile<kFewTiles>(n, [](auto tile) { return tile.bytes; });
-  }
-
-  __device__ explicit BlockTeam(void* scratch) : scratch_(scratch) {}
 
   template <class Count, class F>
   __device__ void for_each(Count n, const F& f) {
@@ -299,7 +222,7 @@ class BlockTeam {
 
   template <class Load>
   __device__ auto hold(int n, const Load& load) {
-    if constexpr (kFewTiles) {
+    if constexpr (kLessCode) {
       return LoadedAgain<Load>{n, load};
     } else {
       return Held<Load>(n, load);
@@ -385,16 +308,15 @@ class BlockTeam {
     __syncthreads();
   }
 
-  __device__ void sort_words(std::int64_t n, int first, std::uint32_t* words) {
-    visit_tile<kFewTiles>(
-        n, [&](auto tile) { tile.sort(static_cast<int>(n), first, words, scratch_); });
+  __device__ void sort_words(std::int64_t n, std::uint32_t* words) {
+    BlockNetwork::sort(static_cast<int>(n), words);
   }
 
  protected:
   template <class V, class Combine>
   __device__ static V combine_threads(V mine, const Combine& combine) {
     __shared__ cub::Uninitialized<V> of_warps[kWarpSize];
-#pragma unroll(kFewTiles ? 1 : 5)
+#pragma unroll(kLessCode ? 1 : 5)
     for (int step = 1; step < kWarpSize; step *= 2) mine = combine_lanes(mine, step, combine);
     const int warps = static_cast<int>(blockDim.x / kWarpSize);  // a power of two
     if (warps > 1) {
@@ -414,8 +336,6 @@ class BlockTeam {
     __shared__ std::int64_t totals[kWarpSize];
     return totals;
   }
-
-  void* scratch_;
 };
 
 constexpr int kTileThreads = 512;
@@ -423,8 +343,6 @@ constexpr int kTileThreads = 512;
 // A part of a long row, in global memory.
 class TileTeam : public BlockTeam<true> {
  public:
-  __device__ TileTeam() : BlockTeam<true>(nullptr) {}
-
   template <class V, class Map, class Combine>
   __device__ V reduce(std::int64_t n, V identity, const Map& map, const Combine& combine) {
     V mine = identity;

@@ -153,7 +153,7 @@ TEST_CASE("kernels: projections of rows of a block") {
   std::mt19937_64 random(52);
   for (const auto& device : {device::kTuring, device::kHopper}) {
     device::become(device);
-    for (const std::int64_t n : {63, 64, 65, 127, 128, 129, 300, 1024, 1025}) {
+    for (const std::int64_t n : {63, 64, 65, 127, 128, 129, 300, 700, 1024, 1025}) {
       for (const int operands : {1, 2, 3}) {
         check_projection<float>(n, operands, random);
         check_projection<double>(n, operands, random);

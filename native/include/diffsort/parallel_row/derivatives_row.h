@@ -21,6 +21,7 @@
 
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/block_quantities.h"
+#include "diffsort/parallel_row/lane_words.h"
 
 namespace diffsort {
 
@@ -242,21 +243,17 @@ struct RowList {
   }
 };
 
-// n is at most 65536. While the team sorts, the first `sort_bytes` of the memory are its own.
+// n is at most 65536.
 class DerivativeMemory {
  public:
   using List = RowList;
 
   template <class Source, Regularization R>
-  DIFFSORT_HD DerivativeMemory(Source& arena, std::size_t sort_bytes, std::int64_t n,
-                               const Wanted<R>& wanted) {
-    const std::size_t begin = arena.mark();
-    arena.template take<char>(static_cast<std::int64_t>(sort_bytes));
-    arena.rewind(begin);
+  DIFFSORT_HD DerivativeMemory(Source& arena, std::int64_t n, const Wanted<R>& wanted) {
     tree = arena.template take<double>(tree_nodes(n));
     wanted.place(arena, n, numbers);
     arena.rewind(arena.bytes());
-    words_ = arena.template take<std::uint32_t>(n);
+    words_ = arena.template take<std::uint32_t>(room_to_sort(n));
     starts = arena.template take<std::uint32_t>(StartBits::words(n));
     states.strength = arena.template take<double>(1);
     states.dstrength = arena.template take<double>(1);
@@ -277,7 +274,7 @@ class DerivativeMemory {
     const bool in_order = team.reduce(
         n, true, [=](std::int64_t p) { return p == 0 || list.key(p - 1) <= list.key(p); },
         [](bool a, bool b) { return a && b; });
-    if (!in_order) team.sort_words(n, list.element_bits, words);
+    if (!in_order) team.sort_words(n, words);
     return list;
   }
 
@@ -293,7 +290,7 @@ class DerivativeMemory {
 // What an executor runs (see cuda/executor.cuh): a row with a team each, or some rows at once.
 template <Regularization R>
 struct DerivativeProgram {
-  static constexpr bool kSeldomSorts = true;
+  static constexpr bool kLessCode = true;
   static constexpr Regularization kRegularization = R;
   template <Regularization Other>
   using With = DerivativeProgram<Other>;
@@ -308,17 +305,17 @@ struct DerivativeProgram {
 
   DIFFSORT_HD Wanted<R> wanted() const { return Wanted<R>::of(at, along); }
 
-  // Lays out the memory of a team whose sort owns the first sort_bytes of it while it runs.
-  void place(std::size_t sort_bytes) {
+  // Lays out the memory of a team.
+  void place() {
     PlacingArena arena(places);
-    DerivativeMemory(arena, sort_bytes, length(), wanted());
+    DerivativeMemory(arena, length(), wanted());
     memory_bytes = arena.bytes();
   }
 
   template <class Team>
   DIFFSORT_HD void operator()(Team& team, std::int64_t r, void* memory) const {
     PlacedArena arena(places, memory);
-    DerivativeMemory row_memory(arena, 0, length(), wanted());
+    DerivativeMemory row_memory(arena, length(), wanted());
     run(team, row_memory, r, 1);
   }
 

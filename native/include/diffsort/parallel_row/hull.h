@@ -25,18 +25,19 @@
 #include "diffsort/parallel_row/hull_points.h"
 #include "diffsort/parallel_row/partition.h"
 #include "diffsort/parallel_row/start_bits.h"
+#include "diffsort/parallel_row/team_pointer.h"
 
 namespace diffsort {
 
 // A team's memory for a part of n elements; positions are offsets from its first.
 struct HullMemory {
-  std::int64_t *y, *x;      // Y_0 to Y_n, and X, in units; x of log_kl alone
-  std::uint32_t* bits;      // the corners, of which each is the start of a block
-  std::uint32_t* upper;     // the words of `bits` that may have some
-  std::uint32_t* suspects;  // those that are to be looked at
+  TeamPointer<std::int64_t> y, x;       // Y_0 to Y_n, and X, in units; x of log_kl alone
+  TeamPointer<std::uint32_t> bits;      // the corners, of which each is the start of a block
+  TeamPointer<std::uint32_t> upper;     // the words of `bits` that may have some
+  TeamPointer<std::uint32_t> suspects;  // those that are to be looked at
 
   template <Regularization R, class Source>
-  DIFFSORT_HD static HullMemory of(Source& arena, std::int64_t n, std::uint32_t* bits) {
+  DIFFSORT_HD static HullMemory of(Source& arena, std::int64_t n, TeamPointer<std::uint32_t> bits) {
     HullMemory memory{};
     memory.y = arena.template take<std::int64_t>(n + 1);
     if (R == Regularization::log_kl) memory.x = arena.template take<std::int64_t>(n + 1);
@@ -300,8 +301,8 @@ class Hull {
   }
 
  private:
-  DIFFSORT_HD DIFFSORT_NOINLINE static std::int32_t neighbour(std::uint32_t* bits,
-                                                              std::uint32_t* upper,
+  DIFFSORT_HD DIFFSORT_NOINLINE static std::int32_t neighbour(TeamPointer<std::uint32_t> bits,
+                                                              TeamPointer<std::uint32_t> upper,
                                                               std::int32_t size, std::int32_t b,
                                                               bool on_left) {
     const Hull hull(Regularization::l2, {nullptr, nullptr, bits, upper, nullptr}, size, 0);

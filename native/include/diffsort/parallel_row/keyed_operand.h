@@ -1,10 +1,11 @@
-// A sorted operand in memory: keys that ascend while values descend, and where each came from.
+// A sorted operand in a team's memory: keys that ascend while values descend, and where each came from.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "diffsort/host_device.h"
+#include "diffsort/parallel_row/team_pointer.h"
 #include "diffsort/sort.h"
 
 namespace diffsort {
@@ -14,7 +15,7 @@ template <class T>
 struct KeyedOperand {
   using Bits = typename SortKey<T>::Bits;
 
-  const Bits* keys;
+  TeamPointer<const Bits> keys;
   std::int64_t n;
 
   // The i-th largest value.

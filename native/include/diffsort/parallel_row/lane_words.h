@@ -1,4 +1,4 @@
-// Words that the lanes of a warp combine before they go to memory (lanes.gather of team.h).
+// Words that threads sort (team.sort_words of team.h) and combine before they go to memory (lanes.gather).
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,12 @@
 #include "diffsort/host_device.h"
 
 namespace diffsort {
+
+// A thread sorts so many words, and memory for n has room for those of all threads that have some.
+constexpr int kSortedByThread = 8;
+DIFFSORT_HD constexpr std::int64_t room_to_sort(std::int64_t n) {
+  return (n + kSortedByThread - 1) / kSortedByThread * kSortedByThread;
+}
 
 // 0 is what every other word combines with to itself.
 enum class Gather { sum, largest };

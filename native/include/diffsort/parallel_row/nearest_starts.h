@@ -9,13 +9,14 @@
 
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/partition.h"
+#include "diffsort/parallel_row/team_pointer.h"
 
 namespace diffsort {
 
 struct NearestStarts {
-  std::int32_t *before, *behind;  // of each word
-  const std::uint32_t* bits;      // of the row
-  std::int32_t first, end;        // elements that are asked for; `first` is a multiple of 32
+  TeamPointer<std::int32_t> before, behind;  // of each word
+  const std::uint32_t* bits;                 // of the row
+  std::int32_t first, end;  // elements that are asked for; `first` is a multiple of 32
 
   // Of a whole row.
   template <class Source>

@@ -50,7 +50,7 @@ template <class T>
 struct OneBlock {
   Regularization regularization;  // l2 or kl
   double size;
-  double scale;   // 1 / strength: a division takes as long as all the rest
+  double scale;   // 1 / strength, if that is moderate: a division takes as long as all the rest
   double origin;  // what values are measured from: the first (l2), the lowest (kl)
   double middle;  // of what is left of them: the mean (l2), half the range (kl)
   double factor;  // kl: what weights are multiplied by; weigh() sets it
@@ -60,9 +60,9 @@ struct OneBlock {
                        std::int64_t n, double strength)
       : regularization(regularization),
         size(count_to_double(n)),
-        scale(1.0 / strength),
+        scale(plain_quotient(1.0, strength)),
         origin(static_cast<double>(is_l2() ? first : spread.low)),
-        middle(is_l2() ? spread.sum / size : 0.5 * spread.range()),
+        middle(is_l2() ? plain_quotient(spread.sum, size) : 0.5 * spread.range()),
         factor(1.0),
         whole(is_moderate(strength) && std::isfinite(spread.sum) && spread.range() < kModerate &&
               spread.range() <= range_of_one_block(regularization, size) * strength) {}
@@ -75,7 +75,9 @@ struct OneBlock {
   }
 
   // Before ranks of kl are asked for: the weights of all values together.
-  DIFFSORT_HD void weigh(double total) { factor = 0.5 * size * (size + 1.0) / total; }
+  DIFFSORT_HD void weigh(double total) {
+    factor = plain_quotient(0.5 * size * (size + 1.0), total);
+  }
 
   template <bool kByCall = false>
   DIFFSORT_HD double rank(T value) const {

@@ -24,6 +24,7 @@
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/bit_words.h"
 #include "diffsort/parallel_row/partition.h"
+#include "diffsort/parallel_row/team_pointer.h"
 
 namespace diffsort {
 
@@ -31,18 +32,20 @@ namespace diffsort {
 struct PoolMemory {
   using Offset = std::uint16_t;  // of parts of at most 8192 elements
 
-  std::uint32_t* bits;         // the starts of blocks; they may be the row's own
-  std::uint32_t* marks;        // those that are to go
-  std::uint32_t* changed;      // those of the blocks that are compared in this round
-  Offset *ends, *begins;       // of the block that starts at i, at i / 2; ends at e, at (e - 1) / 2
-  Offset *seeds, *next_seeds;  // starts of blocks that have changed, in this round and in the next
-  Offset* long_blocks;         // starts of those that 32 lanes are to add up
-  std::uint32_t *count, *next_count, *long_count;
+  TeamPointer<std::uint32_t> bits;     // the starts of blocks; they may be the row's own
+  TeamPointer<std::uint32_t> marks;    // those that are to go
+  TeamPointer<std::uint32_t> changed;  // those of the blocks that are compared in this round
+  TeamPointer<Offset> ends, begins;    // the end of the block that starts at i, at i / 2, and the
+                                       // start of the one that ends at e, at (e - 1) / 2
+  TeamPointer<Offset> seeds;           // starts of blocks that have changed, in this round
+  TeamPointer<Offset> next_seeds;      // and in the next
+  TeamPointer<Offset> long_blocks;     // starts of those that 32 lanes are to add up
+  TeamPointer<std::uint32_t> count, next_count, long_count;
 
   DIFFSORT_HD static std::int64_t words(std::int64_t n) { return (n + 31) / 32; }
 
   template <class Source>
-  DIFFSORT_HD static PoolMemory of(Source& arena, std::int64_t n, std::uint32_t* bits) {
+  DIFFSORT_HD static PoolMemory of(Source& arena, std::int64_t n, TeamPointer<std::uint32_t> bits) {
     PoolMemory memory;
     memory.bits = bits;
     memory.marks = arena.template take<std::uint32_t>(words(n));
@@ -59,10 +62,10 @@ struct PoolMemory {
   }
 
   DIFFSORT_HD void next_round() {
-    Offset* const seen = seeds;
+    const auto seen = seeds;
     seeds = next_seeds;
     next_seeds = seen;
-    std::uint32_t* const counted = count;
+    const auto counted = count;
     count = next_count;
     next_count = counted;
   }

@@ -8,9 +8,9 @@
 //     write     the results, and then the block ids, in sorted order, sent to their places in
 //               memory, and from there to the row
 //
-// Cost: O(n) work for the sort and the results, some tens of steps. Memory per element, beside that of
-// the sort: in float32 14.8 bytes for l2, 18.8 for kl and 22.6 for log_kl, in float64 18.8 and for kl and
-// log_kl 22.8; and if z and w are both sorted 6 (10) more.
+// Cost: O(n log² n) work for the sort, O(n) for the results, some tens of steps. Memory per element: in
+// float32 14.8 bytes for l2, 18.8 for kl and 22.6 for log_kl, in float64 18.8 and for kl and log_kl
+// 22.8; and if z and w are both sorted 6 (10) more.
 #pragma once
 
 #include <cmath>
@@ -27,33 +27,32 @@
 #include "diffsort/parallel_row/pool.h"
 #include "diffsort/parallel_row/projection_rows.h"
 #include "diffsort/parallel_row/row_state.h"
+#include "diffsort/parallel_row/team_pointer.h"
 #include "diffsort/parallel_row/team_sort.h"
 
 namespace diffsort {
 
-// The team's memory for a row. The scratch of the sort, the sums of the pooling and the stage on
-// which outputs are put in order follow each other in the same place.
+// The team's memory for a row. What the sort works on, the sums of the pooling and the stage on which
+// outputs are put in order follow each other in the same place.
 template <class T, Regularization R>
 struct RowMemory {
   using Bits = typename SortKey<T>::Bits;
-  using Index = std::uint16_t;
 
   PartitionMemory<R, kKeptByTeam> partition;
   PoolMemory pooling;
   HullMemory hull{};
   NearestStarts starts;
   SortMemory<Bits> sorting;
-  void* stage;
-  Bits *z_keys = nullptr, *w_keys = nullptr;
-  Index *z_index = nullptr, *w_index = nullptr;
+  void* stage;  // of elements of T or of block ids
+  TeamPointer<Bits> z_keys, w_keys;
+  TeamPointer<SortIndex> z_index, w_index;
 
   template <class Source>
-  DIFFSORT_HD RowMemory(Source& arena, std::int64_t n, bool has_z, bool has_w,
-                        std::size_t sort_bytes) {
+  DIFFSORT_HD RowMemory(Source& arena, std::int64_t n, bool has_z, bool has_w) {
     const std::size_t begin = arena.mark();
-    sorting = SortMemory<Bits>::of(arena, n, sort_bytes);
+    sorting = SortMemory<Bits>::of(arena, n);
     arena.rewind(begin);
-    stage = arena.template take<Bits>(n);  // of elements of T or of block ids
+    stage = arena.template take<Bits>(n);
     arena.rewind(begin);
     const std::int64_t kept = decltype(partition)::kept_sums(n);
     BlockSums<R>* const blocks = arena.template take<BlockSums<R>>(kept);
@@ -66,8 +65,8 @@ struct RowMemory {
     starts = NearestStarts::of(arena, n, partition.bits);
     if (has_z) z_keys = arena.template take<Bits>(n);
     if (has_w) w_keys = arena.template take<Bits>(n);
-    if (has_z) z_index = arena.template take<Index>(n);
-    if (has_w) w_index = arena.template take<Index>(n);
+    if (has_z) z_index = arena.template take<SortIndex>(n);
+    if (has_w) w_index = arena.template take<SortIndex>(n);
   }
 };
 
@@ -85,24 +84,23 @@ struct RowWork {
 
 template <class Team, class T>
 DIFFSORT_HD DIFFSORT_NOINLINE void load_keys(Team& team, int n, const T* values, double sign,
-                                             typename SortKey<T>::Bits* keys) {
+                                             TeamPointer<typename SortKey<T>::Bits> keys) {
   team.stream(
       n, [=](int i) { return values[i]; },
       [=](int i, T value) { keys[i] = signed_key(value, sign); });
 }
 
 template <class Team, class T>
-DIFFSORT_HD DIFFSORT_NOINLINE Spread<T> spread_of_keys(Team& team, int n,
-                                                       const typename SortKey<T>::Bits* keys) {
+DIFFSORT_HD DIFFSORT_NOINLINE Spread<T> spread_of_keys(
+    Team& team, int n, TeamPointer<const typename SortKey<T>::Bits> keys) {
   return spread_of(read_values(team, n, [=](int i) { return from_descending_key<T>(keys[i]); }));
 }
 
 // The results, which have taken the places of the keys of z, by way of the stage.
 template <class Team, class T>
-DIFFSORT_HD DIFFSORT_NOINLINE void write_keys_unsorted(Team& team, int n,
-                                                       const typename SortKey<T>::Bits* keys,
-                                                       const std::uint16_t* index, T* stage,
-                                                       T* out) {
+DIFFSORT_HD DIFFSORT_NOINLINE void write_keys_unsorted(
+    Team& team, int n, TeamPointer<const typename SortKey<T>::Bits> keys,
+    TeamPointer<const SortIndex> index, TeamPointer<T> stage, T* out) {
   team.for_each(n, [=](int i) { std::memcpy(&stage[index[i]], &keys[i], sizeof(T)); });
   team.for_each(n, [=](int i) { out[i] = stage[i]; });
 }
@@ -112,12 +110,17 @@ DIFFSORT_HD DIFFSORT_NOINLINE void write_keys_unsorted(Team& team, int n,
 template <class Team>
 DIFFSORT_HD DIFFSORT_NOINLINE void write_ids_unsorted(Team& team, int n, NearestStarts starts,
                                                       FiniteRange finite,
-                                                      const std::uint16_t* index,
-                                                      std::int32_t* stage, std::int32_t* out) {
-  std::int32_t* const to = index == nullptr ? out : stage;
+                                                      TeamPointer<const SortIndex> index,
+                                                      TeamPointer<std::int32_t> stage,
+                                                      std::int32_t* out) {
   team.for_each(n, [=](int i) {
     const std::int32_t start = starts.start_of(i);
-    to[index == nullptr ? i : index[i]] = finite.contains(i) ? start : infinite_block(start);
+    const std::int32_t id = finite.contains(i) ? start : infinite_block(start);
+    if (index == nullptr) {
+      out[i] = id;
+    } else {
+      stage[index[i]] = id;
+    }
   });
   if (index != nullptr) team.for_each(n, [=](int i) { out[i] = stage[i]; });
 }
@@ -156,7 +159,7 @@ template <class Team, class T, Regularization R>
 DIFFSORT_HD void write_results(Team& team, const RowWork<T, R>& work) {
   const int n = static_cast<int>(work.row.n);
   const auto partition = work.state.partition();
-  auto* const keys = work.memory.z_keys;
+  const auto keys = work.memory.z_keys;
   const auto block_of = [&](int i) { return work.memory.starts.block_of(i); };
   const auto result = [&](Block block, const BlockSums<R>& sums, std::int64_t i) {
     return result_of(work, block, sums, i);
@@ -208,7 +211,7 @@ template <class Team, class T, Regularization R>
 DIFFSORT_HD void write_hull_results(Team& team, const RowWork<T, R>& work, const Hull& hull) {
   const auto& row = work.state.row;
   const auto& out = work.row;
-  auto* const keys = work.memory.z_keys;
+  const auto keys = work.memory.z_keys;
   team.for_each(static_cast<int>(row.n), [&](int i) {
     const Block block = work.memory.starts.block_of(i);
     // Alone in its block, an element of w comes through unchanged.
@@ -254,8 +257,8 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work, const Spread<T>& o
   DIFFSORT_ROLLED
   for (int side = 0; side < 2; ++side) {
     const bool of_w = side != 0;
-    auto* const keys = of_w ? memory.w_keys : memory.z_keys;
-    auto* const index = of_w ? memory.w_index : memory.z_index;
+    const auto keys = of_w ? memory.w_keys : memory.z_keys;
+    const auto index = of_w ? memory.w_index : memory.z_index;
     if (keys == nullptr) continue;
     load_keys(team, n, of_w ? row.w : row.z, of_w ? row.w_sign : row.z_sign, keys);
     Spread<T> spread = of_ranks;
@@ -290,7 +293,7 @@ DIFFSORT_HD void project_row(Team& team, RowWork<T, R>& work, const Spread<T>& o
 template <class T, Regularization R>
 class ProjectRows {
  public:
-  static constexpr bool kSeldomSorts = sizeof(T) > sizeof(float);
+  static constexpr bool kLessCode = sizeof(T) > sizeof(float);
   static constexpr Regularization kRegularization = R;
   template <Regularization Other>
   using With = ProjectRows<T, Other>;
@@ -300,10 +303,10 @@ class ProjectRows {
   std::int64_t length() const { return arrays_.n; }
   std::size_t bytes() const { return bytes_; }
 
-  // Lays out the memory of a team whose sort owns the first sort_bytes of it while it runs.
-  void place(std::size_t sort_bytes) {
+  // Lays out the memory of a team.
+  void place() {
     PlacingArena arena(places_);
-    take(arena, sort_bytes);
+    take(arena);
     work_ = arena.mark();
     arena.take<RowWork<T, R>>(1);
     bytes_ = arena.bytes();
@@ -314,24 +317,23 @@ class ProjectRows {
     Spread<T> of_ranks{};
     if (R != Regularization::log_kl && arrays_.z && !arrays_.w) {
       const ProjectionRow<T> row = arrays_.row(r);
-      if (kSeldomSorts ? call_rank_row(team, row, R, of_ranks) : rank_row(team, row, R, of_ranks))
+      if (kLessCode ? call_rank_row(team, row, R, of_ranks) : rank_row(team, row, R, of_ranks)) {
         return;
+      }
     }
     auto* const work = reinterpret_cast<RowWork<T, R>*>(static_cast<char*>(memory) + work_);
     team.for_each(1, [&](int) {
       PlacedArena arena(places_, memory);
       work->row = arrays_.row(r);
-      work->memory = take(arena, 0);
+      work->memory = take(arena);
     });
     project_row(team, *work, of_ranks);
-    team.for_each(0, [](int) {});  // all have read what the next row writes over
   }
 
  private:
   template <class Source>
-  DIFFSORT_HD RowMemory<T, R> take(Source& arena, std::size_t sort_bytes) const {
-    return {arena, arrays_.n, static_cast<bool>(arrays_.z), static_cast<bool>(arrays_.w),
-            sort_bytes};
+  DIFFSORT_HD RowMemory<T, R> take(Source& arena) const {
+    return {arena, arrays_.n, static_cast<bool>(arrays_.z), static_cast<bool>(arrays_.w)};
   }
 
   ProjectionRows<T> arrays_;

@@ -41,7 +41,7 @@ DIFFSORT_HD inline double strength_factor(double strength, double sign) {
 // What an executor runs (see cuda/executor.cuh): a row with a team each.
 template <Regularization R>
 struct CotangentProgram {
-  static constexpr bool kSeldomSorts = false;
+  static constexpr bool kLessCode = false;
   using Memory = CotangentMemory<R>;
   static constexpr bool l2 = R == Regularization::l2, kl = R == Regularization::kl,
                         log_kl = R == Regularization::log_kl;
@@ -74,7 +74,7 @@ struct CotangentProgram {
         out(static_cast<float*>(of_w ? along.cotangents.w.data : along.cotangents.z.data)) {}
 
   std::int64_t length() const { return n; }
-  void place(std::size_t) {}
+  void place() {}
   std::size_t bytes() const { return Memory::bytes(n, is_by_w()); }
 
   template <class Team>

@@ -98,8 +98,8 @@ class CotangentTiles {
             layout_.ids.at(memory),
             layout_.values.at(memory),
             layout_.result.at(memory),
-            Column<CotangentSum<R>>(layout_.sums.at(memory)),
-            Column<T>(layout_.largest.at(memory)),
+            layout_.sums.column(memory),
+            layout_.largest.column(memory),
             reciprocals_};
   }
 

@@ -290,9 +290,7 @@ class DerivativeTiles {
          c.strength == nullptr ? nullptr : c.strength + first + r},
         {in(layout_.dz), in(layout_.dw), t.strength.from(first + r), t.has_strength,
          out(layout_.out)}};
-    const auto column = [=](const auto& piece) {
-      return Column<std::decay_t<decltype(*piece.in(memory))>>(piece.in(memory)).of_row(r);
-    };
+    const auto column = [=](const auto& piece) { return piece.column(memory).of_row(r); };
     double* tree = layout_.trees.in(memory);
     if (tree != nullptr) tree += r * tree_nodes(shape.n);
     double* const strengths = layout_.strengths.in(memory) + r;

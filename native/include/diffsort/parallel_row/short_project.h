@@ -158,12 +158,12 @@ struct ShortMemory {
   Column<ShortBlocks> blocks;
 
   DIFFSORT_HD ShortMemory(const ShortLayout<T, R>& layout, char* memory, int r)
-      : z(Column<T>(layout.z.in(memory)).of_row(r)),
-        w(Column<T>(layout.w.in(memory)).of_row(r)),
-        z_index(Column<std::uint8_t>(layout.z_index.in(memory)).of_row(r)),
-        w_index(Column<std::uint8_t>(layout.w_index.in(memory)).of_row(r)),
-        sums(Column<BlockSums<R>>(layout.sums.in(memory)).of_row(r)),
-        blocks(Column<ShortBlocks>(layout.blocks.in(memory)).of_row(r)) {}
+      : z(layout.z.column(memory).of_row(r)),
+        w(layout.w.column(memory).of_row(r)),
+        z_index(layout.z_index.column(memory).of_row(r)),
+        w_index(layout.w_index.column(memory).of_row(r)),
+        sums(layout.sums.column(memory).of_row(r)),
+        blocks(layout.blocks.column(memory).of_row(r)) {}
 };
 
 // What an executor runs for tile k (see executor.cuh).

@@ -14,8 +14,8 @@
 //                                combine over map(i), the same for every thread and every run;
 //                                combine is associative, but for rounding, and commutative
 //     team.reduce_few(...)       the same, of about as many elements as threads
-//     team.sort_words(n, first, words)
-//                                sorts words[0..n) ascending by their bits from `first` on, stable
+//     team.sort_words(n, words)  sorts words[0..n) ascending, of which no two are equal; there is room
+//                                for room_to_sort(n) of them, aligned to 16 bytes
 //     team.prefix_sums(n, value, sums)
 //                                sums[i] = value(0) + ... + value(i - 1) for 0 <= i <= n, of integers
 //     team.stream(n, load, use)  use(i, load(i)) for 0 <= i < n; what one call uses no other may load
@@ -181,9 +181,10 @@ class HostTeam {
       sums[i + 1] = sums[i] + value(static_cast<std::int32_t>(i));
   }
 
-  void sort_words(std::int64_t n, int first, std::uint32_t* words) {
-    std::stable_sort(words, words + n,
-                     [=](std::uint32_t a, std::uint32_t b) { return a >> first < b >> first; });
+  // What fills up the room is the team's.
+  void sort_words(std::int64_t n, std::uint32_t* words) {
+    std::fill(words + n, words + room_to_sort(n), ~std::uint32_t{0});
+    std::sort(words, words + n);
   }
 
   template <class Load, class Use>

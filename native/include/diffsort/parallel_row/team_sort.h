@@ -6,12 +6,11 @@
 //                words are in the registers of 32 lanes
 //     by bits    any keys, 16 bits at a time from the lowest on
 //     by cells   float32: the range of the values is divided into cells, and words have the number
-//                of their cell, in at most 19 bits. Few elements share one, if values are not too
+//                of their cell, in 19 or 21 bits. Few elements share one, if values are not too
 //                uneven; their keys are compared. Else nothing is lost but the time, and most of
 //                that is saved where the first 32 elements show it.
 //
-// All are stable. Cost: a pass of the team's sort for every 4 bits; by cells 4 or 5 in the place of 8; by
-// lanes 15 steps in which they exchange words.
+// All are stable. Cost: a sort of words by the team, by bits one for each 16 of a key.
 #pragma once
 
 #include <cstdint>
@@ -19,41 +18,46 @@
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/lane_words.h"
 #include "diffsort/parallel_row/one_block.h"
+#include "diffsort/parallel_row/team_pointer.h"
 #include "diffsort/sort.h"
 
 namespace diffsort {
 
+using SortIndex = std::uint16_t;
+
 // Of n elements, at most 8192.
 template <class Bits>
 struct SortMemory {
-  std::uint32_t* words;  // n, and one more
-  Bits* sorted;          // n, in the scratch of the team's sort; of keys of 32 bits alone
+  TeamPointer<std::uint32_t> words;    // room_to_sort(n)
+  TeamPointer<std::uint32_t> problem;  // one; it and the next for keys of 32 bits alone
+  TeamPointer<Bits> sorted;            // n
 
   template <class Source>
-  DIFFSORT_HD static SortMemory of(Source& arena, std::int64_t n, std::size_t sort_bytes) {
+  DIFFSORT_HD static SortMemory of(Source& arena, std::int64_t n) {
     SortMemory memory{};
-    const std::size_t begin = arena.mark();
-    arena.template take<char>(static_cast<std::int64_t>(sort_bytes));
-    const std::size_t behind = arena.mark();
-    arena.rewind(begin);
-    if (sizeof(Bits) == 4) memory.sorted = arena.template take<Bits>(n);
-    if (arena.mark() < behind) arena.rewind(behind);
-    memory.words = arena.template take<std::uint32_t>(n + 1);
+    memory.words = arena.template take<std::uint32_t>(room_to_sort(n));
+    if (sizeof(Bits) == 4) {
+      memory.problem = arena.template take<std::uint32_t>(1);
+      memory.sorted = arena.template take<Bits>(n);
+    }
     return memory;
   }
 };
 
-template <class Team, class Bits, class Index>
-DIFFSORT_HD void sort_by_bits(Team& team, int n, Bits* keys, Index* index, std::uint32_t* words) {
+template <class Team, class Bits>
+DIFFSORT_HD void sort_by_bits(Team& team, int n, TeamPointer<Bits> keys,
+                              TeamPointer<SortIndex> index, TeamPointer<std::uint32_t> words) {
   constexpr int kBits = 8 * static_cast<int>(sizeof(Bits));
   DIFFSORT_ROLLED
   for (int low = 0; low < kBits; low += 16) {
+    // With their places, so that equal bits stay in the order that they have by now.
     team.for_each(n, [=](int p) {
       const std::uint32_t i = low == 0 ? static_cast<std::uint32_t>(p) : index[p];
-      words[p] = static_cast<std::uint32_t>(keys[i] >> low) << 16 | i;
+      words[p] = static_cast<std::uint32_t>(keys[i] >> low) << 16 | static_cast<std::uint32_t>(p);
     });
-    team.sort_words(n, 16, words);
-    team.for_each(n, [=](int p) { index[p] = static_cast<Index>(words[p]); });
+    team.sort_words(n, words);
+    if (low > 0) team.for_each(n, [=](int p) { words[p] = index[words[p] & 0xffff]; });
+    team.for_each(n, [=](int p) { index[p] = static_cast<SortIndex>(words[p]); });
   }
   // Keys follow, 32 bits at a time, by way of the words.
   DIFFSORT_ROLLED
@@ -78,18 +82,16 @@ class SortCells {
   }
 
   DIFFSORT_HD bool serve() const { return serves_; }
-  DIFFSORT_HD int index_bits() const { return index_bits_; }
 
-  // Words of a sort that takes the index as it comes: the fewer bits of cells, the fewer passes.
   DIFFSORT_HD static SortCells of_team(const Spread<float>& spread, int n) {
-    const int index_bits = n <= 2048 ? 16 : 13;
+    const int index_bits = n <= 2048 ? 11 : 13;
     return {spread, index_bits, 32 - index_bits};
   }
-  // Words that are sorted as a whole, of at most 128 elements. One bit more would be cells that floats
-  // cannot tell apart; that bit is for the last cell, whose number may be rounded up to 2^24.
+  // Of at most 128 elements. One bit more would be cells that floats cannot tell apart; that bit is for
+  // the last cell, whose number may be rounded up to 2^24.
   DIFFSORT_HD static SortCells of_lanes(const Spread<float>& spread) { return {spread, 7, 24}; }
 
-  // Rounding is monotone, and goes past the last cell by one at most.
+  // Rounding is monotone, and does not go past 2^cell_bits, and below it of 21 bits or fewer.
   DIFFSORT_HD std::uint32_t word(float value, int i) const {
     const auto cell = static_cast<std::uint32_t>((high_ - value) * per_unit_);
     return cell << index_bits_ | static_cast<std::uint32_t>(i);
@@ -106,12 +108,13 @@ class SortCells {
 };
 
 // Puts the keys [first, last) in order, and with them their index.
-template <class Bits, class Index>
-DIFFSORT_HD void insertion_sort(Bits* keys, Index* index, int first, int last) {
+template <class Bits>
+DIFFSORT_HD void insertion_sort(TeamPointer<Bits> keys, TeamPointer<SortIndex> index, int first,
+                                int last) {
   DIFFSORT_ROLLED
   for (int k = first + 1; k < last; ++k) {
     const Bits key = keys[k];
-    const Index from = index[k];
+    const SortIndex from = index[k];
     int to = k;
     DIFFSORT_ROLLED
     for (; to > first && keys[to - 1] > key; --to) {
@@ -124,10 +127,11 @@ DIFFSORT_HD void insertion_sort(Bits* keys, Index* index, int first, int last) {
 }
 
 // Whether it has; if not, keys are as they were. Of at most 128 elements.
-template <class Team, class Index>
-DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells, std::uint32_t* keys,
-                               Index* index, const SortMemory<std::uint32_t> memory) {
-  std::uint32_t* const disorder = memory.words + n;  // which no other step writes over
+template <class Team>
+DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells,
+                               TeamPointer<std::uint32_t> keys, TeamPointer<SortIndex> index,
+                               const SortMemory<std::uint32_t> memory) {
+  const auto disorder = memory.problem;
   team.for_each_lanes(1, [=](const auto& lanes, int) {
     auto words = lanes.template each<LaneWords<4>>();
     auto sorted = lanes.template each<LaneWords<4>>();
@@ -152,7 +156,7 @@ DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells, std::ui
         const int p = 4 * lane + k;
         if (p >= n) continue;
         keys[p] = sorted[lane].word[k];
-        index[p] = static_cast<Index>(cells.index_of(words[lane].word[k]));
+        index[p] = static_cast<SortIndex>(cells.index_of(words[lane].word[k]));
       }
     });
     // Elements of one cell are in the order of their index, which is right for equal ones.
@@ -177,11 +181,11 @@ DIFFSORT_HD bool sort_by_lanes(Team& team, int n, const SortCells cells, std::ui
 }
 
 // Whether it has; if not, keys are as they were.
-template <class Team, class Index>
-DIFFSORT_HD bool sort_by_cells(Team& team, int n, const SortCells cells, std::uint32_t* keys,
-                               Index* index, const SortMemory<std::uint32_t> memory) {
-  std::uint32_t *const words = memory.words, *const sorted = memory.sorted,
-                       *const crowded = words + n;
+template <class Team>
+DIFFSORT_HD bool sort_by_cells(Team& team, int n, const SortCells cells,
+                               TeamPointer<std::uint32_t> keys, TeamPointer<SortIndex> index,
+                               const SortMemory<std::uint32_t> memory) {
+  const auto words = memory.words, sorted = memory.sorted, crowded = memory.problem;
   team.for_each(n, [=](int i) {
     words[i] = cells.word(from_descending_key<float>(keys[i]), i);
     if (i == 0) *crowded = 0;
@@ -196,10 +200,10 @@ DIFFSORT_HD bool sort_by_cells(Team& team, int n, const SortCells cells, std::ui
     }
   });
   if (load_bits(crowded) != 0) return false;
-  team.sort_words(n, cells.index_bits(), words);
+  team.sort_words(n, words);
   team.for_each(n, [=](int p) {
     const std::uint32_t i = cells.index_of(words[p]);
-    index[p] = static_cast<Index>(i);
+    index[p] = static_cast<SortIndex>(i);
     sorted[p] = keys[i];
     const int far = p + SortCells::kMostInCell;
     if (far < n && cells.cell_of(words[p]) == cells.cell_of(words[far])) set_bits(crowded, 1);
@@ -227,9 +231,10 @@ template <class T>
 constexpr bool kSortsByCells = sizeof(T) == 4;
 
 // Keys of values, ascending, and where each was. The spread of the values matters to cells alone.
-template <class Team, class T, class Index>
+template <class Team, class T>
 DIFFSORT_HD DIFFSORT_NOINLINE void sort_keys(Team& team, int n, const Spread<T> spread,
-                                             typename SortKey<T>::Bits* keys, Index* index,
+                                             TeamPointer<typename SortKey<T>::Bits> keys,
+                                             TeamPointer<SortIndex> index,
                                              const SortMemory<typename SortKey<T>::Bits> memory) {
   if constexpr (kSortsByCells<T>) {
     const bool by_lanes = n <= kSortedByLanes;

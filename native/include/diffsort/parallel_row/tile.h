@@ -16,16 +16,41 @@
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/dense_rows.h"
+#include "diffsort/parallel_row/team_pointer.h"
 
 namespace diffsort {
 
 constexpr int kTileRows = 32;
-constexpr int kTileAtOnce = 4;          // elements of an array that a thread moves at a time
+constexpr int kMostAtOnce = 16;         // elements that a thread asks for before the first is there
+constexpr int kStoredAtOnce = 4;        // and writes at a time
 constexpr std::int64_t kShortRow = 32;  // the longest row of a tile: a bit of a word per element
 
 DIFFSORT_HD inline std::int64_t tiles_of(std::int64_t rows) {
   return (rows + kTileRows - 1) / kTileRows;
 }
+
+// One row's elements of an array of Column layout.
+template <class V>
+class Column {
+ public:
+  Column() = default;
+  DIFFSORT_HD explicit Column(V* first) : first_(first) {}  // on a device, not null
+
+  DIFFSORT_HD explicit operator bool() const { return first_ != nullptr; }
+  DIFFSORT_HD V& operator[](std::int64_t i) const {
+    return first_[static_cast<int>(i) * kTileRows];
+  }
+  // What follows `elements` elements.
+  DIFFSORT_HD Column operator+(std::int64_t elements) const {
+    return Column(first_ + elements * kTileRows);
+  }
+  DIFFSORT_HD Column of_row(int r) const {
+    return first_ == nullptr ? Column() : Column(first_ + r);
+  }
+
+ private:
+  TeamPointer<V> first_;
+};
 
 // An array in a tile's memory, or none.
 template <class V>
@@ -33,6 +58,9 @@ struct Piece {
   int offset = -1;
 
   DIFFSORT_HD V* in(char* memory) const { return offset < 0 ? nullptr : at(memory); }
+  DIFFSORT_HD Column<V> column(char* memory) const {
+    return offset < 0 ? Column<V>() : Column<V>(at(memory));
+  }
   // Of an array that is there.
   DIFFSORT_HD V* at(char* memory) const { return reinterpret_cast<V*>(memory + offset); }
 };
@@ -64,28 +92,6 @@ class TileLayout {
 
   std::int64_t n_;
   Arena arena_;
-};
-
-// One row's elements of an array of Column layout.
-template <class V>
-class Column {
- public:
-  DIFFSORT_HD explicit Column(V* first = nullptr) : first_(first) {}
-
-  DIFFSORT_HD explicit operator bool() const { return first_ != nullptr; }
-  DIFFSORT_HD V& operator[](std::int64_t i) const {
-    return first_[static_cast<int>(i) * kTileRows];
-  }
-  // What follows `elements` elements.
-  DIFFSORT_HD Column operator+(std::int64_t elements) const {
-    return Column(first_ + elements * kTileRows);
-  }
-  DIFFSORT_HD Column of_row(int r) const {
-    return Column(first_ == nullptr ? nullptr : first_ + r);
-  }
-
- private:
-  V* first_;
 };
 
 // How elements lie in a tile of `rows` rows of n.
@@ -130,6 +136,10 @@ class TileSource {
   DIFFSORT_HD void skip(int elements) { next_ += elements; }
   // The element 32 j behind the next one, which comes to `place` of the tile.
   DIFFSORT_HD void fetch(int j) { values_[j] = next_[j * kTileRows]; }
+  // The same, or the element 32 `last` behind if that comes before.
+  DIFFSORT_HD void fetch_until(int j, int last) {
+    values_[j] = next_[(j < last ? j : last) * kTileRows];
+  }
   DIFFSORT_HD void put(int j, int place) const { tile_[place] = values_[j]; }
   // The next element, whose row starts `row_start` elements behind the tile's first one.
   DIFFSORT_HD void copy(int row_start, int place) const {
@@ -140,27 +150,35 @@ class TileSource {
   const V* next_;
   V* tile_;
   bool one_row_for_all_;
-  V values_[kTileAtOnce];
+  V values_[kMostAtOnce];
 };
 
-// What one of 32 threads does of load_together.
+// What one of 32 threads does of load_together. It asks for many elements before the first is there:
+// few warps are resident, and memory answers as late as ever.
 template <class... Vs>
 DIFFSORT_HD void load_by_lane(const TileShape& shape, int lane, TileSource<Vs>... sources) {
+  constexpr int kAtOnce = kMostAtOnce / (sizeof...(Vs) == 1 ? 1 : 2);
   const int count = shape.count(), padding = shape.pitch() - shape.n;
   const bool as_they_lie = !(sources.one_row_for_all() || ...);
   int e = lane;
   if (e >= count) return;
   (sources.skip(lane), ...);
   DIFFSORT_ROLLED
-  for (; as_they_lie && e < count - (kTileAtOnce - 1) * kTileRows; e += kTileAtOnce * kTileRows) {
-    DIFFSORT_UNROLLED
-    for (int j = 0; j < kTileAtOnce; ++j) (sources.fetch(j), ...);
-    DIFFSORT_UNROLLED
-    for (int j = 0; j < kTileAtOnce; ++j) {
-      const int f = e + j * kTileRows, place = f + shape.row_of(f) * padding;
-      (sources.put(j, place), ...);
+  for (; as_they_lie && e < count; e += kAtOnce * kTileRows) {
+    const int last = (count - 1 - e) / kTileRows;
+    if (last >= kAtOnce - 1) {
+      DIFFSORT_UNROLLED
+      for (int j = 0; j < kAtOnce; ++j) (sources.fetch(j), ...);
+    } else {
+      DIFFSORT_UNROLLED
+      for (int j = 0; j < kAtOnce; ++j) (sources.fetch_until(j, last), ...);
     }
-    (sources.skip(kTileAtOnce * kTileRows), ...);
+    DIFFSORT_UNROLLED
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int f = e + j * kTileRows, place = f + shape.row_of(f) * padding;
+      if (j <= last) (sources.put(j, place), ...);
+    }
+    (sources.skip(kAtOnce * kTileRows), ...);
   }
   DIFFSORT_ROLLED
   for (; e < count; e += kTileRows) {
@@ -196,9 +214,9 @@ class RowTile {
     team.for_each(kTileRows, [=](int lane) {
       int e = lane;
       DIFFSORT_ROLLED
-      for (; e < tile.count_ - (kTileAtOnce - 1) * kTileRows; e += kTileAtOnce * kTileRows) {
+      for (; e < tile.count_ - (kStoredAtOnce - 1) * kTileRows; e += kStoredAtOnce * kTileRows) {
         DIFFSORT_UNROLLED
-        for (int j = 0; j < kTileAtOnce; ++j)
+        for (int j = 0; j < kStoredAtOnce; ++j)
           (rows + e)[j * kTileRows] = tile.at(e + j * kTileRows);
       }
       DIFFSORT_ROLLED
