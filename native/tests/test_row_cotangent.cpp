@@ -511,18 +511,44 @@ TEST_CASE("cotangents of rows that no team holds: the same however many rows the
   CHECK(std::equal(alone.begin(), alone.end(), among_many.end() - n));
 }
 
+// A row that is one block before one of several blocks and behind one.
+Case one_block_among_others(const Way& way, int n, std::mt19937_64& random) {
+  Case c = case_of(way, 3, n, Layout::one_block, Numbers::plain, random);
+  const Case mixed = case_of(way, 1, n, Layout::mixed, Numbers::plain, random);
+  std::fill(c.block_z.begin(), c.block_z.end(), 0);
+  std::fill(c.block_w.begin(), c.block_w.end(), 0);
+  std::copy(mixed.block_z.begin(), mixed.block_z.end(), c.block_z.begin() + n);
+  std::copy(mixed.block_w.begin(), mixed.block_w.end(), c.block_w.begin() + n);
+  return c;
+}
+
+// Those of kl too, though the others are sorted: nothing is added up for them there.
+TEST_CASE("cotangents of rows that no team holds: one block among other rows, kl") {
+  std::mt19937_64 random(86);
+  const int n = 20'000;
+  const Case c = one_block_among_others({Regularization::kl, false}, n, random);
+  Floats found(c.block_z.size());
+  const DerivativeProgram<Regularization::kl> program{c.linearized(), c.along(found)};
+  HostExecutor steps = executor(HostTeam::Order::shuffled);
+  std::vector<unsigned char> workspace(derivative_workspace(steps, program), kRubbish);
+  run_derivative(steps, "cotangent", program, workspace.data());
+  const std::string wrong = complaint(c, found);
+  CHECK_MESSAGE(wrong.empty(), wrong);
+  Arena arena(workspace.data());
+  const double* const leaves = long_derivative_memory(arena, steps, program).tree;
+  const auto nothing_added = [&](int r) {
+    const double* const of_row = leaves + r * (n / 8);
+    return std::all_of(of_row, of_row + n / 8, [](double sum) { return sum == 0.0; });
+  };
+  for (int r = 0; r < 3; ++r) CHECK(nothing_added(r) == (r != 1));
+}
+
 // Rows that are one block are written at once: of others' memory they have none.
 TEST_CASE("cotangents of rows that no team holds: one block among other rows") {
   std::mt19937_64 random(84);
   for (const bool by_w : {false, true}) {
     const int n = 20'000;
-    Case c = case_of({Regularization::l2, by_w}, 3, n, Layout::one_block, Numbers::plain, random);
-    const Case mixed =
-        case_of({c.regularization, by_w}, 1, n, Layout::mixed, Numbers::plain, random);
-    std::fill(c.block_z.begin(), c.block_z.end(), 0);
-    std::fill(c.block_w.begin(), c.block_w.end(), 0);
-    std::copy(mixed.block_z.begin(), mixed.block_z.end(), c.block_z.begin() + n);
-    std::copy(mixed.block_w.begin(), mixed.block_w.end(), c.block_w.begin() + n);
+    const Case c = one_block_among_others({Regularization::l2, by_w}, n, random);
     Floats found(c.block_z.size());
     const LinearizedRows at = c.linearized();
     const RowDirections along = c.along(found);
@@ -539,7 +565,7 @@ TEST_CASE("cotangents of rows that no team holds: one block among other rows") {
                          [](unsigned char byte) { return byte == kRubbish; });
     };
     for (std::int64_t r = 0; r < c.rows; ++r) {
-      CHECK(memory.settled[r] == (r == 1 ? 0u : 1u));
+      CHECK(memory.settled[r] == (r == 1 ? 0u : kSettled));
       CHECK(untouched(memory.marks, memory.mark_words(), r) == (r != 1));
       CHECK(untouched(memory.sums, memory.slots(), r) == (r != 1));
       CHECK(untouched(memory.counts, memory.slots(), r) == (r != 1));

@@ -228,6 +228,9 @@ struct BlockQuantity {
   Quantity quantity;
 
   DIFFSORT_HD Combine combine() const { return {quantity == Quantity::largest}; }
+  DIFFSORT_HD bool is_settled_at(Position p) const {
+    return Rows::kl && rows.groups.is_settled(rows.at.set.row(p));
+  }
   DIFFSORT_HD double term(Position e, Position start) const {
     return rows.term(quantity, e, start);
   }

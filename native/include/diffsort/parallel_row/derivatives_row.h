@@ -64,6 +64,7 @@ struct WriteZ {
   Rows rows;
 
   DIFFSORT_HD void operator()(typename Rows::Position e) const {
+    if (Rows::kl && rows.groups.is_settled(rows.at.set.row(e))) return;
     const auto place = rows.at.set.place(rows.at.block_z, e);
     const double value = rows.at.z_sign * z_cotangent(rows, e, place);
     rows.along.cotangents.z.write(e, valid_value(rows.states, place.row, value));
@@ -241,6 +242,7 @@ struct RowList {
   DIFFSORT_HD std::int64_t element(std::int64_t p) const {
     return words[p] & ((std::uint32_t{1} << element_bits) - 1);
   }
+  DIFFSORT_HD static constexpr bool is_settled(std::int64_t) { return false; }
 };
 
 // n is at most 65536.

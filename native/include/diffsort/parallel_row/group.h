@@ -11,6 +11,7 @@
 // A list of elements by ascending id has
 //     key(p)       the start of the block of the element at position p
 //     element(p)   which element that is
+//     is_settled(r) whether row r is written already, and left alone
 //     kAtOnce      how many elements are worth asking its memory for at once
 // and is made by the memory that it lies in: memory.list(steps, set, ids), which marks
 // rows with ids that cannot be any.
@@ -81,6 +82,7 @@ struct Groups {
     return called_over_strength(x, strength);
   }
   DIFFSORT_HD std::int64_t element(std::int64_t p) const { return list.element(p); }
+  DIFFSORT_HD bool is_settled(std::int64_t row) const { return list.is_settled(row); }
   DIFFSORT_HD bool is_start(std::int64_t p) const { return (words[p / 32] >> (p % 32) & 1) != 0; }
   DIFFSORT_HD bool alone(std::int64_t start) const {
     return is_start(start) && (start + 1 == count || is_start(start + 1));

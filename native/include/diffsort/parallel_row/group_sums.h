@@ -165,7 +165,8 @@ DIFFSORT_HD double combine_run(const double* tree, std::int64_t count, std::int6
 //     term(e, start)               what element e adds to the block that starts at `start`
 //     finish(start, size, total)   what becomes of the sum
 //     combine()                    how terms add up
-// Both may read what the block's number was before.
+//     is_settled_at(p)             whether the row of position p is left alone
+// term and finish may read what the block's number was before.
 // rows.groups is what they are quantities of.
 template <class Quantity>
 struct LeavesOfBlocks {
@@ -175,6 +176,7 @@ struct LeavesOfBlocks {
     const auto& groups = quantity.rows.groups;
     const Combine combine = quantity.combine();
     if (!groups.in_one_block(leaf)) return combine.identity();
+    if (quantity.is_settled_at(kFan * leaf)) return combine.identity();  // nobody asks
     const std::int64_t start = groups.start(kFan * leaf);
     const auto value = [&](std::int64_t p) { return quantity.term(groups.element(p), start); };
     return combine_all<std::decay_t<decltype(groups)>::kAtOnce>(kFan * leaf, combine, value);

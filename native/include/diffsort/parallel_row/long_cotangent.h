@@ -1,8 +1,8 @@
 // The float32 cotangent of l2 ranks, or of sorted values, alone, in rows that no team holds: without a
 // sort, and without lists of the elements of blocks. Steps over all rows of a chunk, each a launch:
 //
-//     sum      of each tile, in float64, and whether it is of the row's first block alone
-//     settle   rows that are one block, whose means are known then; what follows leaves these alone
+//     settle   rows that are one block (one_block_cotangents.h), by two launches; what follows leaves these
+//              alone
 //     clear    marks and sums
 //     mark     the start of every block, which its elements name
 //     note     of each block of at least two elements the largest term's power of two; of an element alone,
@@ -32,6 +32,7 @@
 #include "diffsort/parallel_row/fixed_point.h"
 #include "diffsort/parallel_row/lane_words.h"
 #include "diffsort/parallel_row/linearized_rows.h"
+#include "diffsort/parallel_row/one_block_cotangents.h"
 #include "diffsort/parallel_row/row_cotangent.h"
 #include "diffsort/parallel_row/row_parts.h"
 
@@ -86,19 +87,6 @@ class LongTerms {
   int shift_;
 };
 
-// What a tile of a row knows for all of it. Of tiles, so that a row's mean is the same however many rows
-// there are, and however long its parts are.
-struct TileSum {
-  double g = 0.0;
-  std::uint32_t behind_first = 0;  // 0 if all ids are that of the first block
-
-  struct Combine {
-    DIFFSORT_HD TileSum operator()(const TileSum& a, const TileSum& b) const {
-      return {a.g + b.g, a.behind_first | b.behind_first};
-    }
-  };
-};
-
 // What steps share: a chunk of rows, and the workspace. Slots hold a sum, and then a mean.
 struct LongCotangent {
   std::int64_t rows, n;
@@ -112,7 +100,7 @@ struct LongCotangent {
   LongTerms terms;
 
   RowStates states;
-  std::uint32_t* settled;  // of each row: is it written already?
+  std::uint32_t* settled;  // of each row: 0, or it is written already
   TileSum* tile_sums;      // [row][tile]
   std::uint32_t* marks;    // [row][position / 32]
   std::int64_t* sums;      // [row][slot]
@@ -141,7 +129,7 @@ struct LongCotangent {
         terms(n) {
     states.invalid = arena.take<std::uint32_t>(rows);
     settled = arena.take<std::uint32_t>(rows);
-    tile_sums = arena.take<TileSum>(rows * tiles());
+    tile_sums = arena.take<TileSum>(rows * OneBlockCotangents::tiles_of_row(n));
     marks = arena.take<std::uint32_t>(rows * mark_words());
     sums = arena.take<std::int64_t>(rows * slots());
     lows = arena.take<std::uint32_t>(rows * slots());
@@ -150,8 +138,6 @@ struct LongCotangent {
     alone_terms = of_w ? arena.take<std::uint32_t>(rows * n) : nullptr;
   }
 
-  DIFFSORT_HD std::int64_t tiles() const { return (n + kTile - 1) / kTile; }
-  DIFFSORT_HD TileSum* sums_of(std::int64_t r) const { return tile_sums + r * tiles(); }
   DIFFSORT_HD std::int64_t mark_words() const { return (n + 31) / 32; }
   DIFFSORT_HD std::int64_t slots() const { return n / 2; }
   DIFFSORT_HD std::int64_t slot(std::int64_t r, std::int64_t start) const {
@@ -189,84 +175,6 @@ struct LongCotangent {
 struct ReadElement {
   std::int32_t id;
   float g;
-};
-
-// --- Rows that are one block
-
-struct SumTiles {
-  struct Shared {};
-
-  LongCotangent c;
-
-  template <class Team>
-  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
-    const Part part(c.parts, k);
-    std::uint32_t behind_first = 0;
-    DIFFSORT_ROLLED
-    for (std::int64_t first = part.first; first < part.last; first += kTile) {
-      TileSum sum{0.0, behind_first};
-      if (behind_first == 0) {
-        sum = sum_of(team, part.row, first, part.last - first < kTile ? part.last - first : kTile);
-        behind_first = sum.behind_first;
-      }
-      team.for_each(1, [&](int) { c.sums_of(part.row)[first / kTile] = sum; });
-    }
-  }
-
- private:
-  template <class Team>
-  DIFFSORT_HD TileSum sum_of(Team& team, std::int64_t r, std::int64_t first,
-                             std::int64_t size) const {
-    const std::int32_t* const ids = c.block_z.row(r) + first;
-    const std::int32_t* const ids_w = c.of_w ? c.block_w.row(r) + first : ids;
-    const float* const g = c.g.row(r) + first;
-    const auto id_bits = [=](std::int64_t i) {
-      return static_cast<std::uint32_t>(ids[i] | ids_w[i]);
-    };
-    constexpr std::int64_t kFew = 512;  // mostly these tell
-    const std::uint32_t of_few =
-        team.reduce_few(size < kFew ? size : kFew, std::uint32_t{0}, id_bits,
-                        [](std::uint32_t a, std::uint32_t b) { return a | b; });
-    if (of_few != 0) return {0.0, of_few};
-    return team.reduce(
-        size, TileSum{},
-        [=](std::int64_t i) { return TileSum{static_cast<double>(g[i]), id_bits(i)}; },
-        TileSum::Combine{});
-  }
-};
-
-// As row_cotangent.h writes them.
-struct SettleRows {
-  struct Shared {};
-
-  LongCotangent c;
-
-  template <class Team>
-  DIFFSORT_HD void operator()(Team& team, Shared&, std::int64_t k) const {
-    const Part part(c.parts, k);
-    const std::int64_t r = part.row;
-    const TileSum* const of_row = c.sums_of(r);
-    const TileSum sum = team.reduce_few(
-        c.tiles(), TileSum{}, [=](std::int64_t t) { return of_row[t]; }, TileSum::Combine{});
-    const bool settles = sum.behind_first == 0;
-    if (part.index == 0) {
-      team.for_each(1, [&](int) {
-        c.settled[r] = settles ? 1 : 0;
-        c.states.invalid[r] = 0;
-      });
-    }
-    if (!settles) return;
-    const double mean = plain_quotient(sum.g, count_to_double(c.n));
-    const double scale = c.scale(r);
-    const float* const g = c.g.row(r) + part.first;
-    float* const out = c.out + r * c.n + part.first;
-    const bool of_w = c.of_w;
-    team.stream(
-        part.size(), [=](std::int64_t i) { return of_w ? 0.0f : g[i]; },
-        [=](std::int64_t i, float own) {
-          out[i] = static_cast<float>(of_w ? mean : c.of_z(scale, own, mean));
-        });
-  }
 };
 
 // --- All others
@@ -567,10 +475,14 @@ void run_long_cotangent(Executor& executor, const char* name, const LinearizedRo
   for (std::int64_t r = 0; r < at.set.rows; r += step) {
     Arena arena(workspace);
     const std::int64_t rows = std::min(step, at.set.rows - r);
-    const LongCotangent c(arena, at.part(r, rows), along.from(r, at.set.n));
+    const LinearizedRows chunk = at.part(r, rows);
+    const RowDirections along_chunk = along.from(r, at.set.n);
+    const LongCotangent c(arena, chunk, along_chunk);
     const std::int64_t teams = rows * c.parts.count;
-    executor.for_each_team(name, teams, SumTiles{c});
-    executor.for_each_team(name, teams, SettleRows{c});
+    OneBlockCotangents one_block(Regularization::l2, chunk, along_chunk, c.parts, c.tile_sums,
+                                 c.settled, 0);
+    one_block.invalid = c.states.invalid;
+    settle_one_blocks(executor, name, rows, one_block);
     executor.for_each_team(name, teams, ClearPart{c});
     executor.for_each_team(name, teams, MarkStarts{c});
     executor.for_each_team(name, teams, NoteLargest{c});

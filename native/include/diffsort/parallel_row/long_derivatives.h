@@ -2,9 +2,10 @@
 // a chunk.
 //
 // Starts are numbered from the chunk's first element on, so that no two rows share one. Rows whose
-// ids are in order are found out first, and not sorted.
+// ids are in order are found out first, and not sorted. Where the float32 cotangent of kl's ranks alone
+// is wanted, rows that are one block are written before (one_block_cotangents.h), and left alone.
 //
-// Launches: for each operand that is grouped 4, and 2 for each 9 bits of n; then 3 for every number of
+// Launches: for each operand that is grouped 4, or 5 with rows that are settled, and 2 for each 9 bits of n; then 3 for every number of
 // a block. Workspace per element: one index that lasts and 1/8 byte for the starts; beside it first
 // two keys and an index, unless an output has room for that, and then the numbers of blocks and the
 // tree.
@@ -17,6 +18,7 @@
 
 #include "diffsort/parallel_row/arena.h"
 #include "diffsort/parallel_row/derivatives_row.h"
+#include "diffsort/parallel_row/one_block_cotangents.h"
 #include "diffsort/parallel_row/row_parts.h"
 #include "diffsort/parallel_row/row_sort.h"
 
@@ -93,10 +95,14 @@ struct StartsOfRows {
   }
 };
 
+// What is known of a row's ids; not in order: 0.
+constexpr std::uint32_t kInOrder = 1;
+static_assert(kInOrder != kSettled);
+
 struct PresumeOrder {
   std::uint32_t* in_order;
 
-  DIFFSORT_HD void operator()(std::int64_t r) const { in_order[r] = 1; }
+  DIFFSORT_HD void operator()(std::int64_t r) const { in_order[r] = kInOrder; }
 };
 
 // Marks rows whose ids are not in order, and rows with ids that cannot be any.
@@ -113,6 +119,7 @@ struct InspectIds {
     constexpr int kOutOfOrder = 1, kInvalid = 2;
     const Part part(parts, k);
     const std::int64_t r = part.row;
+    if (load_bits(in_order + r) == kSettled) return;  // another team may clear the other bit
     const int found = team.reduce(
         part.size(), 0,
         [&](std::int64_t p) {
@@ -123,7 +130,7 @@ struct InspectIds {
         },
         [](int a, int b) { return a | b; });
     team.for_each(1, [&](std::int64_t) {
-      if ((found & kOutOfOrder) != 0) clear_bits(in_order + r, 1);
+      if ((found & kOutOfOrder) != 0) clear_bits(in_order + r, kInOrder);
       if ((found & kInvalid) != 0) states.make_invalid(r);
     });
   }
@@ -138,11 +145,13 @@ struct ChunkList {
 
   DIFFSORT_HD std::int64_t key(std::int64_t p) const {
     const std::int64_t r = starts.set.row(p), first = r * starts.set.n;
+    if (is_settled(r)) return first;
     return first + (in_order[r] != 0 ? starts.key(r, p - first) : keys[p]);
   }
   DIFFSORT_HD std::int64_t element(std::int64_t p) const {
     return in_order[starts.set.row(p)] != 0 ? p : index[p];
   }
+  DIFFSORT_HD bool is_settled(std::int64_t r) const { return in_order[r] == kSettled; }
 };
 
 // As DerivativeMemory, for `rows` rows of n.
@@ -163,6 +172,8 @@ class LongDerivativeMemory {
     sorted_.place_stride = spare_.place_stride = n;
     sorted_.places = arena.take<std::uint32_t>(count);
     const std::size_t shared = arena.mark();
+    tile_sums_ = arena.take<TileSum>(rows * OneBlockCotangents::tiles_of_row(n));
+    arena.rewind(shared);
     sorted_.keys = arena.take<std::uint32_t>(count);
     spare_.keys = arena.take<std::uint32_t>(count);
     if (!has_spare_index) spare_.places = arena.take<std::uint32_t>(count);
@@ -177,11 +188,21 @@ class LongDerivativeMemory {
     if (output != nullptr) spare_.places = static_cast<std::uint32_t*>(output);
   }
 
+  // Before the rows of a chunk are grouped: writes those that are one block.
+  template <class Executor>
+  void settle(DeviceSteps<Executor>& steps, Regularization regularization, const LinearizedRows& at,
+              const RowDirections& along) {
+    settle_one_blocks(
+        steps.executor, steps.name, at.set.rows,
+        OneBlockCotangents(regularization, at, along, parts_, tile_sums_, in_order_, kInOrder));
+    settles_ = true;
+  }
+
   template <class Executor>
   List list(DeviceSteps<Executor>& steps, const RowSet& set,
             const DenseRows<const std::int32_t> ids) const {
     const StartsOfRows starts{set, ids};
-    steps.for_each(set.rows, PresumeOrder{in_order_});
+    if (!settles_) steps.for_each(set.rows, PresumeOrder{in_order_});
     steps.for_each_team(set.rows * parts_.count, InspectIds{starts, parts_, states, in_order_});
     sort_rows<kStartDigitBits>(steps.executor, set.rows, parts_, in_order_, starts,
                                bits_below(set.n), sorted_, spare_, counts_);
@@ -197,6 +218,8 @@ class LongDerivativeMemory {
   RowParts parts_;
   KeyedPlaces sorted_, spare_;
   std::uint32_t *in_order_, *counts_;
+  TileSum* tile_sums_;
+  bool settles_ = false;
 };
 
 // Rows of a chunk. The positions in a chunk are below 2^31.
@@ -241,8 +264,13 @@ void run_derivative(Executor& executor, const char* name, const DerivativeProgra
   DeviceSteps<Executor> steps(executor, name);
   const std::int64_t chunk = derivative_chunk(executor, program);
   for (std::int64_t r = 0; r < rows; r += chunk) {
-    memory.lend(spare_output<R>(program.along.from(r, n)));
-    program.run(steps, memory, r, std::min(chunk, rows - r));
+    const std::int64_t count = std::min(chunk, rows - r);
+    const RowDirections along = program.along.from(r, n);
+    memory.lend(spare_output<R>(along));
+    if (OneBlockCotangents::serves<R>(program.at, program.along)) {
+      memory.settle(steps, R, program.at.part(r, count), along);
+    }
+    program.run(steps, memory, r, count);
   }
 }
 

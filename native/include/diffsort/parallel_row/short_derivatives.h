@@ -73,6 +73,7 @@ struct ShortGroups {
   DIFFSORT_HD int element(int start) const { return index[start]; }
   DIFFSORT_HD bool is_start(int p) const { return sizes[p] != 0; }
   DIFFSORT_HD bool alone(int start) const { return sizes[start] == 1; }
+  DIFFSORT_HD static constexpr bool is_settled(std::int64_t) { return false; }
 };
 
 // One row's memory for take_derivative.
