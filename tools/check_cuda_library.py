@@ -37,24 +37,18 @@ REGISTERS = {
 
 # Bytes of stack per thread: what functions save for their callers, local arrays, and what is
 # spilled because the registers above do not suffice; where there is no stack nothing is spilled.
-# Beside some are the bytes that ptxas -v says are spilled, for sm_90: in the kernel itself, and in
-# functions that it calls.
 STACK = {
     # A thread keeps a row's state across calls of sorts and pooling, whose runs of blocks are
     # passed in memory; the programs of all regularizations share a kernel, and its frame.
-    "ProjectRows": 680,
-    "DerivativeProgram": 416,
-    "PoolRuns": 640,
-    "DescribeRow": 160,  # operands for the functions that look for ranges in them
-    "WeightOfPart": 32,
-    # Each thread holds 8 elements at once, or a block's sums.
-    "CotangentProgram": 40,  # 32 of l2, 16 of kl
-    "MoveElements": 40,  # 8
-    "RankOneBlocks": 96,  # 0
-    "WritePart": 128,  # 12
-    "MakeTile": 32,  # 0
-    # Rows of a tile are sorted by a function, for the sake of the library's size.
-    "ProjectTiles": 32,  # 0
+    "ProjectRows": 512,
+    "DerivativeProgram": 256,
+    "PoolRuns": 592,
+    "DescribeRow": 136,  # operands for the functions that look for ranges in them
+    "MoveElements": 40,  # each thread holds 8 elements at once
+    "WritePart": 192,  # of sm_100; 72 of others
+    # Rows of a tile are sorted, and loaded, by functions, for the sake of the library's size.
+    "ProjectTiles": 16,
+    "DerivativeTiles": 16,
 }
 NO_STACK = 0  # all others: everything is inlined, so that a stack would be a spill
 

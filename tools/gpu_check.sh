@@ -114,23 +114,27 @@ environment() {
     grep -iE '^(torch|jax|jaxlib|cupy[^=]*|numpy|torchsort)==' | sed 's/^/- /'
 }
 
-# For the device that is there; with the headers of the machine's own jaxlib, if it has one.
+# For the device that is there, by all cores; with the headers of the machine's own jaxlib, if there
+# is one.
 build() {
-  local arch xla
+  local arch xla flags=${CUDAFLAGS:-}
+  if nvcc --help | grep -q -e --split-compile; then flags="$flags --split-compile=0"; fi
   arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
   xla="-DDIFFSORT_XLA=OFF"
   if python3 -c "import jaxlib" 2>/dev/null; then xla="-DDIFFSORT_XLA=ON"; fi
-  DIFFSORT_CUDA=ON CMAKE_ARGS="-DCMAKE_CUDA_ARCHITECTURES=${arch}-real $xla" \
+  CUDAFLAGS=$flags DIFFSORT_CUDA=ON \
+    CMAKE_ARGS="-DCMAKE_CUDA_ARCHITECTURES=${arch}-real $xla" \
     python3 -m pip install --no-build-isolation --no-deps --no-index --force-reinstall . &&
     (cd / && python3 -m diffsort.show_config)
 }
 
-# By several processes where there is pytest-xdist.
+# By several processes where there is pytest-xdist, of which pytest-benchmark warns.
 tests() {
   local spread=""
   if python3 -c "import xdist" 2>/dev/null; then spread="-n 8"; fi
   # shellcheck disable=SC2086
-  python3 -m pytest tests/gpu tests/cuda $spread -q -ra --tb=short -p no:cacheprovider
+  python3 -m pytest tests/gpu tests/cuda $spread -q -ra --tb=short -p no:cacheprovider \
+    -p no:benchmark
 }
 
 # sanitized TOOL LENGTH...: small allocations of their own, so that what lies beyond an array is
@@ -142,9 +146,27 @@ sanitized() {
     python3 tests/gpu/sanitized.py "$@"
 }
 
-# Racecheck takes several times as long as memcheck.
+# All at once, since each waits for one core of the host. Racecheck takes several times as long as
+# memcheck. Each has its output to itself; how they ended comes last.
 sanitizer() {
-  sanitized memcheck 7 33 257 2000 5000 9001 && sanitized racecheck 7 257 2000
+  local runs=("memcheck 7 33 257 2000 5000 9001" "racecheck 7" "racecheck 257" "racecheck 2000")
+  local checks=() failures=() k
+  for k in "${!runs[@]}"; do
+    # shellcheck disable=SC2086
+    sanitized ${runs[k]} >"$scratch/sanitizer_$k" 2>&1 &
+    checks+=($!)
+  done
+  for k in "${!runs[@]}"; do
+    wait "${checks[k]}" || failures+=("${runs[k]}")
+    printf '=== %s\n' "${runs[k]}"
+    cat "$scratch/sanitizer_$k"
+  done
+  if [ ${#failures[@]} -eq 0 ]; then
+    echo "nothing found: $(printf '%s; ' "${runs[@]}")"
+  else
+    echo "failed: $(printf '%s; ' "${failures[@]}")"
+    return 1
+  fi
 }
 
 # Tables are written one by one, so what a timeout cuts short is there up to then.
@@ -159,10 +181,10 @@ install_wheels && check_needs || exit 2
 mkdir -p "$results"
 environment | tee "$log"
 export -f build tests sanitized sanitizer benchmark
-export results
-part build 120 bash -c build
+export results scratch
+part build 170 bash -c build
 part tests 150 bash -c tests
-part sanitizer 180 bash -c sanitizer
+part sanitizer 120 bash -c sanitizer
 part benchmark 120 bash -c benchmark
 cat "$log"
 exit "$failed"
