@@ -88,48 +88,27 @@ class LongTerms {
 };
 
 // What steps share: a chunk of rows, and the workspace. Slots hold a sum, and then a mean.
-struct LongCotangent {
-  std::int64_t rows, n;
-  bool of_w;
-  double z_sign, w_sign;
-  DensePerRow strength;
-  DenseRows<const float> g;
-  DenseRows<const std::int32_t> block_z, block_w;
-  float* out;
-  RowParts parts;
+struct LongCotangent : OneBlockCotangents {
+  std::int64_t rows;
   LongTerms terms;
 
   RowStates states;
-  std::uint32_t* settled;  // of each row: 0, or it is written already
-  TileSum* tile_sums;      // [row][tile]
-  std::uint32_t* marks;    // [row][position / 32]
-  std::int64_t* sums;      // [row][slot]
+  std::uint32_t* marks;  // [row][position / 32]
+  std::int64_t* sums;    // [row][slot]
   std::uint32_t *lows, *peaks, *counts;
   std::uint32_t* alone_terms;  // [row][start], by w: the bits of a float
 
   static bool serves(Regularization regularization, const LinearizedRows& at,
                      const RowDirections& along) {
     return regularization == Regularization::l2 &&
-           is_one_cotangent<Regularization::l2>(at, along) && along.cotangents.g.is_float32 &&
-           at.set.n >= 2;
+           OneBlockCotangents::serves<Regularization::l2>(at, along);
   }
 
   LongCotangent(Arena& arena, const LinearizedRows& at, const RowDirections& along)
-      : rows(at.set.rows),
-        n(at.set.n),
-        of_w(along.wants_w()),
-        z_sign(at.z_sign),
-        w_sign(at.w_sign),
-        strength(at.strength),
-        g{static_cast<const float*>(along.cotangents.g.data), along.cotangents.g.stride},
-        block_z(at.block_z),
-        block_w(at.block_w),
-        out(static_cast<float*>(of_w ? along.cotangents.w.data : along.cotangents.z.data)),
-        parts(rows, n),
-        terms(n) {
-    states.invalid = arena.take<std::uint32_t>(rows);
+      : OneBlockCotangents(Regularization::l2, at, along, 0), rows(at.set.rows), terms(n) {
+    states.invalid = invalid = arena.take<std::uint32_t>(rows);
     settled = arena.take<std::uint32_t>(rows);
-    tile_sums = arena.take<TileSum>(rows * OneBlockCotangents::tiles_of_row(n));
+    tile_sums = arena.take<TileSum>(rows * tiles_of_row(n));
     marks = arena.take<std::uint32_t>(rows * mark_words());
     sums = arena.take<std::int64_t>(rows * slots());
     lows = arena.take<std::uint32_t>(rows * slots());
@@ -153,14 +132,6 @@ struct LongCotangent {
   }
   DIFFSORT_HD bool alone(std::int64_t r, std::int64_t start) const {
     return start + 1 == n || is_start(r, start + 1);
-  }
-
-  DIFFSORT_HD double scale(std::int64_t r) const {
-    return strength_factor(strength.row(r), z_sign * w_sign);
-  }
-  // z's cotangent of an element with g, whose block has this mean.
-  DIFFSORT_HD static double of_z(double scale, double g, double mean) {
-    return scale == 0.0 ? 0.0 : scale * (g - mean);
   }
 
   // Whether nothing is to be done for a row, or can be.
@@ -448,7 +419,7 @@ struct WriteCotangent {
     if (is_infinite_block(element.id)) return 0.0;
     const std::int32_t start = block_start(element.id);
     const auto own = static_cast<double>(element.g);
-    return c.of_z(scale, own, c.alone(r, start) ? own : mean(r, start));
+    return cotangent_of_z(scale, own, c.alone(r, start) ? own : mean(r, start), 1.0);
   }
   DIFFSORT_HD double mean(std::int64_t r, std::int32_t start) const {
     return copy_bits<double>(c.sums[c.slot(r, start)]);
@@ -475,14 +446,9 @@ void run_long_cotangent(Executor& executor, const char* name, const LinearizedRo
   for (std::int64_t r = 0; r < at.set.rows; r += step) {
     Arena arena(workspace);
     const std::int64_t rows = std::min(step, at.set.rows - r);
-    const LinearizedRows chunk = at.part(r, rows);
-    const RowDirections along_chunk = along.from(r, at.set.n);
-    const LongCotangent c(arena, chunk, along_chunk);
+    const LongCotangent c(arena, at.part(r, rows), along.from(r, at.set.n));
     const std::int64_t teams = rows * c.parts.count;
-    OneBlockCotangents one_block(Regularization::l2, chunk, along_chunk, c.parts, c.tile_sums,
-                                 c.settled, 0);
-    one_block.invalid = c.states.invalid;
-    settle_one_blocks(executor, name, rows, one_block);
+    settle_one_blocks(executor, name, rows, c);
     executor.for_each_team(name, teams, ClearPart{c});
     executor.for_each_team(name, teams, MarkStarts{c});
     executor.for_each_team(name, teams, NoteLargest{c});

@@ -192,9 +192,10 @@ class LongDerivativeMemory {
   template <class Executor>
   void settle(DeviceSteps<Executor>& steps, Regularization regularization, const LinearizedRows& at,
               const RowDirections& along) {
-    settle_one_blocks(
-        steps.executor, steps.name, at.set.rows,
-        OneBlockCotangents(regularization, at, along, parts_, tile_sums_, in_order_, kInOrder));
+    OneBlockCotangents c(regularization, at, along, kInOrder);
+    c.settled = in_order_;
+    c.tile_sums = tile_sums_;
+    settle_one_blocks(steps.executor, steps.name, at.set.rows, c);
     settles_ = true;
   }
 

@@ -45,9 +45,9 @@ struct OneBlockCotangents {
   float* out;
   RowParts parts;
 
-  TileSum* tile_sums;                // [row][tile]
-  std::uint32_t* settled;            // [row]
-  std::uint32_t not_settled;         // what rows have there that are not
+  std::uint32_t not_settled;         // what rows have in `settled` that are not
+  std::uint32_t* settled = nullptr;  // [row]
+  TileSum* tile_sums = nullptr;      // [row][tile]
   std::uint32_t* invalid = nullptr;  // [row]: to be cleared, if it is there
 
   template <Regularization R>
@@ -57,8 +57,7 @@ struct OneBlockCotangents {
   }
 
   OneBlockCotangents(Regularization regularization, const LinearizedRows& at,
-                     const RowDirections& along, const RowParts& parts, TileSum* tile_sums,
-                     std::uint32_t* settled, std::uint32_t not_settled)
+                     const RowDirections& along, std::uint32_t not_settled)
       : n(at.set.n),
         of_w(along.wants_w()),
         scale_sign(at.z_sign * at.w_sign),
@@ -68,9 +67,7 @@ struct OneBlockCotangents {
         block_z(at.block_z),
         block_w(at.block_w),
         out(static_cast<float*>(of_w ? along.cotangents.w.data : along.cotangents.z.data)),
-        parts(parts),
-        tile_sums(tile_sums),
-        settled(settled),
+        parts(at.set.rows, n),
         not_settled(not_settled) {
     if (regularization == Regularization::kl) {
       weights = {static_cast<const float*>(at.result.data), at.result.stride};
@@ -80,6 +77,10 @@ struct OneBlockCotangents {
   DIFFSORT_HD static std::int64_t tiles_of_row(std::int64_t n) { return (n + kTile - 1) / kTile; }
 
   DIFFSORT_HD TileSum* sums_of(std::int64_t r) const { return tile_sums + r * tiles_of_row(n); }
+  // 0 in the hard limit.
+  DIFFSORT_HD double scale(std::int64_t r) const {
+    return strength_factor(strength.row(r), scale_sign);
+  }
   // What the g of the row's element i is weighed by.
   DIFFSORT_HD double weight(std::int64_t r, std::int64_t i) const {
     return weights ? weight_sign * static_cast<double>(weights.row(r)[i]) : 1.0;
@@ -154,7 +155,7 @@ struct SettleRows {
     if (!settles) return;
     const double mean = c.weights ? share_of(sum.terms, sum.weights)
                                   : plain_quotient(sum.terms, count_to_double(c.n));
-    const double scale = strength_factor(c.strength.row(r), c.scale_sign);
+    const double scale = c.scale(r);
     const float* const g = c.g.row(r) + part.first;
     float* const out = c.out + r * c.n + part.first;
     const bool of_w = c.of_w;
@@ -167,9 +168,8 @@ struct SettleRows {
           return Read{of_w ? 0.0f : g[i], static_cast<float>(c.weight(r, part.first + i))};
         },
         [=](std::int64_t i, const Read& own) {
-          const double centred =
-              static_cast<double>(own.weight) * (static_cast<double>(own.g) - mean);
-          out[i] = static_cast<float>(of_w ? mean : scale == 0.0 ? 0.0 : scale * centred);
+          out[i] = static_cast<float>(
+              of_w ? mean : cotangent_of_z(scale, double{own.g}, mean, double{own.weight}));
         });
   }
 };

@@ -38,6 +38,11 @@ DIFFSORT_HD inline double strength_factor(double strength, double sign) {
   return plain_quotient(sign, strength < 1e-200 ? 1e-200 : strength > 1e200 ? 1e200 : strength);
 }
 
+// z's cotangent of an element with g, whose block has this number; in l2 weights are 1.
+DIFFSORT_HD inline double cotangent_of_z(double scale, double g, double number, double weight) {
+  return scale == 0.0 ? 0.0 : scale * (weight * (g - number));
+}
+
 // What an executor runs (see cuda/executor.cuh): a row with a team each.
 template <Regularization R>
 struct CotangentProgram {
@@ -193,7 +198,10 @@ struct CotangentProgram {
     const bool by_w = is_by_w();
     team.for_each_held(held, [=](int e, const HeldElement& element) {
       double value = number;
-      if (!by_w) value = of_z(scale, static_cast<double>(element.g), number, element.factor);
+      if (!by_w) {
+        const double weight = kl ? static_cast<double>(element.factor) : 1.0;
+        value = cotangent_of_z(scale, static_cast<double>(element.g), number, weight);
+      }
       to[e] = static_cast<float>(value);
     });
     return true;
@@ -261,13 +269,6 @@ struct CotangentProgram {
   DIFFSORT_HD double scale_of(std::int64_t r) const {
     return strength_factor(strength.row(r), z_sign * w_sign);
   }
-  // z's cotangent of an element with g, whose block has this number.
-  DIFFSORT_HD static double of_z(double scale, double g, double number, float factor) {
-    double centred = g - number;
-    if (kl) centred *= static_cast<double>(factor);
-    return scale == 0.0 ? 0.0 : scale * centred;
-  }
-
   template <class Team>
   DIFFSORT_HD void write_z(Team& team, const Memory& m, std::int64_t r) const {
     const double scale = scale_of(r);
@@ -278,7 +279,8 @@ struct CotangentProgram {
       const int start = start_of(place);
       const auto own = static_cast<double>(m.g[e]);
       const double number = m.alone(start) ? own : m.sum(start).number();
-      double value = of_z(scale, own, number, kl ? m.factors[e] : 1.0f);
+      const double weight = kl ? static_cast<double>(m.factors[e]) : 1.0;
+      double value = cotangent_of_z(scale, own, number, weight);
       if (is_infinite(place)) value = 0.0;
       if (invalid) value = std::numeric_limits<double>::quiet_NaN();
       to[e] = static_cast<float>(value);
