@@ -54,6 +54,13 @@ class SpmdTeam {
     barrier_->wait();
   }
 
+  template <class Predicate>
+  bool any(int n, const Predicate& predicate) {
+    return reduce(
+        n, false, [&](std::int64_t i) { return predicate(static_cast<int>(i)); },
+        [](bool a, bool b) { return a || b; });
+  }
+
   template <class F>
   void for_each_lanes(std::int64_t n, const F& f) {
     for_each(n, [&](std::int64_t k) { f(SerialLanes{}, k); });

@@ -154,24 +154,36 @@ TEST_CASE("short rows: the partition is the sequential one") {
   });
 }
 
-TEST_CASE("short rows: a tile's elements are where its rows look for them") {
+TEST_CASE_TEMPLATE("short rows: a tile's elements are where its rows look for them", V, float,
+                   std::int64_t) {
+  HostTeam team;
   for (std::int64_t n = 1; n <= kShortRow; ++n) {
     for (const std::int64_t rows : {1, 7, 31, 32}) {
-      const TileShape shape(rows, n);
-      std::vector<std::int64_t> array(static_cast<std::size_t>(rows * n)), back(array.size());
-      std::iota(array.begin(), array.end(), 0);
-      std::vector<std::int64_t> memory(static_cast<std::size_t>(kTileRows * (n | 1)), -1);
-      const RowTile<std::int64_t> tile(shape, memory.data());
-      HostTeam team;
-      tile.load(team, {array.data(), n});
-      for (int r = 0; r < rows; ++r) {
-        for (int i = 0; i < n; ++i) CHECK(tile.row(r)[i] == r * n + i);
-      }
-      tile.store(team, back.data());
-      CHECK(back == array);
-      tile.load(team, {array.data(), 0});  // one row for all
-      for (int r = 0; r < rows; ++r) {
-        for (int i = 0; i < n; ++i) CHECK(tile.row(r)[i] == i);
+      for (const std::size_t displaced : {0, 1}) {  // by fours only if they are where these may be
+        CAPTURE(n);
+        CAPTURE(rows);
+        const TileShape shape(rows, n);
+        const auto size = static_cast<std::size_t>(rows * n);
+        std::vector<V> array(displaced + size), back(displaced + size + 1, V(-1));
+        std::iota(array.begin() + static_cast<std::ptrdiff_t>(displaced), array.end(), V(0));
+        std::vector<V> memory(static_cast<std::size_t>(kTileRows * (n | 1)), V(-1));
+        const V* const first = array.data() + displaced;
+        V* const out = back.data() + displaced;
+        const RowTile<V> tile(shape, memory.data());
+        tile.load(team, {first, n});
+        for (int r = 0; r < rows; ++r) {
+          for (int i = 0; i < n; ++i) CHECK(tile.row(r)[i] == V(r * n + i));
+        }
+        tile.store(team, out);
+        CHECK(std::equal(first, first + size, out));
+        CHECK(back.back() == V(-1));
+        tile.store_constant(team, out, V(7));
+        CHECK(std::count(out, out + size, V(7)) == rows * n);
+        CHECK(back.back() == V(-1));
+        tile.load(team, {first, 0});  // one row for all
+        for (int r = 0; r < rows; ++r) {
+          for (int i = 0; i < n; ++i) CHECK(tile.row(r)[i] == V(i));
+        }
       }
     }
   }

@@ -155,8 +155,8 @@ __global__ void __launch_bounds__(kWarpSize* kWarpsPerBlock, kTileBlocks)
     tile_kernel(std::int64_t tiles, const __grid_constant__ Programs programs,
                 std::size_t tile_bytes) {
   static_assert(kTileRows == kWarpSize);
-  const int warps = static_cast<int>(blockDim.x) / kWarpSize;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  const auto warps = static_cast<int>(blockDim.x / kWarpSize);
+  const auto warp = static_cast<int>(threadIdx.x / kWarpSize);
   char* const memory = memory_of_block() + warp * tile_bytes;
   WarpTeam team;
   const std::int64_t stride = std::int64_t{gridDim.x} * warps;

@@ -117,6 +117,13 @@ class WarpTeam {
     for (int i = lane_of_thread(); i < n; i += kWarpSize) f(i);
     __syncwarp();
   }
+
+  // Of at most 32. What is asked has been written before an earlier barrier.
+  template <class Predicate>
+  __device__ bool any(int n, const Predicate& predicate) {
+    const int i = lane_of_thread();
+    return __ballot_sync(kAllLanes, i < n && predicate(i)) != 0;
+  }
 };
 
 constexpr int kMostHeld = kSortedByThread;  // elements that a thread holds, or sorts

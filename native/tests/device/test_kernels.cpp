@@ -120,6 +120,51 @@ void check_derivatives(std::int64_t n, Operands operands, const Asked& asked,
   }
 }
 
+template <class T>
+struct Ranked {
+  Solved<T> solved;
+  std::vector<T> gradient;
+};
+
+// Ranks and their cotangent, of arrays that all begin `by` elements behind where memory does.
+template <class T>
+Ranked<T> rank_displaced(const ProjectionCase<T>& c, const std::vector<T>& g, std::size_t by) {
+  const auto displaced = [by](const auto& values) {
+    auto copy = values;
+    copy.insert(copy.begin(), by, typename std::decay_t<decltype(values)>::value_type(77));
+    return copy;
+  };
+  const auto put_back = [by](auto& values) {
+    values.erase(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(by));
+  };
+  const std::vector<T> z = displaced(c.z), cotangent = displaced(g);
+  Ranked<T> ranked{rubbish<T>(by + c.size()), std::vector<T>(by + c.size())};
+  std::vector<T>&result = ranked.solved.result, &gradient = ranked.gradient;
+  std::vector<std::int32_t>& block = ranked.solved.block_z;
+  const Allowed allowed(z, c.strength, cotangent, result, block, gradient);
+  const DiffsortProblem problem = c_problem(c);
+  const DiffsortProjection arrays{
+      {z.data() + by, c.n}, {}, result.data() + by, block.data() + by, nullptr};
+  const DiffsortLinearization at{
+      {z.data() + by, c.n}, {}, {result.data() + by, c.n}, {block.data() + by, c.n}, {}};
+  const DiffsortCotangents cotangents{
+      {cotangent.data() + by, c.n}, gradient.data() + by, nullptr, nullptr};
+  const auto no_workspace = [](const DiffsortCall*, std::size_t* bytes) {
+    *bytes = 0;
+    return 0;
+  };
+  call_library(no_workspace, [&](const DiffsortCall* call) {
+    return diffsort_cuda_project(&problem, &arrays, call);
+  });
+  call_library(no_workspace, [&](const DiffsortCall* call) {
+    return diffsort_cuda_vjp(&problem, &at, &cotangents, call);
+  });
+  put_back(result);
+  put_back(block);
+  put_back(gradient);
+  return ranked;
+}
+
 constexpr Operands kOperands[] = {Operands::z, Operands::w, Operands::both,
                                   Operands::one_w_for_all};
 
@@ -144,6 +189,34 @@ TEST_CASE("kernels: projections of short rows") {
       for (const int operands : {1, 2, 3}) {
         check_projection<float>(n, operands, random);
         check_projection<double>(n, operands, random);
+      }
+    }
+  }
+}
+
+// What is aligned is accessed by fours.
+TEST_CASE_TEMPLATE("kernels: projections of short rows, and cotangents, anywhere in memory", T,
+                   float, double) {
+  std::mt19937_64 random(58);
+  device::become(device::kHopper);
+  for (const std::int64_t n : {4, 7, 10, 16, 32}) {
+    for (const double strength : {1e-3, 1.0, 1e3}) {
+      CAPTURE(n);
+      const ProjectionCase<T> c{69,
+                                n,
+                                Regularization::l2,
+                                random_values<T>(69 * std::size_t(n), random),
+                                {},
+                                {static_cast<T>(strength)}};
+      const std::vector<T> g = random_values<T>(c.size(), random);
+      set_machine(random() % 2 == 0, random());
+      const Ranked<T> expected = rank_displaced(c, g, 0);
+      CHECK(expected.solved.block_z == solve_sequentially(c).block_z);
+      for (const std::size_t by : {1, 2, 3}) {
+        const Ranked<T> found = rank_displaced(c, g, by);
+        CHECK(found.solved.result == expected.solved.result);
+        CHECK(found.solved.block_z == expected.solved.block_z);
+        CHECK(found.gradient == expected.gradient);
       }
     }
   }

@@ -3,7 +3,7 @@
 //     load      w and then z, each followed by
 //     sort      short_sort.h; not where a row of ranks is one block
 //     solve     pools the row's blocks, and puts its results where the operand was
-//     store     the results, and then the block ids in the same place
+//     store     the results, and then the block ids in the same place, unless all of the tile are 0
 //
 // The sorted operands and the blocks lie in columns. Threads go through the steps of a tile together, and
 // through their loops as well: what decides is how many rounds the row takes that takes the most.
@@ -31,6 +31,8 @@ struct ShortOperand {
   Column<T> values;
   int n;
 
+  // By how much the one before the i-th lies above it.
+  DIFFSORT_HD double step_to(int i) const { return values ? difference(i - 1, i) : 1.0; }
   // By how much the i-th lies above the j-th, i < j.
   DIFFSORT_HD double difference(int i, int j) const {
     if (!values) return count_to_double(j - i);
@@ -47,6 +49,9 @@ struct ShortBlocks {
   std::uint32_t starts = 0;  // none: the row has no value
   std::uint8_t finite_first = 0, finite_last = 0;
   bool has_nan = false;
+
+  DIFFSORT_HD bool all_finite(int n) const { return finite_first == 0 && finite_last == n; }
+  DIFFSORT_HD bool all_ids_are_0(int n) const { return starts == 1 && all_finite(n); }
 };
 
 // The block that starts at `start`.
@@ -95,10 +100,10 @@ class ShortPooling {
   DIFFSORT_HD std::uint32_t first_suspects() const {
     std::uint32_t suspects = 0;
     double z_left = row_.z(0);
-    DIFFSORT_ROLLED
+    DIFFSORT_UNROLLED_BY(2)
     for (int i = 1; i < static_cast<int>(row_.n); ++i) {
       const double z = row_.z(i);
-      if (!row_.surely_apart(z_left - z, row_.w.difference(i - 1, i), row_.w(i))) {
+      if (!row_.surely_apart(z_left - z, row_.w.step_to(i), row_.w(i))) {
         suspects |= std::uint32_t{1} << i;
       }
       z_left = z;
@@ -214,6 +219,11 @@ class ProjectTiles {
       std::int32_t* blocks = arrays.block_z.row(first);
       if (of_w) blocks = arrays.block_w.row(first);
       if (blocks == nullptr) continue;
+      const int n = shape.n;
+      if (!team.any(shape.rows, [&](int r) { return !of_row(r).blocks[0].all_ids_are_0(n); })) {
+        ids.store_constant(team, blocks, 0);
+        continue;
+      }
       team.for_each(shape.rows, [&](int r) { write_ids(of_w, ids.row(r), of_row(r)); });
       ids.store(team, blocks);
     }
@@ -226,9 +236,8 @@ class ProjectTiles {
   DIFFSORT_HD bool settle_row(double strength, T* stage, const Memory& memory) const {
     const SerialTeam thread;
     const int n = static_cast<int>(arrays.n);
-    const double sign = arrays.z_sign;
-    const auto values =
-        read_values(thread, n, [=](int i) { return sign < 0.0 ? -stage[i] : stage[i]; });
+    const T sign = static_cast<T>(arrays.z_sign);
+    const auto values = read_values(thread, n, [=](int i) { return sign * stage[i]; });
     const auto write = [&](int i, double rank) {
       stage[i] = signed_result<T>(arrays.w_sign, rank);
     };
@@ -266,32 +275,45 @@ class ProjectTiles {
     memory.blocks[0] = {starts, static_cast<std::uint8_t>(finite.first),
                         static_cast<std::uint8_t>(finite.last), false};
     if (!arrays.result) return;
-    Block block{0, 0};
+    // Alone in its block, an element of w comes through unchanged.
+    const std::uint32_t alone = starts & (starts >> 1 | std::uint32_t{1} << (n - 1));
     SharedResult<R> shared;
     DIFFSORT_ROLLED
     for (int i = 0; i < n; ++i) {
-      if (i == block.end) {
-        block = short_block(starts, i, n);
-        if (block.size() > 1) shared = SharedResult<R>(row, memory.sums[i / 2], block);
+      const std::uint32_t bit = std::uint32_t{1} << i;
+      if ((starts & ~alone & bit) != 0) {
+        shared = SharedResult<R>(row, memory.sums[i / 2], short_block(starts, i, n));
       }
-      // Alone in its block, an element of w comes through unchanged.
-      const double value = block.size() == 1 ? row.w(i) : shared(row, i);
+      const double value = (alone & bit) != 0 ? row.w(i) : shared(row, i);
       stage[memory.z_index ? memory.z_index[i] : i] = signed_result<T>(arrays.w_sign, value);
     }
   }
 
   DIFFSORT_HD void write_ids(bool of_w, std::int32_t* ids, const Memory& memory) const {
     const ShortBlocks blocks = memory.blocks[0];
-    Column<std::uint8_t> index = of_w ? memory.w_index : memory.z_index;
-    // The ids of a single block are all the same, and its row may not have been sorted.
-    if ((blocks.starts & (blocks.starts - 1)) == 0) index = Column<std::uint8_t>();
+    const int n = static_cast<int>(arrays.n);
+    const bool has_infinite = !of_w && blocks.starts != 0 && !blocks.all_finite(n);
+    const Column<std::uint8_t> index = of_w ? memory.w_index : memory.z_index;
+    const auto id_of = [&](int i) -> std::int32_t& { return ids[index ? index[i] : i]; };
+    if ((blocks.starts & (blocks.starts - 1)) == 0 && !has_infinite) {
+      // All are the same, and the row may not have been sorted.
+      const std::int32_t id = blocks.starts == 0 ? kNanRow : 0;
+      DIFFSORT_ROLLED
+      for (int i = 0; i < n; ++i) ids[i] = id;
+      return;
+    }
     int start = 0;
+    std::uint32_t left = blocks.starts;
+    DIFFSORT_UNROLLED_BY(2)
+    for (int i = 0; i < n; ++i) {
+      if ((left & 1) != 0) start = i;
+      left >>= 1;
+      id_of(i) = start;
+    }
+    if (!has_infinite) return;
     DIFFSORT_ROLLED
-    for (int i = 0; i < static_cast<int>(arrays.n); ++i) {
-      if ((blocks.starts >> i & 1) != 0) start = i;
-      const bool infinite = !of_w && (i < blocks.finite_first || blocks.finite_last <= i);
-      const std::int32_t id = infinite ? infinite_block(start) : start;
-      ids[index ? index[i] : i] = blocks.starts == 0 ? kNanRow : id;
+    for (int i = 0; i < n; ++i) {
+      if (i < blocks.finite_first || blocks.finite_last <= i) id_of(i) = infinite_block(id_of(i));
     }
   }
 

@@ -88,7 +88,7 @@ struct ShortSort {
       words[i] = ~std::uint32_t{0};
       if (i < n) {
         const T x = value(i);
-        has_nan = has_nan || std::isnan(x);
+        has_nan |= std::isnan(x);
         words[i] = (leading_bits(x) & ~kIndexBits) | static_cast<std::uint32_t>(i);
       }
     }
@@ -100,7 +100,7 @@ struct ShortSort {
       if (i < n) {
         const std::uint32_t from = words[i] & kIndexBits;
         const T x = value(static_cast<int>(from));
-        in_order = in_order && !(last < x);
+        in_order &= !(last < x);
         values[i] = last = x;
         index[i] = static_cast<std::uint8_t>(from);
       }

@@ -9,6 +9,7 @@
 // Branches around steps depend only on what is the same for all: arguments and results of reduce.
 //
 //     team.for_each(n, f)        f(i) for 0 <= i < n
+//     team.any(n, p)             whether p(i) for any 0 <= i < n, of at most 32; no barrier
 //     team.for_each_lanes(n, f)  f(lanes, k) for 0 <= k < n, on 32 lanes together
 //     team.reduce(n, identity, map, combine)
 //                                combine over map(i), the same for every thread and every run;
@@ -126,14 +127,14 @@ struct SerialLanes {
 struct SerialTeam {
   template <class F>
   DIFFSORT_HD void for_each(int n, const F& f) const {
-    DIFFSORT_ROLLED
+    DIFFSORT_UNROLLED_BY(2)
     for (int i = 0; i < n; ++i) f(i);
   }
 
   template <class V, class Map, class Combine>
   DIFFSORT_HD V reduce(int n, V identity, const Map& map, const Combine& combine) const {
     V result = identity;
-    DIFFSORT_ROLLED
+    DIFFSORT_UNROLLED_BY(2)
     for (int i = 0; i < n; ++i) result = combine(result, map(i));
     return result;
   }
@@ -155,6 +156,13 @@ class HostTeam {
     std::iota(indices.begin(), indices.end(), std::int64_t{0});
     arrange(indices);
     for (const std::int64_t i : indices) f(i);
+  }
+
+  template <class Predicate>
+  bool any(std::int64_t n, const Predicate& predicate) {
+    bool found = false;
+    for_each(n, [&](std::int64_t i) { found = predicate(static_cast<int>(i)) || found; });
+    return found;
   }
 
   template <class F>

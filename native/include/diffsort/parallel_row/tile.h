@@ -21,9 +21,9 @@
 namespace diffsort {
 
 constexpr int kTileRows = 32;
-constexpr int kMostAtOnce = 16;         // elements that a thread asks for before the first is there
-constexpr int kStoredAtOnce = 4;        // and writes at a time
 constexpr std::int64_t kShortRow = 32;  // the longest row of a tile: a bit of a word per element
+constexpr int kFour = 4;                // neighbours that a thread loads or stores together
+constexpr int kMostAtOnce = 16;         // elements that a thread asks for before the first is there
 
 DIFFSORT_HD inline std::int64_t tiles_of(std::int64_t rows) {
   return (rows + kTileRows - 1) / kTileRows;
@@ -116,6 +116,8 @@ class TileShape {
   DIFFSORT_HD int row_of(int e) const {
     return static_cast<int>((static_cast<std::uint32_t>(e) * reciprocal_) >> kShift);
   }
+  // Where the e-th element lies, counted as the array counts them.
+  DIFFSORT_HD int place(int e) const { return e + row_of(e) * (pitch() - n); }
 
  private:
   static constexpr int kShift = 20;
@@ -123,68 +125,88 @@ class TileShape {
   std::uint32_t reciprocal_;
 };
 
+// Four neighbours of an array, from a multiple of four on, which one instruction loads or stores (of 8 bytes:
+// two). In a tile the first two of them are neighbours, and the last two: a row with a gap behind it has
+// an even number of elements.
+template <class V>
+struct alignas(16) [[gnu::may_alias]] Four {
+  V of[kFour];
+
+  DIFFSORT_HD static bool fits(const V* array) {
+    return reinterpret_cast<std::uintptr_t>(array) % alignof(Four) == 0;
+  }
+  DIFFSORT_HD static Four load(const V* array) { return *reinterpret_cast<const Four*>(array); }
+  DIFFSORT_HD void store(V* array) const { *reinterpret_cast<Four*>(array) = *this; }
+  // The pairs' places in a tile.
+  DIFFSORT_HD void gather(const V* first, const V* second) {
+    of[0] = first[0];
+    of[1] = first[1];
+    of[2] = second[0];
+    of[3] = second[1];
+  }
+  DIFFSORT_HD void scatter(V* first, V* second) const {
+    first[0] = of[0];
+    first[1] = of[1];
+    second[0] = of[2];
+    second[1] = of[3];
+  }
+};
+
 // An array of a tile's rows, as one of 32 threads loads its elements.
 template <class V>
 class TileSource {
  public:
   DIFFSORT_HD TileSource(const DenseRows<const V>& rows, std::int64_t first_row, V* tile)
-      : next_(rows.data + first_row * rows.stride),
+      : from_(rows.data + first_row * rows.stride),
         tile_(tile),
         one_row_for_all_(rows.stride == 0) {}
 
-  DIFFSORT_HD bool one_row_for_all() const { return one_row_for_all_; }
-  DIFFSORT_HD void skip(int elements) { next_ += elements; }
-  // The element 32 j behind the next one, which comes to `place` of the tile.
-  DIFFSORT_HD void fetch(int j) { values_[j] = next_[j * kTileRows]; }
-  // The same, or the element 32 `last` behind if that comes before.
-  DIFFSORT_HD void fetch_until(int j, int last) {
-    values_[j] = next_[(j < last ? j : last) * kTileRows];
+  DIFFSORT_HD bool goes_by_fours() const { return !one_row_for_all_ && Four<V>::fits(from_); }
+  DIFFSORT_HD void fetch(int j, int e) { fours_[j] = Four<V>::load(from_ + e); }
+  DIFFSORT_HD void put(int j, int first, int second) const {
+    fours_[j].scatter(tile_ + first, tile_ + second);
   }
-  DIFFSORT_HD void put(int j, int place) const { tile_[place] = values_[j]; }
-  // The next element, whose row starts `row_start` elements behind the tile's first one.
-  DIFFSORT_HD void copy(int row_start, int place) const {
-    tile_[place] = one_row_for_all_ ? *(next_ - row_start) : *next_;
+  // The e-th element, whose row starts with element `row_start`.
+  DIFFSORT_HD void copy(int e, int row_start, int place) const {
+    tile_[place] = from_[one_row_for_all_ ? e - row_start : e];
   }
 
  private:
-  const V* next_;
+  const V* from_;
   V* tile_;
   bool one_row_for_all_;
-  V values_[kMostAtOnce];
+  Four<V> fours_[kMostAtOnce / kFour];
 };
 
 // What one of 32 threads does of load_together. It asks for many elements before the first is there:
 // few warps are resident, and memory answers as late as ever.
 template <class... Vs>
 DIFFSORT_HD void load_by_lane(const TileShape& shape, int lane, TileSource<Vs>... sources) {
-  constexpr int kAtOnce = kMostAtOnce / (sizeof...(Vs) == 1 ? 1 : 2);
-  const int count = shape.count(), padding = shape.pitch() - shape.n;
-  const bool as_they_lie = !(sources.one_row_for_all() || ...);
-  int e = lane;
-  if (e >= count) return;
-  (sources.skip(lane), ...);
-  DIFFSORT_ROLLED
-  for (; as_they_lie && e < count; e += kAtOnce * kTileRows) {
-    const int last = (count - 1 - e) / kTileRows;
-    if (last >= kAtOnce - 1) {
+  constexpr int kAtOnce = kMostAtOnce / kFour / (sizeof...(Vs) == 1 ? 1 : 2);
+  constexpr int kStep = kFour * kTileRows;
+  const int count = shape.count();
+  if (count % kFour == 0 && (sources.goes_by_fours() && ...)) {
+    DIFFSORT_ROLLED
+    for (int e = kFour * lane; e < count; e += kAtOnce * kStep) {
       DIFFSORT_UNROLLED
-      for (int j = 0; j < kAtOnce; ++j) (sources.fetch(j), ...);
-    } else {
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int f = e + j * kStep;
+        (sources.fetch(j, f < count ? f : e), ...);
+      }
       DIFFSORT_UNROLLED
-      for (int j = 0; j < kAtOnce; ++j) (sources.fetch_until(j, last), ...);
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int f = e + j * kStep;
+        if (f >= count) continue;
+        const int first = shape.place(f), second = shape.place(f + 2);
+        (sources.put(j, first, second), ...);
+      }
     }
-    DIFFSORT_UNROLLED
-    for (int j = 0; j < kAtOnce; ++j) {
-      const int f = e + j * kTileRows, place = f + shape.row_of(f) * padding;
-      if (j <= last) (sources.put(j, place), ...);
-    }
-    (sources.skip(kAtOnce * kTileRows), ...);
+    return;
   }
-  DIFFSORT_ROLLED
-  for (; e < count; e += kTileRows) {
-    const int row = shape.row_of(e);
-    (sources.copy(row * shape.n, e + row * padding), ...);
-    (sources.skip(kTileRows), ...);
+  DIFFSORT_UNROLLED_BY(4)
+  for (int e = lane; e < count; e += kTileRows) {
+    const int row_start = shape.row_of(e) * shape.n, place = shape.place(e);
+    (sources.copy(e, row_start, place), ...);
   }
 }
 
@@ -198,8 +220,7 @@ DIFFSORT_HD void load_together(Team& team, const TileShape& shape,
 template <class V>
 class RowTile {
  public:
-  DIFFSORT_HD RowTile(const TileShape& shape, V* data)
-      : shape_(shape), data_(data), count_(shape.count()), padding_(shape.pitch() - shape.n) {}
+  DIFFSORT_HD RowTile(const TileShape& shape, V* data) : shape_(shape), data_(data) {}
 
   DIFFSORT_HD V* row(int r) const { return data_ + r * shape_.pitch(); }
 
@@ -211,26 +232,41 @@ class RowTile {
   template <class Team>
   DIFFSORT_HD void store(Team& team, V* rows) const {
     const RowTile tile = *this;
-    team.for_each(kTileRows, [=](int lane) {
-      int e = lane;
-      DIFFSORT_ROLLED
-      for (; e < tile.count_ - (kStoredAtOnce - 1) * kTileRows; e += kStoredAtOnce * kTileRows) {
-        DIFFSORT_UNROLLED
-        for (int j = 0; j < kStoredAtOnce; ++j)
-          (rows + e)[j * kTileRows] = tile.at(e + j * kTileRows);
-      }
-      DIFFSORT_ROLLED
-      for (; e < tile.count_; e += kTileRows) rows[e] = tile.at(e);
-    });
+    write(
+        team, rows, [=](int e) { return tile.data_[tile.shape_.place(e)]; },
+        [=](int e) {
+          Four<V> four;
+          four.gather(tile.data_ + tile.shape_.place(e), tile.data_ + tile.shape_.place(e + 2));
+          return four;
+        });
+  }
+
+  // The same value for all elements, whatever is in the tile.
+  template <class Team>
+  DIFFSORT_HD void store_constant(Team& team, V* rows, V value) const {
+    write(
+        team, rows, [=](int) { return value; },
+        [=](int) { return Four<V>{{value, value, value, value}}; });
   }
 
  private:
-  // The tile's e-th element, counted as the array counts them.
-  DIFFSORT_HD V& at(int e) const { return data_[e + shape_.row_of(e) * padding_]; }
+  template <class Team, class One, class FourOf>
+  DIFFSORT_HD void write(Team& team, V* rows, const One& one, const FourOf& four) const {
+    const int count = shape_.count();
+    const bool by_fours = count % kFour == 0 && Four<V>::fits(rows);
+    team.for_each(kTileRows, [=](int lane) {
+      if (by_fours) {
+        DIFFSORT_ROLLED
+        for (int e = kFour * lane; e < count; e += kFour * kTileRows) four(e).store(rows + e);
+        return;
+      }
+      DIFFSORT_UNROLLED_BY(2)
+      for (int e = lane; e < count; e += kTileRows) rows[e] = one(e);
+    });
+  }
 
   TileShape shape_;
   V* data_;
-  int count_, padding_;
 };
 
 }  // namespace diffsort
