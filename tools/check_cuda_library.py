@@ -47,7 +47,7 @@ STACK = {
     "MoveElements": 40,  # each thread holds 8 elements at once
     "WritePart": 192,  # of sm_100; 72 of others
     # Rows of a tile are sorted, and loaded, by functions, for the sake of the library's size.
-    "ProjectTiles": 32,
+    "ProjectTiles": 40,
     "DerivativeTiles": 32,
 }
 NO_STACK = 0  # all others: everything is inlined, so that a stack would be a spill

@@ -195,3 +195,18 @@ def test_axes_and_strides(axis):
         torch.testing.assert_close(
             diffsort.soft_rank(on_gpu, axis=axis).cpu(), diffsort.soft_rank(on_cpu, axis=axis)
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("n", [4, 7, 10, 32])
+def test_arrays_that_begin_anywhere(n, dtype):
+    """Short rows are read four elements at a time where the array is aligned."""
+    numbers = torch.randn(70 * n + 3, generator=torch.Generator().manual_seed(n), dtype=dtype)
+    for first in range(4):
+        found = []
+        for all_of_them in (numbers.cuda(), numbers):
+            x = all_of_them[first : first + 70 * n].view(70, n).requires_grad_()
+            ranks = diffsort.soft_rank(x)
+            ranks.backward(torch.linspace(-1, 1, n, dtype=dtype).to(x.device).expand_as(x))
+            found.append((ranks.detach().cpu(), x.grad.cpu()))
+        torch.testing.assert_close(found[0], found[1])

@@ -207,7 +207,7 @@ class BlockTeam {
     __syncthreads();
   }
 
-  // Asks for several elements at once.
+  // Asks for several elements at once, without a branch for each.
   template <class Count, class Load, class Use>
   __device__ void stream(Count n, const Load& load, const Use& use) {
     constexpr int kAtOnce = 4;
@@ -217,7 +217,7 @@ class BlockTeam {
       decltype(load(n)) loaded[kAtOnce];
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
-        if (first + k * step < n) loaded[k] = load(first + k * step);
+        loaded[k] = load(first + k * step < n ? first + k * step : first);
       }
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {

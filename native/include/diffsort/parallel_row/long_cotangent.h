@@ -130,8 +130,9 @@ struct LongCotangent : OneBlockCotangents {
   DIFFSORT_HD bool is_start(std::int64_t r, std::int64_t position) const {
     return (*mark_of(r, position) >> (position % 32) & 1) != 0;
   }
+  // Of a start: the row's last element is one itself, if it is asked for.
   DIFFSORT_HD bool alone(std::int64_t r, std::int64_t start) const {
-    return start + 1 == n || is_start(r, start + 1);
+    return is_start(r, start + 1 < n ? start + 1 : start);
   }
 
   // Whether nothing is to be done for a row, or can be.
@@ -143,12 +144,7 @@ struct LongCotangent : OneBlockCotangents {
   }
 };
 
-struct ReadElement {
-  std::int32_t id;
-  float g;
-};
-
-// --- All others
+// --- All others. What is looked up by an id is looked up when ids are loaded, for several elements at once
 
 struct ClearPart {
   struct Shared {};
@@ -181,21 +177,29 @@ struct MarkStarts {
     if (c.settled[part.row] != 0) return;
     const std::int32_t* const ids = c.block_z.row(part.row) + part.first;
     const std::int32_t first = ids[0];
-    team.for_each(1, [&](int) { mark(part.row, first); });
+    team.for_each(1, [&](int) { mark(part.row, first, 0); });
+    struct Read {
+      std::int32_t id;
+      std::uint32_t marked;  // the word of its start; of an id that cannot be one, any
+    };
     team.stream(
-        part.size(), [=](std::int64_t i) { return ids[i]; },
-        [&](std::int64_t, std::int32_t id) {
-          if (id != first) mark(part.row, id);
+        part.size(),
+        [&](std::int64_t i) {
+          const std::int32_t id = ids[i];
+          return Read{id,
+                      load_bits(c.mark_of(part.row, is_valid_id(id, c.n) ? block_start(id) : 0))};
+        },
+        [&](std::int64_t, const Read& own) {
+          if (own.id != first) mark(part.row, own.id, own.marked);
         });
   }
 
  private:
-  DIFFSORT_HD void mark(std::int64_t r, std::int32_t id) const {
+  DIFFSORT_HD void mark(std::int64_t r, std::int32_t id, std::uint32_t marked) const {
     if (!is_valid_id(id, c.n)) return c.states.make_invalid(r);
     const std::int32_t start = block_start(id);
     const std::uint32_t bit = std::uint32_t{1} << (start % 32);
-    std::uint32_t* const word = c.mark_of(r, start);
-    if ((load_bits(word) & bit) == 0) set_bits(word, bit);
+    if ((marked & bit) == 0) set_bits(c.mark_of(r, start), bit);
   }
 };
 
@@ -209,33 +213,38 @@ struct NoteLargest {
     const Part part(c.parts, k);
     const std::int64_t r = part.row;
     if (c.leaves(r)) return;
-    const auto element = [&](std::int64_t i) {
-      return ReadElement{c.block_z.row(r)[part.first + i], c.g.row(r)[part.first + i]};
-    };
-    const auto exponent = [](const ReadElement& element) {
-      return static_cast<std::uint32_t>(exponent_of(element.g));
-    };
+    const auto exponent = [](float g) { return static_cast<std::uint32_t>(exponent_of(g)); };
     const std::int32_t first = c.start(r, part.first);
     if (!c.alone(r, first)) {
       const std::uint32_t largest = team.reduce(
           part.size(), std::uint32_t{0},
           [&](std::int64_t i) {
-            const ReadElement own = element(i);
-            return block_start(own.id) == first ? exponent(own) : 0;
+            const float g = c.g.row(r)[part.first + i];
+            return c.start(r, part.first + i) == first ? exponent(g) : 0;
           },
           [](std::uint32_t a, std::uint32_t b) { return a < b ? b : a; });
       team.for_each(1, [&](int) { raise_word(c.peaks + c.slot(r, first), largest); });
     }
-    team.stream(part.size(), element, [&](std::int64_t, const ReadElement& own) {
-      const std::int32_t start = block_start(own.id);
-      if (c.alone(r, start)) {
-        if (c.of_w) {
-          store_bits(c.alone_terms + r * c.n + start, copy_bits<std::uint32_t>(own.g));
-        }
-      } else if (start != first) {
-        raise_word(c.peaks + c.slot(r, start), exponent(own));
-      }
-    });
+    struct Read {
+      std::int32_t start;
+      bool alone;
+      float g;
+    };
+    team.stream(
+        part.size(),
+        [&](std::int64_t i) {
+          const std::int32_t start = c.start(r, part.first + i);
+          return Read{start, c.alone(r, start), c.g.row(r)[part.first + i]};
+        },
+        [&](std::int64_t, const Read& own) {
+          if (own.alone) {
+            if (c.of_w) {
+              store_bits(c.alone_terms + r * c.n + own.start, copy_bits<std::uint32_t>(own.g));
+            }
+          } else if (own.start != first) {
+            raise_word(c.peaks + c.slot(r, own.start), exponent(own.g));
+          }
+        });
   }
 };
 
@@ -264,15 +273,10 @@ struct AddTerms {
           });
       team.for_each(1, [&](int) { add(r, first, sum); });
     }
-    team.for_each_lanes((part.size() + 31) / 32, [&](const auto& lanes, std::int64_t w) {
-      const std::int64_t e = part.first + 32 * w;
-      const std::uint32_t others = lanes.ballot([&](int lane) {
-        if (e + lane >= part.last) return false;
-        const std::int32_t start = c.start(r, e + lane);
-        return start != first && !c.alone(r, start);
-      });
-      add_others(lanes, r, e, others);
-    });
+    team.for_each_lanes((part.size() + kWords * 32 - 1) / (kWords * 32),
+                        [&](const auto& lanes, std::int64_t k) {
+                          add_words(lanes, part, part.first + kWords * 32 * k, first);
+                        });
   }
 
  private:
@@ -286,6 +290,7 @@ struct AddTerms {
   static constexpr int kPiece = 27;
   static constexpr std::uint32_t kMask = (std::uint32_t{1} << kPiece) - 1;
   static constexpr int kTogether = 2;  // blocks of a warp's elements that are added up first
+  static constexpr int kWords = 4;     // of 32 elements, that a warp takes at a time
 
   DIFFSORT_HD LongTerms::Term term(std::int64_t r, std::int64_t e, std::int32_t start) const {
     return c.terms.split(c.g.row(r)[e], static_cast<int>(c.peaks[c.slot(r, start)]));
@@ -313,6 +318,29 @@ struct AddTerms {
     const std::uint64_t high = (std::uint64_t{words.word[2]} << (2 * kPiece - 32)) +
                                (std::uint64_t{words.word[3]} << (3 * kPiece - 32));
     return {static_cast<std::int64_t>(high), low, words.word[4]};
+  }
+
+  // What is in blocks of at least two that are not the part's first one, of the elements from e on.
+  template <class Lanes>
+  DIFFSORT_HD void add_words(const Lanes& lanes, const Part& part, std::int64_t e,
+                             std::int32_t first) const {
+    auto others = lanes.template each<std::uint32_t>();  // a bit for each word
+    lanes.for_each([&](int lane) {
+      std::uint32_t bits = 0;
+      DIFFSORT_UNROLLED
+      for (int word = 0; word < kWords; ++word) {
+        const std::int64_t i = e + 32 * word + lane;
+        const std::int32_t start = c.start(part.row, i < part.last ? i : part.last - 1);
+        const bool alone = c.alone(part.row, start);
+        if (i < part.last && start != first && !alone) bits |= std::uint32_t{1} << word;
+      }
+      others[lane] = bits;
+    });
+    DIFFSORT_ROLLED
+    for (int word = 0; word < kWords; ++word) {
+      add_others(lanes, part.row, e + 32 * word,
+                 lanes.ballot([&](int lane) { return (others[lane] >> word & 1) != 0; }));
+    }
   }
 
   template <class Lanes>
@@ -399,27 +427,31 @@ struct WriteCotangent {
     team.stream(
         part.size(),
         [&](std::int64_t i) {
-          return ReadElement{ids.row(r)[part.first + i],
-                             c.of_w ? 0.0f : c.g.row(r)[part.first + i]};
+          const std::int32_t id = ids.row(r)[part.first + i];
+          return Read{id, c.alone(r, block_start(id)), c.of_w ? 0.0f : c.g.row(r)[part.first + i]};
         },
-        [&](std::int64_t i, const ReadElement& element) {
-          out[part.first + i] =
-              static_cast<float>(c.of_w ? of_w(r, element) : of_z(r, element, scale));
+        [&](std::int64_t i, const Read& own) {
+          out[part.first + i] = static_cast<float>(c.of_w ? of_w(r, own) : of_z(r, own, scale));
         });
   }
 
  private:
-  DIFFSORT_HD double of_w(std::int64_t r, const ReadElement& element) const {
-    const std::int32_t start = block_start(element.id);
-    if (!c.alone(r, start)) return mean(r, start);
+  struct Read {
+    std::int32_t id;
+    bool alone;
+    float g;
+  };
+
+  DIFFSORT_HD double of_w(std::int64_t r, const Read& own) const {
+    const std::int32_t start = block_start(own.id);
+    if (!own.alone) return mean(r, start);
     return static_cast<double>(copy_bits<float>(c.alone_terms[r * c.n + start]));
   }
   // Of an element alone nothing is left, unless it is infinite.
-  DIFFSORT_HD double of_z(std::int64_t r, const ReadElement& element, double scale) const {
-    if (is_infinite_block(element.id)) return 0.0;
-    const std::int32_t start = block_start(element.id);
-    const auto own = static_cast<double>(element.g);
-    return cotangent_of_z(scale, own, c.alone(r, start) ? own : mean(r, start), 1.0);
+  DIFFSORT_HD double of_z(std::int64_t r, const Read& own, double scale) const {
+    if (is_infinite_block(own.id)) return 0.0;
+    const auto g = static_cast<double>(own.g);
+    return cotangent_of_z(scale, g, own.alone ? g : mean(r, block_start(own.id)), 1.0);
   }
   DIFFSORT_HD double mean(std::int64_t r, std::int32_t start) const {
     return copy_bits<double>(c.sums[c.slot(r, start)]);

@@ -182,7 +182,8 @@ class TileSource {
 // few warps are resident, and memory answers as late as ever.
 template <class... Vs>
 DIFFSORT_HD void load_by_lane(const TileShape& shape, int lane, TileSource<Vs>... sources) {
-  constexpr int kAtOnce = kMostAtOnce / kFour / (sizeof...(Vs) == 1 ? 1 : 2);
+  constexpr bool wide = ((sizeof(Vs) > sizeof(float)) || ...);
+  constexpr int kAtOnce = kMostAtOnce / kFour / (sizeof...(Vs) == 1 ? 1 : 2) / (wide ? 2 : 1);
   constexpr int kStep = kFour * kTileRows;
   const int count = shape.count();
   if (count % kFour == 0 && (sources.goes_by_fours() && ...)) {
