@@ -4,7 +4,8 @@
     >>> diffsort.soft_rank([2.9, 0.1, 1.2, 1.3], regularization_strength=2.0)
     array([3.2625, 1.8625, 2.4125, 2.4625])
 
-Importing this package imports no framework but NumPy.
+Importing this package imports no framework but NumPy. A torch that is imported already learns of
+the operators, so that programs that contain them load.
 """
 
 from __future__ import annotations
@@ -65,4 +66,16 @@ def _warn_of_the_other_diffsort() -> None:
         )
 
 
+def _register_with_torch() -> None:
+    """Programs that torch has saved name diffsort's operators, and make no call that would import
+    the backend. Beside a torch that is there already, to do it now costs little."""
+    import contextlib
+    import sys
+
+    if "torch" in sys.modules:
+        with contextlib.suppress(ImportError):  # too old a torch concerns its own arrays alone
+            import diffsort.backends.torch  # noqa: F401
+
+
 _warn_of_the_other_diffsort()
+_register_with_torch()

@@ -39,6 +39,12 @@ def test_import_and_numpy_calls_load_no_other_framework(tmp_path):
     assert {"torch", "jax", "jaxlib", "cupy", "scipy", "matplotlib"}.isdisjoint(loaded)
 
 
+def test_import_beside_a_torch_that_is_too_old(tmp_path):
+    (tmp_path / "torch.py").touch()
+    script = "import torch, diffsort; print(diffsort.soft_rank([2.0, 1.0]))"
+    assert python("-c", script, cwd=tmp_path, PYTHONPATH=str(tmp_path)) == "[2. 1.]\n"
+
+
 def test_import_adds_less_than_50_ms_to_numpy(tmp_path):
     script = """if True:
         from time import perf_counter
@@ -218,7 +224,7 @@ LAYERS = {
     "config": ({"backends", "errors"}, {"_diffsort_native"}),
     "show_config": ({"config"}, set()),
     "data": (set(), {"numpy"}),
-    "__init__": ({"errors", "config", "ops"}, {"_diffsort_native"}),
+    "__init__": ({"errors", "config", "ops", "backends"}, {"_diffsort_native"}),
     "__main__": ({"data"}, {"diffsort", "matplotlib", "numpy"}),
 }
 MODULES = [

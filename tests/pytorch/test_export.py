@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import pytest
 
@@ -117,6 +119,30 @@ def test_saved_program_loads():
     file.seek(0)
     loaded = torch.export.load(file).module()
     assert_close(loaded(tangent()), expected(case, tangent()))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    "imports", ["import torch, diffsort", "import diffsort, diffsort.backends.torch, torch"]
+)
+def test_saved_program_loads_in_a_process_that_calls_no_operator(imports, tmp_path):
+    """What the documentation says of the imports that it takes."""
+    case = Case("soft_rank", "ascending", "l2")
+    module, x = Operator(case).requires_grad_(False), point(grad=False)
+    torch.export.save(torch.export.export(module, (x,)), tmp_path / "exported.pt2")
+    torch.jit.save(torch.jit.trace(module, x), tmp_path / "traced.pt")
+    torch.save([x, module(x)], tmp_path / "expected.pt")
+    script = f"""if True:
+        {imports}
+        x, expected = torch.load("expected.pt")
+        for program in (torch.export.load("exported.pt2").module(), torch.jit.load("traced.pt")):
+            torch.testing.assert_close(program(x), expected)
+        print("same")
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.stdout == "same\n", run.stderr[-3000:]
 
 
 def test_core_decompositions():
