@@ -34,7 +34,7 @@ from torch._C import (
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
-from diffsort.backends import check_framework, solver
+from diffsort.backends import check_framework, check_sequence, solver
 from diffsort.backends import numpy as numpy_backend
 from diffsort.backends.kernels import Cpu, Cuda, Point, cuda_problem
 from diffsort.core import fallback, isotonic
@@ -85,6 +85,12 @@ def reference_path() -> Iterator[None]:
 def asarray(function: str, argument: str, values: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(values, Tensor):
         return values
+    if is_dynamo_compiling() and isinstance(values, (list, tuple)):
+        # Not by way of NumPy, whose dtypes Dynamo does not know.
+        check_sequence(function, argument, values)
+        if like is not None and like.is_floating_point():
+            return torch.tensor(values, dtype=like.dtype, device=like.device)
+        return torch.tensor(values)
     # By way of NumPy: one conversion of Python data, with one set of messages.
     array = numpy_backend.asarray(function, argument, values)
     if array.dtype.name == "bfloat16":  # known to ml_dtypes, not to torch.tensor
@@ -228,7 +234,12 @@ def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
         return strength
     if isinstance(strength, Tensor):
         return _strength_tensor(spec, strength, values)
+    if isinstance(strength, (torch.SymFloat, torch.SymInt)):  # computed from a length of any size
+        return _strength_rows(torch.sym_float(strength), values)
     check_framework(spec.function, NAME, "regularization_strength", strength)
+    if is_dynamo_compiling() and isinstance(strength, (np.ndarray, np.generic)):
+        # To Dynamo, NumPy's numbers are tensors.
+        return _strength_tensor(spec, torch.as_tensor(strength, device=values.device), values)
     return numpy_backend.strength_as_number(spec.function, strength)
 
 

@@ -173,6 +173,32 @@ def test_tensor_strength_never_recompiles(case):
     assert len(set(frames)) == 1, f"compiled anew for new values: {frames}"
 
 
+@pytest.mark.parametrize(
+    "number",
+    [np.float64(0.7), np.float32(0.5), np.int64(2), np.array(0.7)],
+    ids=lambda number: type(number).__name__,
+)
+@few_cases
+def test_number_of_numpy_as_strength(case, number):
+    """As an argument and from around the function."""
+    x = point()
+    for y in (compiled(case)(x, number), compiled(lambda x: case(x, number))(x)):
+        assert_close(y, expected(case, x, float(number)))
+        assert_close(
+            torch.autograd.grad(y, x, cotangent())[0],
+            expected_vjp(case, x, float(number), cotangent())[0],
+        )
+
+
+@pytest.mark.parametrize("numbers", [[1 / 3, 0.25, 2.5, 0.1, 1.7], (3, 1, 2, 5, 4)])
+def test_sequences(numbers):
+    x = point(grad=False)
+    wanted = diffsort.project(x, torch.tensor(numbers, dtype=x.dtype))
+    assert_close(compiled(lambda x: diffsort.project(x, numbers))(x), wanted)
+    with pytest.raises(Exception, match="BackendMismatchError"):
+        compiled(lambda x: diffsort.project(x, [x[0, 0], x[0, 1], *x[1, :3]]))(x)
+
+
 @few_cases
 def test_ties_nan_row_and_zero_strength_row(case):
     x, strength, g = edges()

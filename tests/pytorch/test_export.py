@@ -111,6 +111,24 @@ def test_number_strength_is_a_constant_of_the_program():
     torch.testing.assert_close(result, diffsort.soft_rank(x, regularization_strength=0.25))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strength", [lambda n: 0.1 * n, lambda n: n], ids=["float", "int"])
+def test_strength_computed_from_a_dynamic_length(strength, strict):
+    class Ranks(torch.nn.Module):
+        def forward(self, x):
+            return diffsort.soft_rank(x, regularization_strength=strength(x.shape[-1]))
+
+    Ranks()(point(grad=False))  # test_first_use.py does without
+    length = torch.export.Dim("length", min=2)
+    program = torch.export.export(
+        Ranks(), (point(grad=False),), dynamic_shapes={"x": {1: length}}, strict=strict
+    ).module()
+    case, generator = Case("soft_rank", "ascending", "l2"), torch.Generator().manual_seed(4)
+    for n in (5, 9, 3):
+        x = 3 * torch.randn(3, n, generator=generator, dtype=torch.float64)
+        assert_close(program(x), expected(case, x, float(strength(n))))
+
+
 def test_saved_program_loads():
     case = Case("soft_rank", "ascending", "kl")
     program = torch.export.export(Operator(case), (point(grad=False),))
