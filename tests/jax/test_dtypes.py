@@ -165,12 +165,28 @@ def test_integers_and_bools_promote(dtype, x64):
 def test_mixed_dtypes_in_project_promote_as_jax_does(others):
     z, w = point("float32"), jnp.abs(point())[0].astype(others)
     y = diffsort.project(z, w)
-    assert y.dtype == (jnp.float64 if others in ("float64", "int32") else jnp.float32)
+    assert y.dtype == (jnp.float64 if others == "float64" else jnp.float32)
     inputs = np.asarray(z, np.float64), np.asarray(w, np.float64)
     assert_close(y, diffsort.project(*inputs), rtol=SINGLE, atol=SINGLE)
     dz, dw = jax.grad(lambda *at: diffsort.project(*at).sum(), argnums=(0, 1), allow_int=True)(z, w)
     assert dz.dtype == jnp.float32
     assert dw.dtype == (jax.dtypes.float0 if others == "int32" else others)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_weak_types_give_way_in_project(x64):
+    """The result's dtype is that of z * w, unless both are integers."""
+    with enable_x64(x64):
+        names = ["float32", "float16", "bfloat16", "int32", *(["float64"] if x64 else [])]
+        arrays = [jnp.ones(3, dtype) for dtype in names] + [jnp.full(3, 1.0), jnp.full(3, 1)]
+        default = jnp.full(3, 1.0).dtype
+        for z in arrays:
+            for w in arrays:
+                wanted = (z * w).dtype
+                if jnp.issubdtype(wanted, jnp.integer):
+                    wanted = default
+                for function in (diffsort.project, jax.jit(diffsort.project)):
+                    assert function(z, w).dtype == wanted
 
 
 @pytest.mark.parametrize(("op", "options"), OPERATORS, ids=names)

@@ -155,7 +155,11 @@ def _check_operands(
     if z is None or w is None:
         values = present(z, w)
         return _result_dtype(spec, spec.argument, values), values.shape
-    dtype = jnp.promote_types(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
+    for name, values in (("z", z), ("w", w)):
+        _result_dtype(spec, name, values)  # a check
+    dtype = jnp.result_type(z, w)  # as for any operation of JAX: weak types give way
+    if dtype not in _COMPUTE:
+        dtype = _default_dtype()
     check_same_length(spec.function, z.shape, w.shape, spec.axis)
     try:
         return dtype, jnp.broadcast_shapes(z.shape, w.shape)
