@@ -74,6 +74,50 @@ def test_bad_option(op, name, value, error, parts):
     check_message(raised, f"{op}: {name} ", *parts)
 
 
+MASKED = {
+    "one per row": np.ma.masked_less(np.array([[1.0], [-2.0]]), 0),
+    "nothing masked": np.ma.array([[1.0], [2.0]]),
+    "0-d": np.ma.array(1.0),
+    "np.ma.masked": np.ma.masked,
+}
+
+
+@pytest.mark.parametrize("strength", MASKED.values(), ids=MASKED)
+@ops
+def test_masked_strength(op, strength):
+    with pytest.raises(TypeError, match=f"{op}: regularization_strength must not be a masked arr"):
+        call(op, regularization_strength=strength)
+
+
+@pytest.mark.filterwarnings("ignore::diffsort.errors.FallbackWarning")
+@pytest.mark.parametrize("backend", ["torch", "jax", "array_api"])
+@pytest.mark.parametrize("strength", [np.ma.masked, np.ma.array(1.0)], ids=["masked", "0-d"])
+def test_masked_strength_of_other_arrays(backend, strength):
+    if backend == "array_api":
+        values = pytest.importorskip("array_api_strict").asarray([1.0, 2.0])
+    else:
+        framework = pytest.importorskip({"jax": "jax.numpy"}.get(backend, backend))
+        values = framework.asarray([1.0, 2.0])
+    with pytest.raises(TypeError, match="soft_rank: regularization_strength must not be a masked"):
+        diffsort.soft_rank(values, regularization_strength=strength)
+
+
+def test_masked_tangent_of_the_strength():
+    tangent = {"regularization_strength": np.ma.masked}
+    with pytest.raises(TypeError, match="soft_rank: tangent must not be a masked array"):
+        diffsort.jvp(diffsort.soft_rank, VALUES, tangent, regularization_strength=1.0)
+
+
+def test_float8():
+    """A type of ml_dtypes that NumPy counts among its floats, unlike the others of 8 bits."""
+    float8 = pytest.importorskip("ml_dtypes").float8_e5m2
+    with pytest.raises(TypeError, match="soft_rank: values must hold .*, got float8_e5m2"):
+        diffsort.soft_rank(np.ones(3, float8))
+    for strength in (np.ones((2, 1), float8), float8(1)):
+        with pytest.raises(TypeError, match="soft_rank: regularization_strength .*, got dtype fl"):
+            diffsort.soft_rank(VALUES, regularization_strength=strength)
+
+
 @pytest.mark.parametrize("direction", ["up", "", None, 1])
 @pytest.mark.parametrize("op", ["soft_rank", "soft_sort"])
 def test_bad_direction(op, direction):

@@ -143,3 +143,11 @@ def test_bfloat16_mixes_like_any_float():
     expected = diffsort.project(z.astype(float), w.astype(float), regularization_strength=0.5)
     # All inputs are exact in both types; one rounding to float32 of numbers up to 4.
     np.testing.assert_allclose(result, expected, rtol=0, atol=4 * 2.0**-24)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_sequence_follows_the_floats_beside_it(backend, dtype):
+    values = backend.asarray(np.array([1.0, 2.0]), dtype)
+    for z, w in ((values, [1.0, 0.0]), ([1, 0], values)):
+        with backend.road():
+            assert str(diffsort.project(z, w).dtype).rpartition(".")[2] == dtype

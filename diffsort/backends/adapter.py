@@ -130,7 +130,7 @@ class Adapter:
         dtype: np.dtype[Any] = values.dtype
         if dtype.kind in "iub":
             return _FLOAT64
-        if (dtype.kind == "f" and dtype.itemsize <= 8) or self.is_half(dtype):
+        if (is_real(dtype) and dtype.itemsize <= 8) or self.is_half(dtype):
             native_order: np.dtype[Any] = dtype.newbyteorder("=")
             return native_order
         raise dtype_error(spec.function, argument, dtype)
@@ -147,7 +147,8 @@ class Adapter:
             return strength_number(spec.function, strength)
         if not isinstance(strength, (np.generic, np.ndarray, self.array_type)):
             raise strength_type_error(spec.function, type(strength).__name__)
-        if strength.dtype.kind not in "iuf" and not self.is_half(strength.dtype):
+        check_unmasked(spec.function, "regularization_strength", strength)
+        if not is_real(strength.dtype) and not self.is_half(strength.dtype):
             raise strength_type_error(spec.function, f"dtype {strength.dtype}")
         if not isinstance(strength, self.array_type):  # a number of NumPy
             return strength_number(spec.function, strength)
@@ -160,6 +161,19 @@ class Adapter:
                 return float(strength)
         check_strength_shape(spec.function, strength.shape, values.shape, spec.axis)
         return strength
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Whether it is one of NumPy's integers or floats, to whose kind a float8 may count itself."""
+    return dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize >= 2)
+
+
+def check_unmasked(function: str, argument: str, values: Any) -> None:
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"{function}: {argument} must not be a masked array, whose mask would be ignored. "
+            f"Pass {argument}.compressed() or {argument}.filled(...)."
+        )
 
 
 class _Point:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffsort.backends import check_sequence, solver, threads
-from diffsort.backends.adapter import Adapter
+from diffsort.backends.adapter import Adapter, check_unmasked, is_real
 from diffsort.backends.kernels import Cpu
 from diffsort.core.spec import Spec, strength_number, strength_type_error
 from diffsort.core.tools import Tools
@@ -22,11 +22,7 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def asarray(function: str, argument: str, values: Any, like: Array | None = None) -> Array:
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(
-            f"{function}: {argument} must not be a masked array, whose mask would be ignored. "
-            f"Pass {argument}.compressed() or {argument}.filled(...)."
-        )
+    check_unmasked(function, argument, values)
     check_sequence(function, argument, values)
     try:
         array = np.asarray(values)
@@ -34,18 +30,22 @@ def asarray(function: str, argument: str, values: Any, like: Array | None = None
         raise ValueError(
             f"{function}: {argument} must be a rectangular array, got a ragged sequence ({error})."
         ) from None
-    follows = like is not None and like.dtype.kind == "f" and not isinstance(values, np.ndarray)
-    if follows and array.dtype.kind in "biuf":
-        assert like is not None
-        return array.astype(like.dtype)
-    return array
+    if like is None or isinstance(values, np.ndarray) or array.dtype.kind not in "biuf":
+        return array
+    follows = like.dtype.kind == "f" or _is_bfloat16(like.dtype)
+    return array.astype(like.dtype) if follows else array
+
+
+def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    return str(dtype.name) == "bfloat16"
 
 
 def strength_as_number(function: str, strength: Any) -> float:
     """A strength of Python or NumPy, for backends with arrays of their own."""
     if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number, np.ndarray)):
         raise strength_type_error(function, type(strength).__name__)
-    if isinstance(strength, (np.number, np.ndarray)) and strength.dtype.kind not in "iuf":
+    check_unmasked(function, "regularization_strength", strength)
+    if isinstance(strength, (np.number, np.ndarray)) and not is_real(strength.dtype):
         raise strength_type_error(function, f"dtype {strength.dtype}")
     return strength_number(function, strength)
 
@@ -97,7 +97,7 @@ class _NumPy(Adapter):
         return asarray(function, argument, values, like)
 
     def is_half(self, dtype: np.dtype[Any]) -> bool:
-        return str(dtype.name) == "bfloat16"
+        return _is_bfloat16(dtype)
 
     def is_aligned(self, values: Array) -> bool:
         return bool(values.flags.aligned)
