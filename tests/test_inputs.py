@@ -128,6 +128,15 @@ def test_strength_of_any_number_type(number):
     assert not np.array_equal(found, [1, 2, 3])
 
 
+@pytest.mark.parametrize("sign", ["", "u"])
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+def test_strength_of_any_integer_type_of_torch(torch, sign, bits):
+    values = torch.tensor([[0.0, 2.5, 10.0]])
+    strength = torch.tensor([[3]]).to(getattr(torch, f"{sign}int{bits}"))
+    expected = diffsort.soft_rank(values, regularization_strength=3.0)
+    assert torch.equal(diffsort.soft_rank(values, regularization_strength=strength), expected)
+
+
 def test_option_names_in_any_letter_case(backend):
     values = {"values": np.array([0.0, 0.25, 1.0])}
     found = backend.call("soft_rank", values, direction="DESCENDING", regularization="KL")

@@ -66,6 +66,7 @@ _PROMOTED = (
     *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
     *(torch.int8, torch.int16, torch.int32, torch.int64),
 )
+_WITHOUT_COMPARISONS = (torch.uint16, torch.uint32, torch.uint64)
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 _force_reference = False
@@ -215,17 +216,21 @@ def _operands(
 
 
 def _result_dtype(spec: Spec, argument: str, values: Tensor) -> torch.dtype:
+    _check_dense(spec, argument, values)
+    if values.dtype in _COMPUTE:
+        return values.dtype
+    if values.dtype in _PROMOTED:
+        return torch.get_default_dtype()
+    raise dtype_error(spec.function, argument, values.dtype)
+
+
+def _check_dense(spec: Spec, argument: str, values: Tensor) -> None:
     if values.layout is not torch.strided or values.is_nested:
         kind = "a nested tensor" if values.is_nested else f"layout {values.layout}"
         raise TypeError(
             f"{spec.function}: {argument} must be a dense tensor, got {kind}. "
             f"Pass {argument}.to_dense(), or a padded tensor."
         )
-    if values.dtype in _COMPUTE:
-        return values.dtype
-    if values.dtype in _PROMOTED:
-        return torch.get_default_dtype()
-    raise dtype_error(spec.function, argument, values.dtype)
 
 
 def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
@@ -244,8 +249,12 @@ def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
 
 
 def _strength_tensor(spec: Spec, strength: Tensor, values: Tensor) -> Tensor:
-    if strength.dtype.is_complex or strength.dtype is torch.bool:
-        raise strength_type_error(spec.function, f"dtype {strength.dtype}")
+    _check_dense(spec, "regularization_strength", strength)
+    if strength.dtype not in _COMPUTE:
+        if strength.dtype not in _PROMOTED or strength.dtype is torch.bool:
+            raise strength_type_error(spec.function, f"dtype {strength.dtype}")
+        if strength.dtype in _WITHOUT_COMPARISONS:
+            strength = strength.to(_wide(strength))
     check_strength_shape(spec.function, tuple(strength.shape), tuple(values.shape), spec.axis)
     if strength.device != values.device:
         raise ValueError(
