@@ -391,7 +391,7 @@ def _project_reference(
         _signed(tools, spec.w_sign, w, values, spec.axis),
         epsilon,
     )
-    return (spec.w_sign * result).to(values.dtype)
+    return (spec.w_sign * result + 0.0).to(values.dtype)  # never -0
 
 
 def _use_native(spec: Spec, values: Tensor) -> bool:

@@ -113,6 +113,18 @@ def test_ties_nan_and_infinities(case, dtype):
         assert reference[0].isnan().any(dim=1)[2]
 
 
+@every_case
+def test_zeros_have_no_sign(case):
+    """Of -x in the ascending sort, 0 is -0."""
+    x = torch.tensor([[0.0, 0.0, 0.0], [-0.0, 0.0, -0.0]], dtype=torch.float64)
+    for strength in (0.0, 1.0):
+        fast = case(x, strength)
+        with backend.reference_path():
+            reference = case(x, strength)
+        for y in (fast, reference, torch.func.vmap(lambda row, s=strength: case(row, s))(x)):
+            assert not (torch.signbit(y) & (y == 0)).any()
+
+
 @few_cases
 def test_long_rows(case):
     # Pooling over thousands of elements, in both precisions.
