@@ -45,6 +45,16 @@ def test_edge_row(backend, op, options, name, strength):
     check(backend, op, inputs_of(op, ROWS[name][0], strength), **options)
 
 
+@pytest.mark.parametrize("strength", [5e-309, 5e-324])
+@operators
+def test_strengths_without_an_inverse(backend, op, options, strength):
+    """1 / strength is beyond the largest float; the result is the limit."""
+    result, limit = (
+        backend.call(op, inputs_of(op, NORMAL, each), **options) for each in (strength, 0.0)
+    )
+    assert_within(result, limit, result_tolerance("float64", limit, len(NORMAL)))
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e3])
 @operators
 def test_float32_scales(backend, op, options, scale):

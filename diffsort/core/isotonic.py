@@ -47,15 +47,15 @@ def value(
     l2: mean_B(w) + s_i - mean_B(s);  kl: softmax_B(s)_i Σ_B w;  log_kl: the logarithm of that with
     exp(w) for w; s = z / strength.
     """
-    scale = _inverse(xp, blocks, strength)
+    divisor = _divisor(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == L2:
         size = blocks.total(xp.ones_like(z), of="z", at="z")
-        result = blocks.total(w, of="w", at="z") / size + _centred(blocks, z, size) * scale
+        result = blocks.total(w, of="w", at="z") / size + _centred(blocks, z, size) / divisor
     elif regularization == KL:
-        result = _kl_value(xp, blocks, z, w, scale)
+        result = _kl_value(xp, blocks, z, w, divisor)
     else:
-        s = (z - blocks.maximum(z, of="z", at="z")) * scale
+        s = (z - blocks.maximum(z, of="z", at="z")) / divisor
         result = s - xp.log(blocks.total(xp.exp(s), of="z", at="z")) + _lse(xp, blocks, w)
     return result * _nan_factor(xp, blocks, result)
 
@@ -75,26 +75,26 @@ def vjp(
     With h = g (kl: r g) and p, q the weights of an element in its block (`result` is read for kl),
     z: (h - p Σ_B h) / ε;  w: q Σ_B h (kl: Σ_B p g);  ε: -⟨z's cotangent, z⟩ / ε.
     """
-    scale = _inverse(xp, blocks, strength)
+    divisor = _divisor(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
     if regularization == KL:
         result = _smoothed(xp, result, strength)
-        p = _shares(xp, blocks, result, z, scale)
+        p = _shares(xp, blocks, result, z, divisor)
         h = result * cotangent
         w_cotangent = blocks.total(p * cotangent, of="z", at="w")
     else:
         w = _finite(xp, w, _infinite_w(xp, blocks, w))
-        p = _weights(xp, blocks, regularization, z, scale, of="z")
+        p = _weights(xp, blocks, regularization, z, divisor, of="z")
         h = cotangent
         q = _weights(xp, blocks, regularization, w, 1.0, of="w")
         w_cotangent = q * blocks.total(h, of="z", at="w")
-    z_cotangent = (h - p * blocks.total(h, of="z", at="z")) * scale
+    z_cotangent = (h - p * blocks.total(h, of="z", at="z")) / divisor
     z_cotangent = _finite(xp, z_cotangent, blocks.infinite)
     z_cotangent = z_cotangent * _nan_factor(xp, blocks, z_cotangent)
     w_cotangent = w_cotangent * _nan_factor(xp, blocks, w_cotangent)
     # The map annihilates constants of a block, so z may be measured from any z in it. The largest
     # has weight; others may lie far away without any, and would lend their distance to rounding.
-    products = z_cotangent * (z - blocks.maximum(z, of="z", at="z")) * scale
+    products = z_cotangent * (z - blocks.maximum(z, of="z", at="z")) / divisor
     return Cotangents(z_cotangent, w_cotangent, -xp.sum(products, axis=blocks.axis, keepdims=True))
 
 
@@ -113,40 +113,40 @@ def jvp(
     With ds = dz / ε - z dε / ε² and p, q as in `vjp`,
     ds - ⟨p, ds⟩_B + ⟨q, dw⟩_B;  kl: r (ds - ⟨p, ds⟩_B) + p Σ_B dw.
     """
-    scale = _inverse(xp, blocks, strength)
+    divisor = _divisor(xp, blocks, strength)
     z = _finite(xp, z, blocks.infinite)
-    relative = (z - blocks.maximum(z, of="z", at="z")) * scale
-    ds = _finite(xp, (tangents.z - relative * tangents.strength) * scale, blocks.infinite)
+    relative = (z - blocks.maximum(z, of="z", at="z")) / divisor
+    ds = _finite(xp, (tangents.z - relative * tangents.strength) / divisor, blocks.infinite)
     if regularization == KL:
         result = _smoothed(xp, result, strength)
-        p = _shares(xp, blocks, result, z, scale)
+        p = _shares(xp, blocks, result, z, divisor)
         moved = result * (ds - blocks.total(p * ds, of="z", at="z"))
         moved = moved + p * blocks.total(tangents.w, of="w", at="z")
     else:
         w = _finite(xp, w, _infinite_w(xp, blocks, w))
-        p = _weights(xp, blocks, regularization, z, scale, of="z")
+        p = _weights(xp, blocks, regularization, z, divisor, of="z")
         q = _weights(xp, blocks, regularization, w, 1.0, of="w")
         moved = ds - blocks.total(p * ds, of="z", at="z")
         moved = moved + blocks.total(q * tangents.w, of="w", at="z")
     return moved * _nan_factor(xp, blocks, moved)
 
 
-def _kl_value(xp: Any, blocks: Blocks, z: Array, w: Array, scale: Array) -> Array:
+def _kl_value(xp: Any, blocks: Blocks, z: Array, w: Array, divisor: Array) -> Array:
     """softmax_B(z / ε) Σ_B w. An infinite w is at strength 0, where z does not act: it is shared by
     size, without a derivative by z, which would be 0 times infinity."""
     infinite = _infinite_w(xp, blocks, w)
     size = blocks.total(xp.ones_like(z), of="z", at="z")
-    smoothed = _softmax(xp, blocks, z, scale, of="z") * blocks.total(
+    smoothed = _softmax(xp, blocks, z, divisor, of="z") * blocks.total(
         _finite(xp, w, infinite), of="w", at="z"
     )
     return smoothed + blocks.total(_finite(xp, w, xp.logical_not(infinite)), of="w", at="z") / size
 
 
-def _shares(xp: Any, blocks: Blocks, result: Array, z: Array, scale: Array) -> Array:
+def _shares(xp: Any, blocks: Blocks, result: Array, z: Array, divisor: Array) -> Array:
     """The weights p of kl."""
     # A block without weight in w has results 0, which do not tell its softmax: z does.
     total = blocks.total(result, of="z", at="z")
-    softmax = _softmax(xp, blocks, z, scale, of="z")
+    softmax = _softmax(xp, blocks, z, divisor, of="z")
     return xp.where(total == 0, softmax, result / xp.where(total == 0, xp.ones_like(total), total))
 
 
@@ -157,22 +157,21 @@ def _smoothed(xp: Any, result: Array, strength: Array) -> Array:
 
 
 def _weights(
-    xp: Any, blocks: Blocks, regularization: int, values: Array, scale: Array | float, *, of: Side
+    xp: Any, blocks: Blocks, regularization: int, values: Array, divisor: Array | float, *, of: Side
 ) -> Array:
-    """1 / |B| for l2, softmax_B(scale * values) for kl."""
+    """1 / |B| for l2, softmax_B(values / divisor) for kl."""
     if regularization == L2:
         return 1 / blocks.total(xp.ones_like(values), of=of, at=of)
-    return _softmax(xp, blocks, values, scale, of=of)
+    return _softmax(xp, blocks, values, divisor, of=of)
 
 
-def _inverse(xp: Any, blocks: Blocks, strength: Array) -> Array:
-    """1 / strength, 0 at strength 0 where the blocks are groups of equal z, NaN in NaN rows."""
+def _divisor(xp: Any, blocks: Blocks, strength: Array) -> Array:
+    """What z is divided by: the strength, whose inverse may be too large for a float. Infinity at
+    strength 0, where the blocks are groups of equal z and no z acts; NaN in NaN rows."""
     nan_row = xp.any(blocks.nan_row, axis=blocks.axis, keepdims=True)
     # A factor, so that derivatives by the strength are NaN as well.
-    one = xp.ones_like(strength)
-    strength = strength * xp.where(nan_row, float("nan"), one)
-    hard = strength == 0
-    return xp.where(hard, xp.zeros_like(strength), 1 / xp.where(hard, 1 + strength, strength))
+    strength = strength * xp.where(nan_row, float("nan"), xp.ones_like(strength))
+    return xp.where(strength == 0, float("inf"), strength)
 
 
 def _finite(xp: Any, values: Array, infinite: Array) -> Array:
@@ -192,9 +191,9 @@ def _centred(blocks: Blocks, z: Array, size: Array) -> Array:
     return centred - blocks.total(centred, of="z", at="z") / size
 
 
-def _softmax(xp: Any, blocks: Blocks, values: Array, scale: Array | float, *, of: Side) -> Array:
-    """softmax_B(scale * values), by differences: an offset of the values costs no digits."""
-    exponentials = xp.exp((values - blocks.maximum(values, of=of, at=of)) * scale)
+def _softmax(xp: Any, blocks: Blocks, values: Array, divisor: Array | float, *, of: Side) -> Array:
+    """softmax_B(values / divisor), by differences: an offset of the values costs no digits."""
+    exponentials = xp.exp((values - blocks.maximum(values, of=of, at=of)) / divisor)
     return exponentials / blocks.total(exponentials, of=of, at=of)
 
 

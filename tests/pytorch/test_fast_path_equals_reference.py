@@ -125,6 +125,20 @@ def test_zeros_have_no_sign(case):
             assert not (torch.signbit(y) & (y == 0)).any()
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.op == "soft_rank"], ids=str)
+def test_derivatives_by_strengths_whose_square_has_no_inverse(case):
+    scale = 1e-200
+    x = scale * torch.tensor([2.9, 0.1, 1.2, 1.3], dtype=torch.float64)
+    strength = torch.tensor(2 * scale, dtype=torch.float64, requires_grad=True)
+    g = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    (fast,) = torch.autograd.grad(case(x, strength), strength, g)
+    with backend.reference_path():
+        (reference,) = torch.autograd.grad(case(x, strength), strength, g)
+    _, forward = torch.func.jvp(lambda s: case(x, s) @ g, (strength,), (torch.ones_like(strength),))
+    for found in (reference, forward):
+        _assert_equal_to_rounding(fast, found, torch.float64, fast.abs().item())
+
+
 @few_cases
 def test_long_rows(case):
     # Pooling over thousands of elements, in both precisions.
