@@ -257,6 +257,15 @@ class TestTorch:
             diffsort.soft_rank(torch.ones(2, 3), regularization_strength=strength)
         check_message(raised, f"torch.{dtype}")
 
+    @pytest.mark.parametrize("axis", [-1, 0])
+    @ops
+    def test_too_many_dimensions(self, torch, op, axis):
+        with pytest.raises(ValueError, match="must have at most 64 dimensions, got 66") as raised:
+            call(op, torch.ones([1] * 66), axis=axis, **self.w_for(torch, op))
+        check_message(raised, f"{op}: {'z' if op == 'project' else 'values'} ")
+        most = torch.ones([1] * 64)
+        assert call(op, most, axis=axis, **({"w": most} if op == "project" else {})).ndim == 64
+
     def test_strength_that_is_not_dense(self, torch):
         sparse = torch.ones(2, 1).to_sparse()
         nested = torch.nested.nested_tensor([torch.ones(1)] * 2, layout=torch.jagged)
@@ -337,8 +346,15 @@ def test_wrt_names_arguments(wrt):
 
 
 def test_an_integer_strength_beyond_floats_is_a_value_error():
-    with pytest.raises(ValueError, match="soft_rank: regularization_strength must be ≥ 0 and fini"):
-        diffsort.soft_rank(np.ones(3), regularization_strength=10**400)
+    message = "soft_rank: regularization_strength must be ≥ 0 and finite in float64, got an integer"
+    for number in (2**2000, 10**5000):  # the second has more digits than Python prints
+        with pytest.raises(ValueError, match=message):
+            diffsort.soft_rank(np.ones(3), regularization_strength=number)
+
+
+def test_a_sequence_as_strength_says_what_to_do():
+    with pytest.raises(TypeError, match=r"got list. Pass a number, or make an array of it as"):
+        diffsort.soft_rank(VALUES, regularization_strength=[[1.0], [2.0]])
 
 
 def test_w_of_no_framework_is_named():

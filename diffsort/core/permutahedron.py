@@ -17,6 +17,7 @@ from diffsort.core.spec import (
     DIRECTIONS,
     KL,
     LOG_KL,
+    MAX_NDIM,
     REGULARIZATIONS,
     Spec,
     check_axis,
@@ -92,7 +93,7 @@ def _spec(
         regularization = check_option(function, "regularization", regularization, REGULARIZATIONS)
         direction = check_option(function, "direction", direction, DIRECTIONS)
         spec = _SPECS[function, regularization, direction]
-    if type(axis) is int and axis == -1 and ndim > 0:
+    if type(axis) is int and axis == -1 and 0 < ndim <= MAX_NDIM:
         return spec
     check_ndim(function, spec.argument, ndim)
     return spec.along(check_axis(function, axis, ndim))

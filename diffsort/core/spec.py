@@ -13,6 +13,8 @@ L2, KL, LOG_KL = 0, 1, 2
 REGULARIZATIONS = {"l2": L2, "kl": KL}
 DIRECTIONS = {"ascending": -1.0, "descending": 1.0}
 
+MAX_NDIM = 64  # of NumPy and torch as well
+
 
 class Spec(NamedTuple):
     """How to read the operands: result = w_sign * P(z_sign * z / strength, w_sign * w)."""
@@ -45,6 +47,11 @@ def check_axis(function: str, axis: SupportsIndex, ndim: int) -> int:
 
 
 def check_ndim(function: str, argument: str, ndim: int) -> None:
+    if ndim > MAX_NDIM:
+        raise ValueError(
+            f"{function}: {argument} must have at most {MAX_NDIM} dimensions, got {ndim}. Reshape "
+            "it: all axes but the sorted one may be one batch axis."
+        )
     if ndim == 0:
         raise ValueError(
             f"{function}: {argument} must have at least 1 dimension, got a 0-d array or scalar. "
@@ -91,8 +98,11 @@ def strength_number(function: str, strength: SupportsFloat) -> float:
     """A Python or NumPy number as a float, checked."""
     try:
         number = float(strength)
-    except OverflowError:  # an integer beyond the range of floats
-        number = float("inf")
+    except OverflowError:
+        raise ValueError(
+            f"{function}: regularization_strength must be ≥ 0 and finite in float64, got an "
+            "integer beyond its range, 1.8e308. Pass a smaller number."
+        ) from None
     check_strength(function, number)
     return number
 
@@ -100,7 +110,8 @@ def strength_number(function: str, strength: SupportsFloat) -> float:
 def strength_type_error(function: str, got: str) -> TypeError:
     return TypeError(
         f"{function}: regularization_strength must be a real number or an array of floats of the "
-        f"values' framework, got {got}. Pass a number, or convert it to such an array."
+        f"values' framework, got {got}. Pass a number, or make an array of it as numpy.array, "
+        "torch.tensor and jax.numpy.array do."
     )
 
 
