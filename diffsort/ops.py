@@ -66,8 +66,9 @@ def soft_sort(
     Cost: O(n log n) time and O(n) memory per row, forward; O(n) backward.
 
     Limits: with l2 the result is exactly the hard sort for ε ≤ 1 / (largest gap between sorted
-    neighbours); as ε grows all results approach the mean. At ε = 0 it is the hard sort, and the
-    gradient its inverse (stable) permutation.
+    neighbours). As ε grows all results approach one number: the mean with l2; with kl, in ascending
+    order, -log(mean(exp(-values))), descending log(mean(exp(values))). At ε = 0 it is the hard
+    sort, and the gradient its inverse (stable) permutation.
 
     Ties are taken in input order, so gradients at ties are well defined. NaN makes its own row NaN,
     gradient included. A row with ±inf is sorted at ε = 0 and NaN at ε > 0, where the limit of large
