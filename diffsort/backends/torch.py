@@ -69,6 +69,7 @@ _PROMOTED = (
 _WITHOUT_COMPARISONS = (torch.uint16, torch.uint32, torch.uint64)
 _PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
+_is_exporting = getattr(torch.compiler, "is_exporting", None)  # from torch 2.7 on
 _force_reference = False
 
 
@@ -243,7 +244,10 @@ def _strength(spec: Spec, strength: Any, values: Tensor) -> float | Tensor:
         return _strength_rows(torch.sym_float(strength), values)
     check_framework(spec.function, NAME, "regularization_strength", strength)
     if is_dynamo_compiling() and isinstance(strength, (np.ndarray, np.generic)):
-        # To Dynamo, NumPy's numbers are tensors.
+        # To Dynamo, NumPy's numbers are tensors; torch 2.13 exports them without their values.
+        if _is_exporting is not None and _is_exporting():
+            kind = "a number of NumPy, whose value torch.export(strict=True) loses"
+            raise strength_type_error(spec.function, kind)
         return _strength_tensor(spec, torch.as_tensor(strength, device=values.device), values)
     return numpy_backend.strength_as_number(spec.function, strength)
 

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import diffsort
@@ -127,6 +128,20 @@ def test_strength_computed_from_a_dynamic_length(strength, strict):
     for n in (5, 9, 3):
         x = 3 * torch.randn(3, n, generator=generator, dtype=torch.float64)
         assert_close(program(x), expected(case, x, float(strength(n))))
+
+
+def test_number_of_numpy_as_strength():
+    """torch.export(strict=True) loses the values of NumPy's numbers, in x * number as well."""
+
+    class Ranks(torch.nn.Module):
+        def forward(self, x):
+            return diffsort.soft_rank(x, regularization_strength=number)
+
+    number, x = np.float64(0.7), point(grad=False)
+    program = torch.export.export(Ranks(), (x,)).module()
+    assert_close(program(x), expected(Case("soft_rank", "ascending", "l2"), x, 0.7))
+    with pytest.raises(Exception, match="got a number of NumPy, whose value"):
+        torch.export.export(Ranks(), (x,), strict=True)
 
 
 def test_saved_program_loads():
