@@ -104,6 +104,23 @@ TEST_CASE("kernels' projection: the longest row of a team, and a longer one") {
   }
 }
 
+// The ids of a tile of such rows are all 0, unless elements are infinite.
+TEST_CASE("kernels' projection: tiles of rows that are one block, of which some are infinite") {
+  for (const std::int64_t n : {1, 2, 7, 32}) {
+    for (const Regularization regularization : {Regularization::l2, Regularization::kl}) {
+      Case<float> c{96, n, regularization, {}, {}, {1.0f}};
+      c.z.assign(c.size(), 0.25f);
+      for (const std::int64_t r : {3, 95}) {  // of the first tile and the last
+        std::fill_n(c.z.begin() + static_cast<std::ptrdiff_t>(r * n), n, static_cast<float>(kInf));
+      }
+      const Solved<float> expected = solve_sequentially(c);
+      CHECK(expected.block_z[0] == 0);
+      CHECK(is_infinite_block(expected.block_z[static_cast<std::size_t>(3 * n)]));
+      check_paths(c);
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("kernels' projection: infinities, NaN, zeros and strengths of every kind", T,
                    float, double) {
   const double strengths[] = {0.0, -0.0, -1.0, kNan, kInf, 1e-3, 0.5, 1.0, 100.0, 1e6};

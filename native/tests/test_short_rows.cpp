@@ -159,7 +159,7 @@ TEST_CASE_TEMPLATE("short rows: a tile's elements are where its rows look for th
   HostTeam team;
   for (std::int64_t n = 1; n <= kShortRow; ++n) {
     for (const std::int64_t rows : {1, 7, 31, 32}) {
-      for (const std::size_t displaced : {0, 1}) {  // by fours only if they are where these may be
+      for (const std::size_t displaced : {0, 1}) {  // displaced by one, nothing is aligned
         CAPTURE(n);
         CAPTURE(rows);
         const TileShape shape(rows, n);

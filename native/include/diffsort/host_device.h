@@ -20,7 +20,7 @@
 #endif
 
 // Before a loop over an array that is to lie in registers: every index becomes a constant.
-// UNROLLED_BY, before a loop that waits for memory: so many rounds of it ask at once.
+// UNROLLED_BY, before a loop that waits for memory, or has little to do: so many rounds of it at once.
 #ifdef __CUDA_ARCH__
 #define DIFFSORT_PRAGMA(words) _Pragma(#words)
 #define DIFFSORT_UNROLLED _Pragma("unroll")

@@ -118,7 +118,6 @@ class WarpTeam {
     __syncwarp();
   }
 
-  // Of at most 32. What is asked has been written before an earlier barrier.
   template <class Predicate>
   __device__ bool any(int n, const Predicate& predicate) {
     const int i = lane_of_thread();

@@ -144,7 +144,7 @@ struct LongCotangent : OneBlockCotangents {
   }
 };
 
-// --- All others. What is looked up by an id is looked up when ids are loaded, for several elements at once
+// --- All others. Marks are looked up when ids are loaded, for several elements at once
 
 struct ClearPart {
   struct Shared {};
@@ -274,8 +274,8 @@ struct AddTerms {
       team.for_each(1, [&](int) { add(r, first, sum); });
     }
     team.for_each_lanes((part.size() + kWords * 32 - 1) / (kWords * 32),
-                        [&](const auto& lanes, std::int64_t k) {
-                          add_words(lanes, part, part.first + kWords * 32 * k, first);
+                        [&](const auto& lanes, std::int64_t few) {
+                          add_words(lanes, part, part.first + kWords * 32 * few, first);
                         });
   }
 
@@ -399,9 +399,14 @@ struct CheckW {
     if (c.settled[r] != 0) return;  // whether a row is invalid is written meanwhile
     const std::int32_t* const ids = c.block_w.row(r) + part.first;
     team.stream(
-        part.size(), [=](std::int64_t i) { return ids[i]; },
-        [&](std::int64_t, std::int32_t id) {
-          if (!is_valid_id(id, c.n) || !c.is_start(r, block_start(id))) c.states.make_invalid(r);
+        part.size(),
+        [&](std::int64_t i) {
+          const bool valid = is_valid_id(ids[i], c.n);
+          const bool marked = c.is_start(r, valid ? block_start(ids[i]) : 0);
+          return valid && marked;
+        },
+        [&](std::int64_t, bool names_a_start) {
+          if (!names_a_start) c.states.make_invalid(r);
         });
   }
 };

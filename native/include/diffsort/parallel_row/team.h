@@ -6,10 +6,11 @@
 // __syncwarp (WarpTeam), or a loop on the CPU (HostTeam), which runs in whatever order a test asks
 // for, so that a dependence within a step shows as a wrong result.
 //
-// Branches around steps depend only on what is the same for all: arguments and results of reduce.
+// Branches around steps depend only on what is the same for all: arguments and results of reduce and any.
 //
 //     team.for_each(n, f)        f(i) for 0 <= i < n
-//     team.any(n, p)             whether p(i) for any 0 <= i < n, of at most 32; no barrier
+//     team.any(n, p)             whether p(i) for any 0 <= i < n, of at most 32, by what was written in
+//                                earlier steps
 //     team.for_each_lanes(n, f)  f(lanes, k) for 0 <= k < n, on 32 lanes together
 //     team.reduce(n, identity, map, combine)
 //                                combine over map(i), the same for every thread and every run;

@@ -23,7 +23,7 @@ namespace diffsort {
 constexpr int kTileRows = 32;
 constexpr std::int64_t kShortRow = 32;  // the longest row of a tile: a bit of a word per element
 constexpr int kFour = 4;                // neighbours that a thread loads or stores together
-constexpr int kMostAtOnce = 16;         // elements that a thread asks for before the first is there
+constexpr int kMostAtOnce = 16;         // words that a thread asks for before the first is there
 
 DIFFSORT_HD inline std::int64_t tiles_of(std::int64_t rows) {
   return (rows + kTileRows - 1) / kTileRows;
@@ -116,6 +116,7 @@ class TileShape {
   DIFFSORT_HD int row_of(int e) const {
     return static_cast<int>((static_cast<std::uint32_t>(e) * reciprocal_) >> kShift);
   }
+  DIFFSORT_HD bool has_gaps() const { return pitch() != n; }
   // Where the e-th element lies, counted as the array counts them.
   DIFFSORT_HD int place(int e) const { return e + row_of(e) * (pitch() - n); }
 
@@ -125,24 +126,25 @@ class TileShape {
   std::uint32_t reciprocal_;
 };
 
-// Four neighbours of an array, from a multiple of four on, which one instruction loads or stores (of 8 bytes:
-// two). In a tile the first two of them are neighbours, and the last two: a row with a gap behind it has
-// an even number of elements.
+// Four neighbours of an array, from a multiple of four on. In a tile the first two of them are neighbours, and
+// the last two: a row with a gap behind it has an even number of elements.
 template <class V>
 struct alignas(16) [[gnu::may_alias]] Four {
   V of[kFour];
 
+  // Where it is aligned, one instruction accesses it (of 8 bytes: two).
   DIFFSORT_HD static bool fits(const V* array) {
     return reinterpret_cast<std::uintptr_t>(array) % alignof(Four) == 0;
   }
   DIFFSORT_HD static Four load(const V* array) { return *reinterpret_cast<const Four*>(array); }
   DIFFSORT_HD void store(V* array) const { *reinterpret_cast<Four*>(array) = *this; }
-  // The pairs' places in a tile.
-  DIFFSORT_HD void gather(const V* first, const V* second) {
-    of[0] = first[0];
-    of[1] = first[1];
-    of[2] = second[0];
-    of[3] = second[1];
+
+  // Whether it lies in a tile as in the array.
+  DIFFSORT_HD static bool lies_in(const TileShape& shape, const V* tile) {
+    return !shape.has_gaps() && fits(tile);
+  }
+  DIFFSORT_HD static Four gather(const V* first, const V* second) {
+    return {{first[0], first[1], second[0], second[1]}};
   }
   DIFFSORT_HD void scatter(V* first, V* second) const {
     first[0] = of[0];
@@ -159,10 +161,19 @@ class TileSource {
   DIFFSORT_HD TileSource(const DenseRows<const V>& rows, std::int64_t first_row, V* tile)
       : from_(rows.data + first_row * rows.stride),
         tile_(tile),
-        one_row_for_all_(rows.stride == 0) {}
+        one_row_for_all_(rows.stride == 0),
+        aligned_(Four<V>::fits(from_)) {}
 
-  DIFFSORT_HD bool goes_by_fours() const { return !one_row_for_all_ && Four<V>::fits(from_); }
-  DIFFSORT_HD void fetch(int j, int e) { fours_[j] = Four<V>::load(from_ + e); }
+  DIFFSORT_HD bool one_row_for_all() const { return one_row_for_all_; }
+  DIFFSORT_HD void fetch(int j, int e) {
+    fours_[j] = aligned_ ? Four<V>::load(from_ + e) : Four<V>::gather(from_ + e, from_ + e + 2);
+  }
+  // Where no row has a gap a four comes into the tile as it lies: by every fourth word, four lanes would
+  // be at the same bank.
+  DIFFSORT_HD bool goes_as_it_lies(const TileShape& shape) const {
+    return Four<V>::lies_in(shape, tile_);
+  }
+  DIFFSORT_HD void put(int j, int e) const { fours_[j].store(tile_ + e); }
   DIFFSORT_HD void put(int j, int first, int second) const {
     fours_[j].scatter(tile_ + first, tile_ + second);
   }
@@ -174,37 +185,46 @@ class TileSource {
  private:
   const V* from_;
   V* tile_;
-  bool one_row_for_all_;
+  bool one_row_for_all_, aligned_;
   Four<V> fours_[kMostAtOnce / kFour];
 };
 
 // What one of 32 threads does of load_together. It asks for many elements before the first is there:
-// few warps are resident, and memory answers as late as ever.
+// few warps are resident, and memory answers as late as ever. Beyond the end it takes its first four
+// again, without a branch, behind which a load would be waited for.
 template <class... Vs>
 DIFFSORT_HD void load_by_lane(const TileShape& shape, int lane, TileSource<Vs>... sources) {
-  constexpr bool wide = ((sizeof(Vs) > sizeof(float)) || ...);
+  constexpr bool wide = ((sizeof(Vs) > sizeof(float)) || ...);  // there are so many registers
   constexpr int kAtOnce = kMostAtOnce / kFour / (sizeof...(Vs) == 1 ? 1 : 2) / (wide ? 2 : 1);
   constexpr int kStep = kFour * kTileRows;
   const int count = shape.count();
-  if (count % kFour == 0 && (sources.goes_by_fours() && ...)) {
+  const bool as_they_lie = (sources.goes_as_it_lies(shape) && ...);
+  if (count % kFour == 0 && !(sources.one_row_for_all() || ...)) {
     DIFFSORT_ROLLED
     for (int e = kFour * lane; e < count; e += kAtOnce * kStep) {
       DIFFSORT_UNROLLED
       for (int j = 0; j < kAtOnce; ++j) {
-        const int f = e + j * kStep;
-        (sources.fetch(j, f < count ? f : e), ...);
+        const int f = e + j * kStep < count ? e + j * kStep : e;
+        (sources.fetch(j, f), ...);
+      }
+      if (as_they_lie) {
+        DIFFSORT_UNROLLED
+        for (int j = 0; j < kAtOnce; ++j) {
+          const int f = e + j * kStep < count ? e + j * kStep : e;
+          (sources.put(j, f), ...);
+        }
+        continue;
       }
       DIFFSORT_UNROLLED
       for (int j = 0; j < kAtOnce; ++j) {
-        const int f = e + j * kStep;
-        if (f >= count) continue;
+        const int f = e + j * kStep < count ? e + j * kStep : e;
         const int first = shape.place(f), second = shape.place(f + 2);
         (sources.put(j, first, second), ...);
       }
     }
     return;
   }
-  DIFFSORT_UNROLLED_BY(4)
+  DIFFSORT_ROLLED
   for (int e = lane; e < count; e += kTileRows) {
     const int row_start = shape.row_of(e) * shape.n, place = shape.place(e);
     (sources.copy(e, row_start, place), ...);
@@ -233,12 +253,13 @@ class RowTile {
   template <class Team>
   DIFFSORT_HD void store(Team& team, V* rows) const {
     const RowTile tile = *this;
+    const bool as_it_lies = Four<V>::lies_in(shape_, data_);
     write(
         team, rows, [=](int e) { return tile.data_[tile.shape_.place(e)]; },
         [=](int e) {
-          Four<V> four;
-          four.gather(tile.data_ + tile.shape_.place(e), tile.data_ + tile.shape_.place(e + 2));
-          return four;
+          return as_it_lies ? Four<V>::load(tile.data_ + e)
+                            : Four<V>::gather(tile.data_ + tile.shape_.place(e),
+                                              tile.data_ + tile.shape_.place(e + 2));
         });
   }
 
