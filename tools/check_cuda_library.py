@@ -46,6 +46,8 @@ STACK = {
     "DescribeRow": 136,  # operands for the functions that look for ranges in them
     "MoveElements": 40,  # each thread holds 8 elements at once
     "WritePart": 192,  # of sm_100; 72 of others
+    "NoteLargest": 16,  # of sm_120, as the next: four elements at once
+    "RankOneBlocks": 8,
     # Rows of a tile are sorted, and loaded, by functions, for the sake of the library's size.
     "ProjectTiles": 40,
     "DerivativeTiles": 32,
