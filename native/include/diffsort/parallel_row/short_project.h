@@ -20,6 +20,7 @@
 #include "diffsort/host_device.h"
 #include "diffsort/parallel_row/block_result.h"
 #include "diffsort/parallel_row/project_row.h"
+#include "diffsort/parallel_row/short_ids.h"
 #include "diffsort/parallel_row/short_sort.h"
 #include "diffsort/parallel_row/team.h"
 
@@ -276,7 +277,7 @@ class ProjectTiles {
                         static_cast<std::uint8_t>(finite.last), false};
     if (!arrays.result) return;
     // Alone in its block, an element of w comes through unchanged.
-    const std::uint32_t alone = starts & (starts >> 1 | std::uint32_t{1} << (n - 1));
+    const std::uint32_t alone = ShortIds::alone(starts, n);
     SharedResult<R> shared;
     DIFFSORT_ROLLED
     for (int i = 0; i < n; ++i) {

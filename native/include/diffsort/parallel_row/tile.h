@@ -202,23 +202,17 @@ DIFFSORT_HD void load_by_lane(const TileShape& shape, int lane, TileSource<Vs>..
   if (count % kFour == 0 && !(sources.one_row_for_all() || ...)) {
     DIFFSORT_ROLLED
     for (int e = kFour * lane; e < count; e += kAtOnce * kStep) {
+      const auto four = [=](int j) { return e + j * kStep < count ? e + j * kStep : e; };
       DIFFSORT_UNROLLED
-      for (int j = 0; j < kAtOnce; ++j) {
-        const int f = e + j * kStep < count ? e + j * kStep : e;
-        (sources.fetch(j, f), ...);
-      }
+      for (int j = 0; j < kAtOnce; ++j) (sources.fetch(j, four(j)), ...);
       if (as_they_lie) {
         DIFFSORT_UNROLLED
-        for (int j = 0; j < kAtOnce; ++j) {
-          const int f = e + j * kStep < count ? e + j * kStep : e;
-          (sources.put(j, f), ...);
-        }
+        for (int j = 0; j < kAtOnce; ++j) (sources.put(j, four(j)), ...);
         continue;
       }
       DIFFSORT_UNROLLED
       for (int j = 0; j < kAtOnce; ++j) {
-        const int f = e + j * kStep < count ? e + j * kStep : e;
-        const int first = shape.place(f), second = shape.place(f + 2);
+        const int first = shape.place(four(j)), second = shape.place(four(j) + 2);
         (sources.put(j, first, second), ...);
       }
     }
