@@ -79,9 +79,8 @@ class _Point:
         }
         z, w, values, self.dtype = _operands(spec, z, w)
         self.xp = values.__array_namespace__()
-        solver.use_native(
-            spec.function, spec.argument, NAME, str(values.device), _what(values), has_kernel=False
-        )
+        what = f"{values.dtype} on {values.device}"
+        solver.fall_back_or_raise(spec.function, spec.argument, NAME, str(values.device), what)
         self.tools = Tools(self.xp, values.device, _widest(self.xp, values.device))
         strength = _strength(spec, strength, values, self.tools)
         with _quiet():
@@ -192,10 +191,6 @@ def _strength(spec: Spec, strength: Any, values: Array, tools: Tools) -> Array:
         first = xp.argmax(xp.astype(xp.reshape(invalid, (-1,)), tools.index))
         check_strength(spec.function, float(xp.reshape(strength, (-1,))[int(first)]))
     return strength
-
-
-def _what(values: Array) -> str:
-    return f"{values.dtype} on {values.device}"
 
 
 def _name(values: Any) -> str:

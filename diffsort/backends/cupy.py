@@ -98,7 +98,7 @@ class _CuPy(Adapter):
         if missing is None:
             return self._cuda
         what = f"{values.dtype} on cuda:{device}"
-        solver.use_native(spec.function, spec.argument, NAME, "cuda", what, False, missing)
+        solver.fall_back_or_raise(spec.function, spec.argument, NAME, "cuda", what, missing)
         return None
 
     def tools(self, values: Array) -> Tools:

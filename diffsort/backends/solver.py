@@ -17,22 +17,14 @@ requested = "auto"
 _warned: set[tuple[str, str]] = set()
 
 
-def use_native(
-    function: str,
-    argument: str,
-    backend: str,
-    device: str,
-    what: str,
-    has_kernel: bool,
-    reason: str | None = None,
-) -> bool:
-    """Whether the native solver is to be used; `what` describes the array, and `reason` says why
-    there is no kernel for it, for messages.
-
-    Where there is no kernel, "auto" warns once per backend and device, and "native" raises.
+def fall_back_or_raise(
+    function: str, argument: str, backend: str, device: str, what: str, reason: str | None = None
+) -> None:
+    """To be called where there is no kernel: "auto" warns once per backend and device, "native"
+    raises. In their messages `what` describes the array, and `reason` says why there is none.
     """
-    if requested == "fallback" or has_kernel:
-        return requested != "fallback"
+    if requested == "fallback":
+        return
     kernels = ", ".join(capabilities.devices(backend)) or "no device"
     if reason is not None:
         kernels += f" ({reason})"
@@ -51,16 +43,15 @@ def use_native(
             FallbackWarning,
             stacklevel=_depth_of_caller(),
         )
-    return False
 
 
 # Dynamo evaluates this instead of tracing it: the choice is made when a function is traced.
-use_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
+fall_back_or_raise._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _depth_of_caller() -> int:
-    """The stacklevel, as `use_native` counts it, of the first frame of neither this package nor a
-    framework, which may be compiling a function of the user's."""
+    """The stacklevel, as `fall_back_or_raise` counts it, of the first frame of neither this package
+    nor a framework, which may be compiling a function of the user's."""
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and _package(frame) in ("diffsort", "jax", "jaxlib", "torch"):
         depth, frame = depth + 1, frame.f_back

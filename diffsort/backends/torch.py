@@ -399,13 +399,13 @@ def _project_reference(
 
 
 def _use_native(spec: Spec, values: Tensor) -> bool:
+    if solver.requested == "fallback":
+        return False
     missing = _missing_kernel(values)
-    if missing is None:
-        return solver.requested != "fallback"
-    what = f"{values.dtype} on {values.device}"
-    return solver.use_native(
-        spec.function, spec.argument, NAME, values.device.type, what, False, missing
-    )
+    if missing is not None:
+        what, device = f"{values.dtype} on {values.device}", values.device.type
+        solver.fall_back_or_raise(spec.function, spec.argument, NAME, device, what, missing)
+    return missing is None
 
 
 def _has_kernel(values: Tensor) -> bool:

@@ -143,7 +143,7 @@ def _static(spec: Spec) -> Static:
         )
     if not native.xla_handlers:
         what = "a JAX array, for which XLA's headers were left out of the build"
-        solver.use_native(spec.function, spec.argument, NAME, "cpu", what, has_kernel=False)
+        solver.fall_back_or_raise(spec.function, spec.argument, NAME, "cpu", what)
         return Static(spec, "fallback")
     return Static(spec, "native")
 

@@ -193,13 +193,12 @@ def _without_kernel(by_formula: Any, ctx: Any, *arrays: Any, static: Static, **p
     """On a platform that the native module does not serve."""
     if static.solver != "fallback":
         platform = compat.platform(ctx)
-        solver.use_native(
+        solver.fall_back_or_raise(
             static.spec.function,
             static.spec.argument,
             "jax",
             platform,
             f"an array on {platform}",
-            has_kernel=False,
-            reason=_cuda_problem() if platform == "cuda" else f"there are none for {platform}",
+            _cuda_problem() if platform == "cuda" else f"there are none for {platform}",
         )
     return by_formula(ctx, *arrays, static=static, **params)
