@@ -16,6 +16,7 @@ import _diffsort_native as native
 from diffsort.backends import threads
 from diffsort.core.projection import present
 from diffsort.core.spec import Spec
+from diffsort.core.tools import axis_last, one_per_row
 
 Array = Any
 _Three = tuple[Array | None, Array | None, Array | None]
@@ -114,7 +115,7 @@ class Cpu:
         out_z = memory.empty_like(cotangent) if z else None
         out_w = memory.empty_like(cotangent) if w else None
         out_strength = (
-            memory.empty(_one_per_row(cotangent.shape, spec.axis), memory.float64, cotangent)
+            memory.empty(one_per_row(cotangent.shape, spec.axis), memory.float64, cotangent)
             if strength
             else None
         )
@@ -238,12 +239,12 @@ class Cuda:
         """Memory for rows of the shape of `like`, the axis last."""
         if axis == -1:
             return self.memory.empty_like(like, dtype=dtype)
-        return self.memory.empty(_axis_last(like.shape, axis), dtype, like)
+        return self.memory.empty(axis_last(like.shape, axis), dtype, like)
 
     def _strength_output(self, like: Array, axis: int) -> Array:
         """Of empty rows, which no kernel visits, the derivative is zero."""
         allocate = self.memory.empty if 0 not in like.shape else self.memory.zeros
-        shape = _axis_last(_one_per_row(like.shape, axis), axis)
+        shape = axis_last(one_per_row(like.shape, axis), axis)
         return allocate(shape, self.memory.float64, like)
 
     def _result(self, rows: Array | None, axis: int) -> Array | None:
@@ -272,7 +273,7 @@ class Cuda:
     def _per_row(self, strength: float | Array | None, like: Array, axis: int) -> Any:
         if strength is None or isinstance(strength, float):
             return strength
-        rows = self.memory.broadcast(strength, _one_per_row(like.shape, axis))
+        rows = self.memory.broadcast(strength, one_per_row(like.shape, axis))
         return self._rows(rows, axis)
 
     def _point(self, at: PlainPoint, axis: int) -> Point:
@@ -302,15 +303,3 @@ def cuda_problem(device: int) -> str | None:
 
 # Dynamo evaluates this instead of tracing it: the answer stays the same.
 cuda_problem._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def _axis_last(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    moved = list(shape)
-    moved.append(moved.pop(axis))
-    return tuple(moved)
-
-
-def _one_per_row(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    rows = list(shape)
-    rows[axis] = 1
-    return tuple(rows)

@@ -13,7 +13,7 @@ from typing import Any
 from diffsort.core.pooling import Limits, pool
 from diffsort.core.spec import KL, L2, LOG_KL
 from diffsort.core.sums import KLSums, L2Sums
-from diffsort.core.tools import Tools, like_rows, rows_of
+from diffsort.core.tools import Tools, like_rows, one_per_row, rows_of
 
 Array = Any
 
@@ -41,13 +41,11 @@ def find_blocks(
     def rows(array: Array) -> Array:
         return rows_of(xp, xp.astype(array, tools.wide), axis)
 
-    one_per_row = list(shape)
-    one_per_row[axis] = 1
     found = _blocks_of_rows(
         tools,
         None if z is None else rows(z),
         None if w is None else rows(w),
-        rows(xp.broadcast_to(strength, tuple(one_per_row))),
+        rows(xp.broadcast_to(strength, one_per_row(shape, axis))),
         shape[axis],
         regularization,
     )

@@ -6,6 +6,8 @@ import operator
 from collections.abc import Iterable
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
+from diffsort.core.tools import one_per_row
+
 # The codes of diffsort::Regularization. LOG_KL is KL with w and the result as logarithms.
 L2, KL, LOG_KL = 0, 1, 2
 
@@ -85,10 +87,9 @@ def check_strength_shape(
         for d, size in enumerate(reversed(shape), start=1)
     )
     if not fits:
-        one_per_row = list(values_shape)
-        one_per_row[axis] = 1
+        wanted = one_per_row(values_shape, axis)
         raise ValueError(
-            f"{function}: regularization_strength must broadcast to {tuple(one_per_row)} (one per "
+            f"{function}: regularization_strength must broadcast to {wanted} (one per "
             f"row, length 1 along the axis) for values of shape {tuple(values_shape)}, got shape "
             f"{tuple(shape)}. Reshape it, or pass a number."
         )

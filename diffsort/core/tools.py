@@ -8,7 +8,7 @@ later) alone, for any library, device and tracer: static shapes, no look at a va
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 Array = Any
@@ -122,6 +122,20 @@ class SortedSegments:
         return like_rows(self.tools.xp, rows, tuple(like.shape), self.axis)
 
 
+def one_per_row(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """The shape with length 1 along the axis."""
+    rows = list(shape)
+    rows[axis] = 1
+    return tuple(rows)
+
+
+def axis_last(shape: Sequence[int], axis: int) -> tuple[int, ...]:
+    """The shape with the axis behind all others."""
+    moved = list(shape)
+    moved.append(moved.pop(axis))
+    return tuple(moved)
+
+
 def rows_of(xp: Any, array: Array, axis: int) -> Array:
     """The rows along `axis` as an array of two dimensions."""
     array = xp.moveaxis(array, axis, -1)
@@ -130,9 +144,7 @@ def rows_of(xp: Any, array: Array, axis: int) -> Array:
 
 def like_rows(xp: Any, rows: Array, shape: tuple[int, ...], axis: int) -> Array:
     """The inverse of `rows_of`, for an array of that shape."""
-    moved = list(shape)
-    moved.append(moved.pop(axis))
-    return xp.moveaxis(xp.reshape(rows, tuple(moved)), -1, axis)
+    return xp.moveaxis(xp.reshape(rows, axis_last(shape, axis)), -1, axis)
 
 
 def sum_to_shape(xp: Any, array: Array, shape: tuple[int, ...]) -> Array:

@@ -32,6 +32,7 @@ from diffsort.core.spec import (
     dtype_error,
     strength_type_error,
 )
+from diffsort.core.tools import one_per_row
 from diffsort.errors import MissingKernelError
 
 NAME = "jax"
@@ -232,9 +233,7 @@ def _project_now(
 ) -> Array:
     """Everything that is left to do once the arguments are checked."""
     shape = jnp.broadcast_shapes(*(array.shape for array in (z, w) if array is not None))
-    rows = list(shape)
-    rows[static.spec.axis] = 1
-
+    rows = one_per_row(shape, static.spec.axis)
     operands = {
         name: array.astype(_COMPUTE[dtype])
         for name, array in (("z", z), ("w", w))
@@ -246,7 +245,7 @@ def _project_now(
     strength = jnp.asarray(strength)
     exact = strength.dtype == np.float64
     operands["strength"] = strength.astype(np.float64 if exact else np.float32)
-    shapes = [tuple(rows) if name == "strength" else shape for name in operands]
+    shapes = [rows if name == "strength" else shape for name in operands]
     arrays = meshes.broadcast(static.spec, list(operands.values()), shapes)
     operands = dict(zip(operands, arrays, strict=True))
     found = bind(projection_p, static, ("result",), **operands)
