@@ -13,11 +13,7 @@ import numpy as np
 
 from diffsort.backends import check_framework
 from diffsort.backends.kernels import Cpu, Cuda, Point
-from diffsort.core.projection import Projection, present
-from diffsort.core.spec import (
-    KL,
-    LOG_KL,
-    Spec,
+from diffsort.core.checks import (
     broadcast_error,
     check_direction,
     check_same_length,
@@ -27,6 +23,8 @@ from diffsort.core.spec import (
     strength_number,
     strength_type_error,
 )
+from diffsort.core.projection import Projection
+from diffsort.core.spec import KL, LOG_KL, Spec, present
 from diffsort.core.tools import Tools, sum_to_shape
 
 Array = Any

@@ -12,9 +12,7 @@ import numpy as np
 
 from diffsort.backends import check_framework, solver
 from diffsort.backends import numpy as numpy_backend
-from diffsort.core.projection import Projection, present
-from diffsort.core.spec import (
-    Spec,
+from diffsort.core.checks import (
     broadcast_error,
     check_direction,
     check_same_length,
@@ -23,6 +21,8 @@ from diffsort.core.spec import (
     dtype_error,
     strength_type_error,
 )
+from diffsort.core.projection import Projection
+from diffsort.core.spec import Spec, present
 from diffsort.core.tools import Tools, sum_to_shape
 from diffsort.errors import BackendMismatchError
 

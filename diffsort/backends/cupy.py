@@ -18,8 +18,8 @@ from diffsort.backends import numpy as numpy_backend
 from diffsort.backends import solver
 from diffsort.backends.adapter import Adapter
 from diffsort.backends.kernels import Cuda, cuda_problem
-from diffsort.core.projection import present
-from diffsort.core.spec import Spec, dtype_error
+from diffsort.core.checks import dtype_error
+from diffsort.core.spec import Spec, present
 from diffsort.core.tools import Tools
 
 NAME = "cupy"

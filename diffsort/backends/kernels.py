@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import _diffsort_native as native
 
 from diffsort.backends import threads
-from diffsort.core.projection import present
-from diffsort.core.spec import Spec
+from diffsort.core.spec import Spec, present
 from diffsort.core.tools import axis_last, one_per_row
 
 Array = Any

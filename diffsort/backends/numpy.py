@@ -12,7 +12,8 @@ import numpy.typing as npt
 from diffsort.backends import check_sequence, solver, threads
 from diffsort.backends.adapter import Adapter, check_unmasked, is_real
 from diffsort.backends.kernels import Cpu
-from diffsort.core.spec import Spec, strength_number, strength_type_error
+from diffsort.core.checks import strength_number, strength_type_error
+from diffsort.core.spec import Spec
 from diffsort.core.tools import Tools
 
 NAME = "numpy"

@@ -39,11 +39,7 @@ from diffsort.backends import numpy as numpy_backend
 from diffsort.backends.kernels import Cpu, Cuda, Point, cuda_problem
 from diffsort.core import fallback, isotonic
 from diffsort.core.blocks import SegmentBlocks
-from diffsort.core.projection import present, rho
-from diffsort.core.spec import (
-    KL,
-    LOG_KL,
-    Spec,
+from diffsort.core.checks import (
     broadcast_error,
     check_direction,
     check_same_length,
@@ -52,7 +48,8 @@ from diffsort.core.spec import (
     dtype_error,
     strength_type_error,
 )
-from diffsort.core.tools import Segments, Tools
+from diffsort.core.spec import KL, LOG_KL, Spec, present
+from diffsort.core.tools import Segments, Tools, rho
 
 NAME = "torch"
 

@@ -13,17 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, SupportsIndex, TypeVar
 
-from diffsort.core.spec import (
-    DIRECTIONS,
-    KL,
-    LOG_KL,
-    MAX_NDIM,
-    REGULARIZATIONS,
-    Spec,
-    check_axis,
-    check_ndim,
-    check_option,
-)
+from diffsort.core.checks import MAX_NDIM, check_axis, check_ndim, check_option
+from diffsort.core.spec import DIRECTIONS, KL, LOG_KL, REGULARIZATIONS, Spec
 
 Array = Any
 Result = TypeVar("Result")

@@ -11,7 +11,7 @@ from diffsort.core import isotonic
 from diffsort.core.blocks import SegmentBlocks
 from diffsort.core.fallback import find_blocks
 from diffsort.core.spec import Spec
-from diffsort.core.tools import Tools
+from diffsort.core.tools import Tools, rho
 
 Array = Any
 
@@ -84,17 +84,3 @@ class Projection:
 
     def _operand(self, operand: Array | None, like: Array) -> Array:
         return operand if operand is not None else rho(self.tools, like, self.spec.axis)
-
-
-def present(z: Array | None, w: Array | None) -> Array:
-    """An operand that is there."""
-    values = w if z is None else z
-    assert values is not None
-    return values
-
-
-def rho(tools: Tools, like: Array, axis: int) -> Array:
-    """(n, ..., 1) along the axis."""
-    n = like.shape[axis]
-    values = tools.xp.reshape(tools.real(n - tools.arange(0, n)), (n,) + (1,) * (-axis - 1))
-    return tools.xp.broadcast_to(values, tuple(like.shape))

@@ -122,6 +122,13 @@ class SortedSegments:
         return like_rows(self.tools.xp, rows, tuple(like.shape), self.axis)
 
 
+def rho(tools: Tools, like: Array, axis: int) -> Array:
+    """(n, ..., 1) along the axis."""
+    n = like.shape[axis]
+    values = tools.xp.reshape(tools.real(n - tools.arange(0, n)), (n,) + (1,) * (-axis - 1))
+    return tools.xp.broadcast_to(values, tuple(like.shape))
+
+
 def one_per_row(shape: Sequence[int], axis: int) -> tuple[int, ...]:
     """The shape with length 1 along the axis."""
     rows = list(shape)

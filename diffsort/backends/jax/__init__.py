@@ -21,9 +21,7 @@ from diffsort.backends import numpy as numpy_backend
 from diffsort.backends.jax import compat, meshes
 from diffsort.backends.jax.formulas import Static
 from diffsort.backends.jax.primitives import bind, projection_p
-from diffsort.core.projection import present
-from diffsort.core.spec import (
-    Spec,
+from diffsort.core.checks import (
     broadcast_error,
     check_direction,
     check_same_length,
@@ -32,6 +30,7 @@ from diffsort.core.spec import (
     dtype_error,
     strength_type_error,
 )
+from diffsort.core.spec import Spec, present
 from diffsort.core.tools import one_per_row
 from diffsort.errors import MissingKernelError
 

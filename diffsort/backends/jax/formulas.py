@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from diffsort.core import isotonic
 from diffsort.core.blocks import SegmentBlocks
 from diffsort.core.fallback import find_blocks
-from diffsort.core.projection import rho
 from diffsort.core.spec import Spec
-from diffsort.core.tools import Segments, Tools, like_rows, rows_of
+from diffsort.core.tools import Segments, Tools, like_rows, rho, rows_of
 
 Array = Any
 Operands = dict[str, Any]
