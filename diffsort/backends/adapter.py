@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diffsort.backends import check_framework
-from diffsort.backends.kernels import Cpu, Cuda, Point
+from diffsort.backends.kernels import Cpu, Cuda, Linearization
 from diffsort.core.checks import (
     broadcast_error,
     check_direction,
@@ -78,9 +78,9 @@ class Adapter:
     def vjp(
         self, spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
     ) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
-        point = _Point(self, spec, z, w, strength, wrt)
-        point.keep_for(wrt)
-        return point.result, lambda cotangent: point.vjp(cotangent, wrt)
+        linearized = _Linearized(self, spec, z, w, strength, wrt)
+        linearized.keep_for(wrt)
+        return linearized.result, lambda cotangent: linearized.vjp(cotangent, wrt)
 
     def jvp(
         self,
@@ -90,8 +90,8 @@ class Adapter:
         strength: Any,
         tangents: dict[str, Any],
     ) -> tuple[Array, Array]:
-        point = _Point(self, spec, z, w, strength, tangents)
-        return point.result, point.jvp(tangents)
+        linearized = _Linearized(self, spec, z, w, strength, tangents)
+        return linearized.result, linearized.jvp(tangents)
 
     # Arguments.
 
@@ -174,7 +174,7 @@ def check_unmasked(function: str, argument: str, values: Any) -> None:
         )
 
 
-class _Point:
+class _Linearized:
     """A projection together with what its linear maps by some of the inputs need."""
 
     def __init__(
@@ -205,7 +205,7 @@ class _Point:
             assert block_z is not None
             self.result = result.astype(dtype, copy=False)
             read = result if spec.regularization == KL else None
-            self.at = Point(z, w, read, block_z, block_w, strength)
+            self.at = Linearization(z, w, read, block_z, block_w, strength)
 
     def keep_for(self, wrt: tuple[str, ...]) -> None:
         """Copies what the derivatives read of the inputs and the result, and drops the rest: the

@@ -51,24 +51,24 @@ def asarray(function: str, argument: str, values: Any, like: Array | None = None
 
 
 def project(spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
-    return _Point(spec, z, w, strength).result
+    return _Linearized(spec, z, w, strength).result
 
 
 def vjp(
     spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
 ) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
-    point = _Point(spec, z, w, strength)
-    return point.result, lambda cotangent: point.vjp(cotangent, wrt)
+    linearized = _Linearized(spec, z, w, strength)
+    return linearized.result, lambda cotangent: linearized.vjp(cotangent, wrt)
 
 
 def jvp(
     spec: Spec, z: Array | None, w: Array | None, strength: Any, tangents: dict[str, Any]
 ) -> tuple[Array, Array]:
-    point = _Point(spec, z, w, strength)
-    return point.result, point.jvp(tangents)
+    linearized = _Linearized(spec, z, w, strength)
+    return linearized.result, linearized.jvp(tangents)
 
 
-class _Point:
+class _Linearized:
     """A projection together with the form of its inputs."""
 
     def __init__(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> None:

@@ -21,7 +21,7 @@ Array = Any
 _Three = tuple[Array | None, Array | None, Array | None]
 
 
-class Point(NamedTuple):
+class Linearization(NamedTuple):
     """Where the linear maps are taken; absent are operands that stand for ρ or are not read."""
 
     z: Array | None
@@ -33,7 +33,9 @@ class Point(NamedTuple):
 
 
 # The same without names, which take longer to make than a short row to solve.
-PlainPoint = tuple[Array | None, Array | None, Array | None, Array, Array | None, float | Array]
+PlainLinearization = tuple[
+    Array | None, Array | None, Array | None, Array, Array | None, float | Array
+]
 
 
 class Memory(Protocol):
@@ -107,7 +109,7 @@ class Cpu:
         return out, out_z, out_w
 
     def vjp(
-        self, spec: Spec, at: PlainPoint, cotangent: Array, z: bool, w: bool, strength: bool
+        self, spec: Spec, at: PlainLinearization, cotangent: Array, z: bool, w: bool, strength: bool
     ) -> _Three:
         """The cotangents that are asked for; that of the strength is float64, one per row."""
         memory = self.memory
@@ -135,7 +137,7 @@ class Cpu:
     def jvp(
         self,
         spec: Spec,
-        at: Point,
+        at: Linearization,
         like: Array,
         z: Array | None,
         w: Array | None,
@@ -190,7 +192,7 @@ class Cuda:
             )
 
     def vjp(
-        self, spec: Spec, at: PlainPoint, cotangent: Array, z: bool, w: bool, strength: bool
+        self, spec: Spec, at: PlainLinearization, cotangent: Array, z: bool, w: bool, strength: bool
     ) -> _Three:
         memory = self.memory
         with memory.on_device(cotangent):
@@ -200,7 +202,7 @@ class Cuda:
                 self._strength_output(cotangent, spec.axis) if strength else None,
             )
             native.cuda_project_vjp(
-                *self._point(at, spec.axis),
+                *self._linearization(at, spec.axis),
                 *spec[3:],
                 self._rows(cotangent, spec.axis),
                 *self._lent(out),
@@ -215,7 +217,7 @@ class Cuda:
     def jvp(
         self,
         spec: Spec,
-        at: Point,
+        at: Linearization,
         like: Array,
         z: Array | None,
         w: Array | None,
@@ -224,7 +226,7 @@ class Cuda:
         with self.memory.on_device(like):
             out = self._output(at.block_z, like.dtype, spec.axis)
             native.cuda_project_jvp(
-                *self._point(at, spec.axis),
+                *self._linearization(at, spec.axis),
                 *spec[3:],
                 self._rows(z, spec.axis),
                 self._rows(w, spec.axis),
@@ -275,10 +277,10 @@ class Cuda:
         rows = self.memory.broadcast(strength, one_per_row(like.shape, axis))
         return self._rows(rows, axis)
 
-    def _point(self, at: PlainPoint, axis: int) -> Point:
+    def _linearization(self, at: PlainLinearization, axis: int) -> Linearization:
         *arrays, strength = at
         rows = [self._rows(array, axis) for array in arrays]
-        return Point._make([*rows, self._per_row(strength, at[3], axis)])
+        return Linearization._make([*rows, self._per_row(strength, at[3], axis)])
 
     def _resources(self, like: Array) -> tuple[Callable[[int], Array], int]:
         """How to allocate scratch memory, and the stream."""

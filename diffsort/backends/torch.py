@@ -36,7 +36,7 @@ from torch.compiler import is_dynamo_compiling
 
 from diffsort.backends import check_framework, check_sequence, solver
 from diffsort.backends import numpy as numpy_backend
-from diffsort.backends.kernels import Cpu, Cuda, Point, cuda_problem
+from diffsort.backends.kernels import Cpu, Cuda, Linearization, cuda_problem
 from diffsort.core import fallback, isotonic
 from diffsort.core.blocks import SegmentBlocks
 from diffsort.core.checks import (
@@ -610,7 +610,7 @@ class _Projection(torch.autograd.Function):
             spec, z, w, epsilon, True, True, needs_w
         )
         assert result is not None
-        # No more is kept than the derivatives read, in the order of `Point`.
+        # No more is kept than the derivatives read, in the order of `Linearization`.
         ctx.save_for_backward(
             z if needs_strength or (needs_w and spec.regularization == KL) else None,
             w if needs_w and spec.regularization == LOG_KL else None,
@@ -629,7 +629,8 @@ class _Projection(torch.autograd.Function):
         needs_z, needs_w, needs_strength, _ = ctx.needs_input_grad
         # A graph of the derivative is wanted, or the engine runs batched: then by formula.
         if is_grad_enabled() or not _is_plain(cotangent):
-            at = Point(z, w, result, block_z, block_w, strength if number is None else number)
+            epsilon = strength if number is None else number
+            at = Linearization(z, w, result, block_z, block_w, epsilon)
             needs = needs_z, needs_w, needs_strength
             return *_vjp_formula(spec, at, cotangent, *needs), None
         epsilon = number if strength is None else strength.to(torch.float64)
@@ -651,7 +652,7 @@ _apply = super(torch.autograd.Function, _Projection).apply
 
 
 def _vjp_formula(
-    spec: Spec, at: Point, cotangent: Tensor, z: bool, w: bool, strength: bool
+    spec: Spec, at: Linearization, cotangent: Tensor, z: bool, w: bool, strength: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """In the terms of P: signs on the way in and on the way out. What is not needed is a zero."""
     tools = _tools(cotangent)

@@ -33,7 +33,9 @@ class Blocks(Protocol):
         """The same with the maximum, as a constant that is not differentiated."""
 
 
-class Cotangents(NamedTuple):
+class Directions(NamedTuple):
+    """Tangents of the operands, or cotangents."""
+
     z: Array
     w: Array
     strength: Array  # one number per row: length 1 along the axis
@@ -69,7 +71,7 @@ def vjp(
     z: Array,
     w: Array,
     strength: Array,
-) -> Cotangents:
+) -> Directions:
     """The transposed Jacobian applied to `cotangent`; itself differentiable in every argument.
 
     With h = g (kl: r g) and p, q the weights of an element in its block (`result` is read for kl),
@@ -95,14 +97,14 @@ def vjp(
     # The map annihilates constants of a block, so z may be measured from any z in it. The largest
     # has weight; others may lie far away without any, and would lend their distance to rounding.
     products = z_cotangent * (z - blocks.maximum(z, of="z", at="z")) / divisor
-    return Cotangents(z_cotangent, w_cotangent, -xp.sum(products, axis=blocks.axis, keepdims=True))
+    return Directions(z_cotangent, w_cotangent, -xp.sum(products, axis=blocks.axis, keepdims=True))
 
 
 def jvp(
     xp: Any,
     blocks: Blocks,
     regularization: int,
-    tangents: Cotangents,
+    tangents: Directions,
     result: Array,
     z: Array,
     w: Array,

@@ -74,7 +74,7 @@ class Projection:
             xp,
             self.blocks,
             spec.regularization,
-            isotonic.Cotangents(tangent("z", spec.z_sign), tangent("w", spec.w_sign), strength),
+            isotonic.Directions(tangent("z", spec.z_sign), tangent("w", spec.w_sign), strength),
             self.value,
             self.z,
             self.w,

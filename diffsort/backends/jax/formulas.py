@@ -83,7 +83,7 @@ def pushforward(static: Static, at: Operands) -> dict[str, Array]:
         direction = at.get(DIRECTION_OF[name])
         return zero if direction is None else sign * direction.astype(tools.wide)
 
-    tangents = isotonic.Cotangents(
+    tangents = isotonic.Directions(
         tangent("z", spec.z_sign), tangent("w", spec.w_sign), tangent("strength", 1.0)
     )
     moved = isotonic.jvp(
