@@ -6,6 +6,7 @@ methods as the functions of the protocol.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -138,7 +139,7 @@ class Adapter:
         return self.as_type(values, _FLOAT64 if dtype == _FLOAT64 else _FLOAT32)
 
     def strength(self, spec: Spec, strength: Any, values: Array) -> Strength:
-        if type(strength) is float and 0.0 <= strength < 1e300:
+        if type(strength) is float and 0.0 <= strength < math.inf:
             return strength
         check_framework(spec.function, self.name, "regularization_strength", strength)
         if isinstance(strength, (int, float)) and not isinstance(strength, bool):

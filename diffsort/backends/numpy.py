@@ -75,7 +75,7 @@ class _NumPy(Adapter):
         if (
             values is not None
             and type(strength) is float
-            and 0.0 <= strength < 1e300
+            and 0.0 <= strength < math.inf
             and (values.dtype is _FLOAT32 or values.dtype is _FLOAT64)
             and values.flags.aligned
             and solver.requested != "fallback"

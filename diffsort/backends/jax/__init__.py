@@ -50,6 +50,10 @@ _COMPUTE = {  # the type that a floating type is solved in
 }
 
 
+# Finite in either type that JAX may make of a Python number: float32 without x64.
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
 def asarray(function: str, argument: str, values: Any, like: Array | None = None) -> Array:
     if isinstance(values, jax.Array):
         return values
@@ -181,7 +185,7 @@ def _default_dtype() -> np.dtype[Any]:
 
 
 def _strength(spec: Spec, strength: Any, shape: tuple[int, ...]) -> float | Array:
-    if type(strength) is float and 0.0 <= strength < 1e38:
+    if type(strength) is float and 0.0 <= strength <= _FLOAT32_MAX:
         return strength
     if hasattr(strength, "__jax_array__") and not isinstance(strength, jax.Array):
         strength = strength.__jax_array__()
