@@ -185,9 +185,9 @@ def _installed_version(package: str) -> str:
 
 def _print(config: dict[str, Any]) -> None:
     print(f"diffsort {config['version']}  (Python {config['python']}, {config['platform']})")
-    native_half = config["native"]
-    print(f"  native solver   CPU ({native_half['simd']}); CUDA: {native_half['cuda']}")
-    kernels = config["native"]["cuda_problem"] or f"{config['native']['cuda_devices']} device(s)"
+    build = config["native"]
+    print(f"  native solver   CPU ({build['simd']}); CUDA: {build['cuda']}")
+    kernels = build["cuda_problem"] or f"{build['cuda_devices']} device(s)"
     print(f"  CUDA kernels    {kernels}")
     print(f"  solver          {config['solver']}")
     print(f"  threads         {config['threads']}")
