@@ -58,8 +58,15 @@ def soft_sort(
         For complex, object or string data, or a strength that is no number and no array.
     diffsort.errors.BackendMismatchError
         If the arrays are of different frameworks, or of another one than `backend`.
+    diffsort.errors.MissingBackendError
+        If the framework that `backend` names cannot be imported.
     diffsort.errors.MissingKernelError
         If the device of `values` has no kernel in this build and `set_solver("native")` holds.
+
+    Warns
+    -----
+    diffsort.errors.FallbackWarning
+        Once per framework and device, if the device of `values` has no kernel in this build.
 
     Notes
     -----
@@ -143,8 +150,15 @@ def soft_rank(
         For complex, object or string data, or a strength that is no number and no array.
     diffsort.errors.BackendMismatchError
         If the arrays are of different frameworks, or of another one than `backend`.
+    diffsort.errors.MissingBackendError
+        If the framework that `backend` names cannot be imported.
     diffsort.errors.MissingKernelError
         If the device of `values` has no kernel in this build and `set_solver("native")` holds.
+
+    Warns
+    -----
+    diffsort.errors.FallbackWarning
+        Once per framework and device, if the device of `values` has no kernel in this build.
 
     Notes
     -----
@@ -222,6 +236,11 @@ def project(
     ValueError, TypeError, diffsort.errors.DiffsortError
         As `soft_rank`, and ValueError where the shapes of z and w do not fit.
 
+    Warns
+    -----
+    diffsort.errors.FallbackWarning
+        As `soft_rank`.
+
     Notes
     -----
     Cost: O(n log n) time and O(n) memory per row, forward; O(n) backward. Infinite z are limits, as
@@ -285,9 +304,17 @@ def vjp(
     Raises
     ------
     TypeError
-        If `fun` is not one of the operators.
+        As `fun`, for cotangents as for values; if `fun` is not one of the operators, has no
+        argument of an option's name, or is `project` and ``w`` is missing.
     ValueError
-        If `wrt` names something else, or a cotangent has another shape than the result.
+        As `fun`; if `wrt` names something else, or a cotangent has another shape than the result.
+    diffsort.errors.DiffsortError
+        As `fun`; BackendMismatchError if a cotangent is of another framework than the result.
+
+    Warns
+    -----
+    diffsort.errors.FallbackWarning
+        As `fun`.
 
     Notes
     -----
@@ -343,9 +370,17 @@ def jvp(
     Raises
     ------
     TypeError
-        If `fun` is not one of the operators.
+        As `fun`, for tangents as for values; if `fun` is not one of the operators, has no
+        argument of an option's name, or is `project` and ``w`` is missing.
     ValueError
-        If a name is not an argument, or a tangent has another shape than its argument.
+        As `fun`; if a name is not an argument, or a tangent has another shape than its argument.
+    diffsort.errors.DiffsortError
+        As `fun`; BackendMismatchError if a tangent is of another framework than its argument.
+
+    Warns
+    -----
+    diffsort.errors.FallbackWarning
+        As `fun`.
 
     Notes
     -----
@@ -391,9 +426,9 @@ def _differentiate(
     fun: Callable[..., Array],
     values: Array,
     options: dict[str, Any],
-    solver: Callable[[Backend], Callable[..., Any]],
+    solve_of: Callable[[Backend], Callable[..., Any]],
 ) -> Any:
-    """`fun` with a backend's vjp or jvp in the place of its project."""
+    """`fun` with a backend's vjp or jvp, which `solve_of` picks, in the place of its project."""
     defaults = dict(fun.__kwdefaults__ or {})
     allowed = {*defaults, "w"} if fun is project else {*defaults}
     unknown = options.keys() - allowed
@@ -405,9 +440,9 @@ def _differentiate(
         raise TypeError(f"{function}: project needs w as well; pass w=...")
     options = {**defaults, **options}
     backend, strength = options.pop("backend"), options.pop("regularization_strength")
+    operator = getattr(permutahedron, fun.__name__)
     if fun is project:
         owner, z, w = resolve_pair("project", values, options.pop("w"), backend)
-        return permutahedron.project(solver(owner), z, w, strength, **options)
+        return operator(solve_of(owner), z, w, strength, **options)
     owner, values = resolve(fun.__name__, "values", values, backend)
-    operator = permutahedron.soft_sort if fun is soft_sort else permutahedron.soft_rank
-    return operator(solver(owner), values, strength, **options)
+    return operator(solve_of(owner), values, strength, **options)
