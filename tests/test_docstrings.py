@@ -17,7 +17,7 @@ MODULES = [
         module.name
         for module in pkgutil.walk_packages(diffsort.__path__, "diffsort.")
         if module.name not in ("diffsort.__main__", "diffsort.show_config")
-        and module.name not in ("diffsort.backends.torch", "diffsort.backends.cupy")
+        and not module.name.startswith(("diffsort.backends.torch", "diffsort.backends.cupy"))
     ),
 ]
 

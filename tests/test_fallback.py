@@ -370,7 +370,7 @@ class TestSolver:
 @geometries
 @pytest.mark.parametrize("n", [1, 5])
 def test_torch_compiles_it_into_one_graph(torch, geometry, n):
-    from diffsort.backends.torch import _tools
+    from diffsort.backends.torch.tools import tools_of
 
     rng = np.random.default_rng(26)
     z, w = normal(rng, (4, n))
@@ -380,7 +380,7 @@ def test_torch_compiles_it_into_one_graph(torch, geometry, n):
 
     @torch.compile(fullgraph=True, backend="eager")
     def compiled(z, w, epsilon):
-        return find_blocks(_tools(z), z, w, epsilon, -1, GEOMETRIES[geometry])
+        return find_blocks(tools_of(z), z, w, epsilon, -1, GEOMETRIES[geometry])
 
     found = compiled(*(torch.tensor(a) for a in (z, w, epsilon)))
     assert_same_blocks([ids.numpy() for ids in found], blocks(z, w, epsilon, GEOMETRIES[geometry]))
@@ -388,7 +388,7 @@ def test_torch_compiles_it_into_one_graph(torch, geometry, n):
 
 def test_torch_computes_it_without_numbers(torch):
     """The operations themselves, on tensors that have none: nothing is read or goes to the host."""
-    from diffsort.backends.torch import _blocks_anywhere
+    from diffsort.backends.torch.operators import _blocks_anywhere
 
     z, epsilon = torch.ones(3, 37, device="meta"), torch.ones(3, 1, device="meta")
     for code in (L2, KL):
@@ -408,7 +408,7 @@ def test_torch_without_float64(torch, regularization, monkeypatch):
                 assert getattr(tensor, "dtype", None) is not torch.float64, function
             return out
 
-    monkeypatch.setattr("diffsort.backends.torch._WITHOUT_FLOAT64", ("cpu",))
+    monkeypatch.setattr("diffsort.backends.torch.tools._WITHOUT_FLOAT64", ("cpu",))
     generator = torch.Generator().manual_seed(28)
     x = torch.randn(4, 50, generator=generator, requires_grad=True)
     strength = torch.full((4, 1), 0.3, requires_grad=True)
@@ -457,7 +457,7 @@ def test_jax_traces_it(geometry, x64, n):
 def operations(torch, n, regularization, seed=0):
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from diffsort.backends.torch import _blocks_anywhere
+    from diffsort.backends.torch.operators import _blocks_anywhere
 
     class Count(TorchDispatchMode):
         calls = 0

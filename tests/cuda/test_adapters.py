@@ -65,21 +65,20 @@ def numpy(device, monkeypatch):
 @pytest.fixture
 def torch_module(device, monkeypatch):
     torch = pytest.importorskip("torch", minversion="2.6")
-    from diffsort.backends import torch as backend
+    from diffsort.backends.torch import kernels as of_torch
 
-    class Memory(backend._Memory):
+    class Memory(of_torch.Memory):
         @staticmethod
         def lend(tensor):
-            lent = backend._Memory.lend(tensor)
+            lent = of_torch.Memory.lend(tensor)
             return DeviceArray(lent) if isinstance(lent, torch.Tensor) else lent
 
         @staticmethod
         def stream(like):
             return STREAM
 
-    cuda = kernels.Cuda(Memory())
     monkeypatch.setattr(kernels, "native", device.module)
-    monkeypatch.setattr(backend, "_kernels", lambda values: cuda)
+    monkeypatch.setattr(of_torch, "_cpu", kernels.Cuda(Memory()))
     return torch
 
 
@@ -217,10 +216,10 @@ class TestTorch:
         torch_module.compiler.reset()
         found = transformation(torch_module, loss)(x)
         with monkeypatch.context() as undone:
-            from diffsort.backends import torch as backend
+            from diffsort.backends.torch import kernels as of_torch
 
             undone.setattr(kernels, "native", native)
-            undone.setattr(backend, "_kernels", lambda values: backend._cpu)
+            undone.setattr(of_torch, "_cpu", kernels.Cpu(of_torch.Memory(), lambda: 1))
             torch_module.compiler.reset()
             expected = transformation(torch_module, loss)(x)
         assert expected.abs().max() > 0

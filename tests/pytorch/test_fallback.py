@@ -122,8 +122,8 @@ def test_a_compiled_function_notices_another_choice(monkeypatch):
 
 def test_a_compiled_call_on_a_device_without_a_kernel_warns(monkeypatch):
     """The CPU in the place of such a device: Dynamo neither breaks the graph nor fails."""
-    monkeypatch.setattr("diffsort.backends.torch._ALWAYS_WITH_KERNEL", ())
-    monkeypatch.setattr("diffsort.backends.torch._is_plain", lambda *tensors: False)
+    monkeypatch.setattr("diffsort.backends.torch.kernels._ALWAYS_WITH_KERNEL", ())
+    monkeypatch.setattr("diffsort.backends.torch.is_plain", lambda *tensors: False)
     monkeypatch.setattr(solver, "_warned", set())
     torch.compiler.reset()
     compiled = torch.compile(diffsort.soft_rank, fullgraph=True, backend="eager")
@@ -135,11 +135,11 @@ def test_a_compiled_call_on_a_device_without_a_kernel_warns(monkeypatch):
 
 
 def test_a_cuda_device_without_an_index_is_the_current_one(monkeypatch):
-    from diffsort.backends import torch as backend
+    from diffsort.backends.torch import kernels
 
     asked = []
-    monkeypatch.setattr(backend, "cuda_problem", asked.append)
+    monkeypatch.setattr(kernels, "cuda_problem", asked.append)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     for device in ("cuda", "cuda:0", "cuda:1"):
-        backend._missing_kernel(SimpleNamespace(device=torch.device(device)))
+        kernels.missing_kernel(SimpleNamespace(device=torch.device(device)))
     assert asked == [3, 0, 1]

@@ -8,7 +8,6 @@ and a rule of `jax.custom_jvp` is lost in second derivatives through `jax.lax.sc
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import _diffsort_native as native
@@ -18,6 +17,7 @@ import numpy as np
 
 from diffsort.backends import check_framework, solver
 from diffsort.backends import numpy as numpy_backend
+from diffsort.backends.functional import Functional
 from diffsort.backends.jax import compat, meshes
 from diffsort.backends.jax.formulas import Static
 from diffsort.backends.jax.primitives import bind, projection_p
@@ -82,26 +82,6 @@ def project(spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Arra
     return call(static, dtype, z, w, strength)
 
 
-def vjp(
-    spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
-) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
-    function, primals = _as_function(spec, z, w, strength, wrt)
-    result, pull_back = jax.vjp(function, *primals)
-    return result, lambda cotangent: pull_back(_direction(spec, "cotangent", cotangent, result))
-
-
-def jvp(
-    spec: Spec, z: Array | None, w: Array | None, strength: Any, tangents: dict[str, Any]
-) -> tuple[Array, Array]:
-    function, primals = _as_function(spec, z, w, strength, tuple(tangents))
-    directions = tuple(
-        _direction(spec, "tangent", tangent, primal)
-        for tangent, primal in zip(tangents.values(), primals, strict=True)
-    )
-    result, tangent = jax.jvp(function, primals, directions)
-    return result, tangent
-
-
 def _direction(spec: Spec, argument: str, values: Any, like: Array) -> Array:
     """A tangent or cotangent of `like`."""
     if isinstance(values, np.ndarray) and values.dtype == jax.dtypes.float0:
@@ -113,23 +93,22 @@ def _direction(spec: Spec, argument: str, values: Any, like: Array) -> Array:
     return meshes.shard_like(array.astype(like.dtype), like)
 
 
-def _as_function(
-    spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
-) -> tuple[Callable[..., Array], tuple[Array, ...]]:
-    """The projection as a function of the operands in `wrt`, and the point it is taken at."""
-    _, shape = _check_operands(spec, z, w)  # checks, before anything is converted
-    operands = {"z": z, "w": w, "strength": _strength(spec, strength, shape)}
-    for name in wrt:
-        values = jnp.asarray(operands[name])
-        if not jnp.issubdtype(values.dtype, jnp.floating):
-            values = values.astype(_default_dtype())
-        operands[name] = values
+def _checked_operands(
+    spec: Spec, z: Array | None, w: Array | None, strength: Any
+) -> dict[str, Any]:
+    _, shape = _check_operands(spec, z, w)
+    return {"z": z, "w": w, "strength": _strength(spec, strength, shape)}
 
-    def function(*values: Array) -> Array:
-        at = {**operands, **dict(zip(wrt, values, strict=True))}
-        return project(spec, at["z"], at["w"], at["strength"])
 
-    return function, tuple(operands[name] for name in wrt)
+def _as_float(values: Any) -> Array:
+    values = jnp.asarray(values)
+    if jnp.issubdtype(values.dtype, jnp.floating):
+        return values
+    return values.astype(_default_dtype())
+
+
+_functional = Functional(jax, project, _checked_operands, _as_float, _direction)
+vjp, jvp = _functional.vjp, _functional.jvp
 
 
 # --- arguments ------------------------------------------------------------------------------------
