@@ -1,4 +1,4 @@
-"""One small class per framework: the same questions, each answered along the framework's own road.
+"""One small class per framework: the same questions, each answered in the framework's own way.
 
 Inputs are a dict of float64 NumPy arrays, already representable in the dtype under test: "values",
 for `project` "w", and perhaps "regularization_strength" (a Python number stays one where nobody
@@ -45,13 +45,13 @@ class NumPy:
         assert array.dtype == numpy_dtype(dtype)
         return array.astype(np.float64)
 
-    def road(self):
-        """Forces the road that this class stands for, where a framework has several."""
+    def path(self):
+        """Forces the path that this class stands for, where a framework has several."""
         return contextlib.nullcontext()
 
     def call(self, op, inputs, dtype="float64", **options):
         inputs = self._arguments(inputs, dtype)
-        with self.road(), self.untouched(inputs, dtype):
+        with self.path(), self.untouched(inputs, dtype):
             return self.to_numpy(self._apply(op, inputs, options), dtype)
 
     def vjp(self, op, inputs, cotangent, wrt, dtype="float64", **options):
@@ -97,7 +97,7 @@ class NumPy:
 class Torch(NumPy):
     """Gradients by torch.autograd, tangents by torch.autograd.forward_ad."""
 
-    golden = slice(0, None, 8)  # the numbers are those of NumPy's road
+    golden = slice(0, None, 8)  # the numbers are those of NumPy
     default_dtype = "float32"
 
     def __init__(self):
@@ -116,7 +116,7 @@ class Torch(NumPy):
         inputs = self._arguments(inputs, dtype, arrays=wrt)
         cotangent = self.asarray(cotangent, dtype)
         sources = [inputs[name].requires_grad_() for name in wrt]
-        with self.road(), self.untouched({**inputs, "cotangent": cotangent}, dtype):
+        with self.path(), self.untouched({**inputs, "cotangent": cotangent}, dtype):
             result = self._apply(op, inputs, options)
             gradients = self.torch.autograd.grad(result, sources, cotangent)
         return self.to_numpy(result, dtype), [self.to_numpy(array, dtype) for array in gradients]
@@ -124,7 +124,7 @@ class Torch(NumPy):
     def jvp(self, op, inputs, tangents, dtype="float64", **options):
         forward = self.torch.autograd.forward_ad
         inputs = self._arguments(inputs, dtype, arrays=tangents)
-        with self.road(), forward.dual_level():
+        with self.path(), forward.dual_level():
             for name, tangent in tangents.items():
                 inputs[name] = forward.make_dual(inputs[name], self.asarray(tangent, dtype))
             pair = forward.unpack_dual(self._apply(op, inputs, options))
@@ -132,11 +132,11 @@ class Torch(NumPy):
 
 
 class TorchReference(Torch):
-    """The road of plain torch operations, which the fast one must agree with."""
+    """The path of plain torch operations, which the fast one must agree with."""
 
     golden = slice(1, None, 8)
 
-    def road(self):
+    def path(self):
         from diffsort.backends.torch import reference_path
 
         return reference_path()
@@ -210,11 +210,11 @@ def fallback():
 
 
 class _Fallback:
-    """Mixed into a backend: its fallback road. Derivatives are taken with the same choice."""
+    """Mixed into a backend: its fallback. Derivatives are taken with the same choice."""
 
     thorough = False
 
-    def road(self):
+    def path(self):
         return fallback()
 
     def call(self, *args, **options):

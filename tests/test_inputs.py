@@ -86,7 +86,7 @@ def test_integers_and_bools_promote(backend, op, options, kind):
     """As the floats that they are: -x of a uint8 is not its negative."""
     arrays = [np.array([[3, 0, 250, 7, 7], [1, 1, 0, 9, 2]]), np.array([5, 1, 3, 2, 1])]
     arrays = [array.astype(kind) for array in arrays[: 2 if op == "project" else 1]]
-    with backend.road():
+    with backend.path():
         found, expected = (
             getattr(diffsort, op)(*(backend.asarray(array, dtype) for array in arrays), **options)
             for dtype in (kind, backend.default_dtype)
@@ -158,5 +158,5 @@ def test_bfloat16_mixes_like_any_float():
 def test_a_sequence_follows_the_floats_beside_it(backend, dtype):
     values = backend.asarray(np.array([1.0, 2.0]), dtype)
     for z, w in ((values, [1.0, 0.0]), ([1, 0], values)):
-        with backend.road():
+        with backend.path():
             assert str(diffsort.project(z, w).dtype).rpartition(".")[2] == dtype

@@ -1,4 +1,4 @@
-"""How the native module borrows arrays: three roads in, and what it refuses."""
+"""How the native module borrows arrays: three ways in, and what it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The road of CUDA arrays through the backends, on the emulated device: NumPy stands for CuPy, with
+"""The path of CUDA arrays through the backends, on the emulated device: NumPy stands for CuPy, with
 which it shares the adapter, and tensors of the CPU for those of a device."""
 
 from functools import partial
@@ -49,7 +49,7 @@ def device(tmp_path_factory):
 def _all_errors_are_told(device):
     device.calls.clear()
     yield
-    assert device.calls, "the road did not lead over the device"
+    assert device.calls, "the path did not lead through the device"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from .helpers import assert_close, enable_x64, jax, jnp, regularizations
 
 X = np.array([[2.9, 0.1, 1.2, 1.3], [0.3, 0.1, 0.2, 0.9]])
 G = np.array([[1.0, 2.0, 3.0, 4.0], [-1.0, 0.5, 0.0, 2.0]])
-# Two roads to one formula in float64, of a few dozen roundings of numbers below 100.
+# One formula computed in two ways in float64: a few dozen roundings of numbers below 100.
 CLOSE = {"rtol": 0, "atol": 100 * 50 * 2.0**-53}
 
 

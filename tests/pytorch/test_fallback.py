@@ -1,7 +1,7 @@
 """Every transformation of torch with the fallback in the place of the native solver.
 
-The truth is the native road under the same transformation, which the other files of this folder
-hold to the oracle. Only the order of sums differs: both roads evaluate the same formulas.
+The truth is the native solver under the same transformation, which the other files of this folder
+hold to the oracle. Only the order of sums differs: both solvers' blocks go into the same formulas.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ backend = importlib.import_module("diffsort.backends.torch")
 pytestmark = torch_internals
 
 # Distance in units in the last place of the largest entry of a row: two roundings to the compute
-# type on each road, and one to the result's.
+# type on each path, and one to the result's.
 ULPS = 8
 SHAPES = [((7,), -1), ((4, 6), -1), ((4, 6), 0), ((2, 3, 5), 1), ((2, 1, 3, 4), -3), ((1, 64), 1)]
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]

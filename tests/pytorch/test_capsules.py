@@ -1,6 +1,6 @@
 """torch before 2.10 has no C exchange API: its tensors come as `__dlpack__` capsules.
 
-That road is stricter: it refuses tensors that require a gradient. Here the tensors on their way to
+That way is stricter: it refuses tensors that require a gradient. Here the tensors on their way to
 the native module are wrapped so that they offer nothing else but to be detached.
 """
 
