@@ -218,10 +218,10 @@ class TestDemonstration:
 # Which layers a layer may import, and which packages outside of the standard library.
 LAYERS = {
     "errors": (set(), set()),
-    "core": ({"core", "errors"}, set()),
-    "ops": ({"core", "backends", "errors"}, set()),
+    "core": ({"core"}, set()),
+    "ops": ({"core", "backends"}, set()),
     "backends": ({"core", "backends", "errors"}, {"_diffsort_native", "array_api_compat", "numpy"}),
-    "config": ({"backends", "errors"}, {"_diffsort_native"}),
+    "config": ({"backends"}, {"_diffsort_native"}),
     "show_config": ({"config"}, set()),
     "data": (set(), {"numpy"}),
     "__init__": ({"errors", "config", "ops", "backends"}, {"_diffsort_native"}),
