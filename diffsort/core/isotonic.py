@@ -146,7 +146,8 @@ def _kl_value(xp: Any, blocks: Blocks, z: Array, w: Array, divisor: Array) -> Ar
 
 def _shares(xp: Any, blocks: Blocks, result: Array, z: Array, divisor: Array) -> Array:
     """The weights p of kl."""
-    # A block without weight in w has results 0, which do not tell its softmax: z does.
+    # If a block's weights w sum to zero, all its results are zero and its softmax cannot be
+    # recovered from them: it is computed from z.
     total = blocks.total(result, of="z", at="z")
     softmax = _softmax(xp, blocks, z, divisor, of="z")
     return xp.where(total == 0, softmax, result / xp.where(total == 0, xp.ones_like(total), total))
