@@ -8,10 +8,10 @@ import functools
 
 import hard_sorts
 import jax
-import jax.numpy as jnp
 import measure
 import numpy as np
 import report
+import through_jax
 import torch
 from identity import Identity
 
@@ -44,13 +44,6 @@ def of_numpy(function):
     return measure.looped(function, lambda inputs: zip(inputs.values))
 
 
-def of_jax(function):
-    return measure.looped(
-        lambda x: function(x).block_until_ready(),
-        lambda inputs: [(jax.block_until_ready(jnp.asarray(a)),) for a in inputs.values],
-    )
-
-
 IDENTITY, SORT, ARGSORT = "torch, identity with backward", "torch.sort, no grad", "np.argsort"
 JITTED = "JAX, x * 2, jitted"
 
@@ -62,7 +55,7 @@ def contenders():
         SORT: no_grad(torch.sort),
         ARGSORT: of_numpy(np.argsort),
     }
-    found[JITTED] = of_jax(jax.jit(lambda x: x * 2))
+    found[JITTED] = through_jax.single(jax.jit(lambda x: x * 2))
     baselines = dict.fromkeys(found)
     for operator in measure.OPERATORS:
         for regularization in measure.REGULARIZATIONS:
@@ -73,7 +66,7 @@ def contenders():
                 ("torch, no grad", no_grad(function), SORT),
                 ("torch, with backward", both(function), IDENTITY),
                 ("NumPy", of_numpy(function), ARGSORT),
-                ("JAX, jitted", of_jax(jax.jit(function)), JITTED),
+                ("JAX, jitted", through_jax.single(jax.jit(function)), JITTED),
             ):
                 found[f"{label}: {name}"], baselines[f"{label}: {name}"] = timer, baseline
     return found, baselines

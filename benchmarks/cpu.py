@@ -248,11 +248,11 @@ both libraries, and the ratio says how many times as long the other one takes.
 """
 
 
-def solver_alone(found, options, threads):
-    found.kernels = measured("solver", kernels, options.shapes, threads, options.effort)
+def solver_alone(found, options):
+    found.kernels = measured("solver", kernels, options.shapes, found.threads, options.effort)
     yield "## The solver alone\n\n" + KERNELS
     yield from tables.kernels(found.kernels)
-    yield "### Types and threads\n\n" + tables.types_and_threads(found.kernels, threads)
+    yield "### Types and threads\n\n" + tables.types_and_threads(found.kernels, found.threads)
     yield "### The sorts, ns\n\n" + tables.sorts(found.kernels)
     if not options.quick:
         shapes = [shape for shape in families.SHAPES if shape in options.shapes]
@@ -260,14 +260,14 @@ def solver_alone(found, options, threads):
         yield "### Other inputs\n\n" + families.TEXT + "\n" + tables.families(found.families)
 
 
-def frameworks(found, options, threads):
+def frameworks(found, options):
     effort = options.effort
     found.calls, baselines = calls.measured(options.quick)
     yield "## One small call\n\n" + calls.table(found.calls, baselines)
-    found.torch = measured("torch", through_pytorch, options.shapes, threads, effort)
+    found.torch = measured("torch", through_pytorch, options.shapes, found.threads, effort)
     yield "## Through PyTorch\n\n" + THROUGH_TORCH
     yield from tables.through_torch(found.torch, through_torch.available()[1:])
-    yield "### Types and threads\n\n" + tables.types_and_threads(found.torch, threads)
+    yield "### Types and threads\n\n" + tables.types_and_threads(found.torch, found.threads)
     found.numpy = measured("numpy", through_numpy, options.shapes, effort)
     yield "## Through NumPy\n\n" + tables.by_name(found.numpy, "np.sort")
     found.jax = measured("jax", through_xla, options.shapes, effort)
@@ -275,7 +275,7 @@ def frameworks(found, options, threads):
     yield "## Other packages, jitted, forward\n\n" + tables.by_name(other_packages(), "jnp.sort")
 
 
-def runtime_figures(found, options, threads):
+def runtime_figures(found, options):
     stem = Path(options.output).stem
     yield "## Figures\n"
     yield figures.ratios(found.kernels, f"{stem}-ratios.png")
@@ -286,7 +286,7 @@ def runtime_figures(found, options, threads):
         yield from (sweeps.table(*each) for each in swept)
 
 
-def memory_growth(found, options, threads):
+def memory_growth(found, options):
     if sys.platform != "linux":
         yield "## Memory\n\nNot measured: /proc of Linux is read for it.\n"
         return
@@ -326,7 +326,7 @@ def main():
     sections = [solver_alone, frameworks, runtime_figures, memory_growth]
     with hard_sorts.torch_threads(1):
         for section in sections[:1] if options.kernels else sections:
-            for part in section(found, options, found.threads):
+            for part in section(found, options):
                 parts.append(part)
                 report.write(options.output, page(found, parts), quiet=True)
     print(targets.table(targets.lines(found)))

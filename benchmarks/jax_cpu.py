@@ -11,13 +11,10 @@ compiled before the clock runs.
 
 import argparse
 import contextlib
-import gc
 import itertools
 import multiprocessing
 import os
-import re
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,23 +22,22 @@ import measure
 import memory
 import numpy as np
 import report
+import resident
+import through_jax
+from measure import OPERATORS, REGULARIZATIONS
 
 import diffsort
 
-jax.config.update("jax_platforms", "cpu")
-
-OPERATORS = ("soft_rank", "soft_sort")
-REGULARIZATIONS = ("l2", "kl")
 # For the fallback: growth with n, and the rows that its target is stated for.
 FALLBACK_SHAPES = (*((1, 10**k) for k in range(2, 7)), (128, 1_000))
 
 
-def value_and_grad(operator, x, g, strength):
+def value_and_grad(operator, x, strength, g):
     """Forward and gradient of a scalar."""
     return jax.value_and_grad(lambda x: (g * operator(x, strength)).sum())(x)
 
 
-def vjp(operator, x, g, strength):
+def vjp(operator, x, strength, g):
     """Forward and gradient with a given cotangent."""
     result, pull_back = jax.vjp(lambda x: operator(x, strength), x)
     (gradient,) = pull_back(g)
@@ -73,7 +69,6 @@ def solved_by(solver):
 
 def call_overhead(options):
     """Calls at (1, 10) float32, strength 1, as ratios to the least that a jitted call costs."""
-    rng = np.random.default_rng(0)
     floor = "x * 2, jitted"
     functions = {
         floor: jax.jit(lambda x: x * 2),
@@ -85,14 +80,10 @@ def call_overhead(options):
         fun = partial(getattr(diffsort, operator), regularization=regularization)
         functions[f"{operator} {regularization}, jitted"] = jax.jit(fun)
         functions[f"{operator} {regularization}, eager"] = fun
-    times = measure.timed_rounds(
-        {name: lambda x, f=f: f(x).block_until_ready() for name, f in functions.items()},
-        lambda: (jnp.asarray(rng.standard_normal((1, 10), dtype=np.float32)),),
-        calls=500,
-        seconds=0,
-        least=10 if options.quick else 40,
-        most=0,
-    )
+    timers = {
+        name: ("float32", through_jax.single(function)) for name, function in functions.items()
+    }
+    times = measure.rounds(timers, (1, 10), 500, seconds=0, least=10 if options.quick else 40)
     rows = [
         [name, report.short(np.median(t) * 1e6), report.quartiles(t / times[floor])]
         for name, t in times.items()
@@ -104,39 +95,24 @@ def call_overhead(options):
 
 
 def time_cases(shape, operator, modes, solvers, options):
-    """name -> seconds per call by round, for "jnp.sort" and (regularization, regime, solver, mode)
-
-    All regimes run the same compiled function: the strength is an operand.
-    """
-    rng = np.random.default_rng(0)
-    cases = list(itertools.product(options.regularizations, options.regimes))
-
-    def make_input():
-        x, g = rng.standard_normal((2, *shape), dtype=np.float32)
-        strengths = {case: jnp.float32(measure.strength(operator, *case, x)) for case in cases}
-        return jax.block_until_ready((jnp.asarray(x), jnp.asarray(g), strengths))
-
-    sort = jax.jit(jnp.sort)
-    runs = {"jnp.sort": lambda x, g, strengths: sort(x).block_until_ready()}
-    example = make_input()
+    """name -> seconds per call by round; names are "jnp.sort" and (regularization, regime, solver,
+    mode). All regimes run the same compiled function: the strength is an operand."""
+    timers = {"jnp.sort": through_jax.hard(jnp.sort)}
+    example = measure.Inputs(np.random.default_rng(0), 1, shape, "float32")
     for mode, solver, regularization in itertools.product(modes, solvers, options.regularizations):
         fun = jitted(mode, operator, regularization)
         for regime in options.regimes:
-
-            def run(x, g, strengths, fun=fun, case=(regularization, regime)):
-                # What jax.block_until_ready adds would be a good part of a small call.
-                for array in fun(x, g, strengths[case]):
-                    array.block_until_ready()
-
-            runs[regularization, regime, solver, mode] = run
-        with solved_by(solver):
-            run(*example)
-
-    size = shape[0] * shape[1]
-    seconds, least, most = (1.5, 3, 10) if options.quick else (5.0, 3, 60)
-    calls = measure.calls_per_round(size)
+            timed = through_jax.timer_of(fun, operator, regularization, regime)
+            timers[regularization, regime, solver, mode] = timed
+            with solved_by(solver):
+                timed(example)  # compiles
     print(f"{operator} {shape}", flush=True)
-    return measure.timed_rounds(runs, make_input, calls, seconds, least, most)
+    return measure.rounds(
+        {name: ("float32", timed) for name, timed in timers.items()},
+        shape,
+        measure.calls_per_round(shape[0] * shape[1]),
+        seconds=1.5 if options.quick else 5.0,
+    )
 
 
 def case_rows(shape, operator, modes, solvers, options):
@@ -175,12 +151,6 @@ def operator_tables(modes, solvers, options):
 # --- memory ---------------------------------------------------------------------------------------
 
 
-def status(key):
-    """Bytes, from the kernel's account of this process."""
-    text = Path("/proc/self/status").read_text()
-    return int(re.search(key + r":\s+(\d+) kB", text)[1]) * 1024
-
-
 def memory_growth(shape, operator, regularization, regime, solver):
     """Bytes per element that forward and gradient add, in this process; the input is not counted.
 
@@ -198,13 +168,11 @@ def memory_growth(shape, operator, regularization, regime, solver):
     with solved_by(solver):
         jax.block_until_ready(fun(jnp.ones((1, 64)), strength))  # pays for what is lazy
         run = fun.lower(x, strength).compile()
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
-    baseline = status("VmRSS")
+    growth = resident.Growth()
     kept = jax.block_until_ready(run(x, strength))
-    growth = (status("VmHWM") - baseline) / a.size
-    del kept
-    return growth
+    found = growth.at_peak() / a.size
+    del kept  # until here everything is alive
+    return found
 
 
 def memory_table(solvers, options):

@@ -103,20 +103,21 @@ class Inputs:
 
 
 LONG = 1_000_000  # elements; a predictor remembers some thousands of branches
+MOST_ROUNDS = 100
 
 
-def rounds(contenders, shape, calls, seconds, least=3, most=100, seed=0, draw=None):
-    """name -> array of seconds per call, one entry per round.
+def rounds(contenders, shape, calls, seconds, least=3, draw=None):
+    """name -> array of seconds per call, one entry per round: for so long, and `least` at least.
 
     A contender is a pair of a dtype and a function of `Inputs` that returns the seconds it took.
     draw(rng, shape) makes the inputs.
     """
     times = {name: [] for name in contenders}
-    rng, order = np.random.default_rng(seed), random.Random(seed)
+    rng, order = np.random.default_rng(0), random.Random(0)
     share = calls * math.prod(shape) >= LONG
     start = time.perf_counter()
     turn = -1  # the first round warms up and is not kept
-    while turn < least or (turn < most and time.perf_counter() - start < seconds):
+    while turn < least or (turn < MOST_ROUNDS and time.perf_counter() - start < seconds):
         drawn = {}
         for name, (dtype, timer) in order.sample(list(contenders.items()), len(contenders)):
             if dtype not in drawn or not share:
@@ -139,23 +140,3 @@ def looped(run, prepare):
         return time.perf_counter() - begin
 
     return timer
-
-
-def timed_rounds(runs, make_input, calls, seconds, least, most, prepare=lambda *inputs: inputs):
-    """name -> array of seconds per call, one entry per round. Preparing is not timed."""
-    times = {name: [] for name in runs}
-    order = random.Random(0)
-    start = time.perf_counter()
-    turn = -1  # the first round warms up and is not kept
-    while turn < least or (turn < most and time.perf_counter() - start < seconds):
-        inputs = [make_input() for _ in range(calls)]
-        for name, run in order.sample(list(runs.items()), len(runs)):
-            prepared = [prepare(*each) for each in inputs]
-            begin = time.perf_counter()
-            for arguments in prepared:
-                run(*arguments)
-            elapsed = time.perf_counter() - begin
-            if turn >= 0:
-                times[name].append(elapsed / calls)
-        turn += 1
-    return {name: np.array(t) for name, t in times.items()}

@@ -85,13 +85,10 @@ def measure_child(case, environment, threads=1, warm=()):
     return float(result.stdout)
 
 
-def figure(case, with_live=True, threads=1, repeats=1):
-    environments = ({}, RETURNING) if with_live else ({},)
-    found = [
-        statistics.median(measure_child(case, each, threads) for _ in range(repeats))
-        for each in environments
-    ]
-    return Figure(case, found[0], found[1] if with_live else None)
+def figure(case):
+    """With the live memory of normal inputs."""
+    live = measure_child(case, RETURNING) if case.inputs == "normal" else None
+    return Figure(case, measure_child(case, {}), live)
 
 
 def others():
@@ -111,7 +108,7 @@ def figures(quick):
             for each in [case, *rivals] * (not quick):
                 rivals += [each._replace(regime="H"), each._replace(shape=BATCH)]
             cases += rivals
-        found += [figure(each, each.inputs == "normal") for each in cases]
+        found += map(figure, cases)
     return sorted(found, key=lambda f: (f.case.through == "torchsort", f.case.shape != SHAPE))
 
 

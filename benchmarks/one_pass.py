@@ -2,13 +2,11 @@
 memory.py, which says what is measured and how."""
 
 import argparse
-import gc
 import importlib
-import re
-from pathlib import Path
 
 import measure
 import numpy as np
+import resident
 
 PIECE = 8192  # elements; longer temporaries would leave memory behind that the pass then finds
 
@@ -59,11 +57,6 @@ def inputs(kind, shape):
     return values
 
 
-def status(key):
-    text = Path("/proc/self/status").read_text()
-    return int(re.search(key + r":\s+(\d+) kB", text)[1]) * 1024
-
-
 def parse():
     parser = argparse.ArgumentParser()
     for name in ("through", "operator", "regularization", "regime", "inputs"):
@@ -87,11 +80,9 @@ def main():
     strength = float(measure.strengths(*of_operator, options.regime, ranges, options.shape[1]))
     for n in (64, 64, 64, *options.warm):
         step(inputs("normal", (1, n)), 0.1)
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
-    baseline = status("VmRSS")
+    growth = resident.Growth()
     kept = step(values, strength)
-    print((status("VmHWM") - baseline) / values.size)
+    print(growth.at_peak() / values.size)
     del kept  # until here everything is alive
 
 

@@ -49,13 +49,27 @@ def timer(case):
         result, pull_back = jax.vjp(lambda x: forward(x, strength, g), x)
         return result, pull_back(g)[0]
 
+    return timer_of(jax.jit(both if case.passes == "fb" else forward), *case[:3])
+
+
+def timer_of(compiled, operator, regularization, regime):
+    """The same for a function of values, a strength, which is an operand, and a cotangent."""
+
     def prepare(inputs):
-        strengths = inputs.strengths(case.operator, case.regularization, case.regime)
+        strengths = inputs.strengths(operator, regularization, regime)
         g = jnp.asarray(inputs.cotangent)
         for values, strength in zip(inputs.values, strengths, strict=True):
             yield jnp.asarray(values), jnp.float32(strength), g
 
-    return _timer(jax.jit(both if case.passes == "fb" else forward), prepare)
+    return _timer(compiled, prepare)
+
+
+def single(function):
+    """A timer of small calls, for a function with one result."""
+    return measure.looped(
+        lambda x: function(x).block_until_ready(),
+        lambda inputs: [(jax.block_until_ready(jnp.asarray(a)),) for a in inputs.values],
+    )
 
 
 def _timer(compiled, prepare):
