@@ -310,7 +310,7 @@ def page(found, parts):
                 "Speed and memory on the CPU", f"1, and {found.threads} where said", PACKAGES
             ),
             packages.summary(),
-            measure.REGIMES + hard_sorts.avx512_note() + "\n",
+            measure.REGIMES + measure.TIMES + hard_sorts.avx512_note() + "\n",
             "## Goals\n\n" + targets.summary(judged),
             targets.table(judged),
             reasons.page(judged, avx2_sort.has_avx512()),

@@ -18,7 +18,9 @@ from measure import OPERATORS, REGULARIZATIONS
 
 import diffsort
 
-TEXT = measure.REGIMES.split("Times are")[0] + "Forward, one thread; times are medians.\n"
+TEXT = """\
+Forward, one thread. Times are medians; ratios are medians within a round, with quartiles.
+"""
 FRAMEWORKS = {"numpy": np.asarray, "torch": torch.from_numpy}
 
 
@@ -101,7 +103,7 @@ def main():
     diffsort.set_num_threads(1)
     parts = [
         report.heading("Cost of the fallback", 1),
-        "## Against the native solver at (128, 1000)\n\n" + TEXT,
+        "## Against the native solver at (128, 1000)\n\n" + measure.REGIMES + TEXT,
         against_native(options),
         "## Growth with the length of one row\n\n"
         "Regime M, float32, forward: ns per element, and in parentheses the ratio to the column "

@@ -236,7 +236,7 @@ def main():
     if not options.fallback:
         parts.append("## Call overhead\n\n" + call_overhead(options))
         print(parts[-1], flush=True)
-    parts.append("## Forward and gradient\n\n" + measure.REGIMES + COLUMNS)
+    parts.append("## Forward and gradient\n\n" + measure.REGIMES + measure.TIMES + COLUMNS)
     for table in operator_tables(modes, solvers, options):
         parts.append(table)
         print(table, flush=True)

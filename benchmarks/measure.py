@@ -33,12 +33,15 @@ SHAPES = (
 # The work depends on how much the isotonic step pools, so three regimes are kept apart. S: one
 # block (the operator is affine there), M: pooling in between, H: nearly hard.
 REGIMES = """\
-Inputs are float32 and N(0, 1). Regimes, with range = the largest less the smallest value of a row:
-soft_rank l2: range/strength = n/4 (S), n (M), 50 n (H); soft_rank kl: range/strength = ln(2)/2 (S),
-8 (M), 50 n (H); soft_sort: n/(strength · range) = 1/8 (S), 1 (M), 50 (H). Times are medians in ns
-per element; ratios are medians within a round, with quartiles; below 1 diffsort is faster.
+Inputs are N(0, 1), in float32 where no other type is named. Regimes, with range = the largest less
+the smallest value of a row: soft_rank l2: range/strength = n/4 (S), n (M), 50 n (H); soft_rank kl:
+range/strength = ln(2)/2 (S), 8 (M), 50 n (H); soft_sort: n/(strength · range) = 1/8 (S), 1 (M),
+50 (H).
 """
-
+TIMES = """\
+Times are medians in ns per element; ratios are medians within a round, with quartiles; below 1
+diffsort is faster.
+"""
 
 OPERATORS, REGULARIZATIONS = ("soft_rank", "soft_sort"), ("l2", "kl")
 
