@@ -103,25 +103,26 @@ def test_jvp_along_axis(backend, op, options, axis):
 broadcasts = pytest.mark.parametrize("shapes", BROADCASTS.values(), ids=BROADCASTS)
 
 
+def broadcast(regularization, shapes):
+    return example("project", "float64", {"regularization": regularization}, shapes=shapes)
+
+
 @broadcasts
 @regularizations
 def test_values_of_project_broadcast(backend, regularization, shapes):
-    options = {"regularization": regularization}
-    example("project", "float64", options, shapes=shapes).check_values(backend)
+    broadcast(regularization, shapes).check_values(backend)
 
 
 @broadcasts
 @regularizations
 def test_vjp_of_project_broadcasts(backend, regularization, shapes):
-    options = {"regularization": regularization}
-    example("project", "float64", options, shapes=shapes).check_vjp(backend)
+    broadcast(regularization, shapes).check_vjp(backend)
 
 
 @broadcasts
 @regularizations
 def test_jvp_of_project_broadcasts(backend, regularization, shapes):
-    options = {"regularization": regularization}
-    example("project", "float64", options, shapes=shapes).check_jvp(backend)
+    broadcast(regularization, shapes).check_jvp(backend)
 
 
 @regularizations

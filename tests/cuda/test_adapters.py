@@ -15,7 +15,7 @@ from diffsort.backends import kernels
 from diffsort.backends import numpy as numpy_backend
 from diffsort.backends.adapter import Adapter
 
-from .emulation import STREAM, DeviceArray, Emulation, _memory, library
+from .emulation import STREAM, DeviceArray, _memory
 
 
 class _NumPyMemory(numpy_backend._Memory):
@@ -38,11 +38,6 @@ class _NumPyMemory(numpy_backend._Memory):
         if array.size:  # the same memory without the mark of a read-only array, unknown to DLPack
             lent.kept, lent.array = array, _memory(array.ctypes.data, array.shape, array.dtype)
         return lent
-
-
-@pytest.fixture(scope="module")
-def device(tmp_path_factory):
-    return Emulation(library(tmp_path_factory.mktemp("library")))
 
 
 @pytest.fixture(autouse=True)
@@ -111,11 +106,10 @@ def test_conformance_with_a_number_as_strength(adapter, op, options):
     conformance.example(op, "float64", options, strength="number").check(adapter)
 
 
-@pytest.mark.parametrize("shapes", conformance.BROADCASTS.values(), ids=conformance.BROADCASTS)
+@conformance.broadcasts
 @regularizations
 def test_conformance_of_broadcasts(adapter, regularization, shapes):
-    options = {"regularization": regularization}
-    conformance.example("project", "float64", options, shapes=shapes).check(adapter)
+    conformance.broadcast(regularization, shapes).check(adapter)
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (1, 1, 7), (7,)], ids=str)

@@ -22,7 +22,7 @@ import diffsort
 from diffsort import errors
 from diffsort.backends import _framework_of, _owners, kernels, solver
 
-from .emulation import STREAM, DeviceArray, Emulation, _memory, library
+from .emulation import STREAM, DeviceArray, _memory
 
 
 class Array(np.ndarray):
@@ -55,11 +55,6 @@ def on_device(function):
         return found.view(Array)
 
     return call
-
-
-@pytest.fixture(scope="module")
-def device(tmp_path_factory):
-    return Emulation(library(tmp_path_factory.mktemp("library")))
 
 
 @pytest.fixture
@@ -125,11 +120,10 @@ def test_conformance_with_a_number_as_strength(backend, op, options):
     conformance.example(op, "float64", options, strength="number").check(backend)
 
 
-@pytest.mark.parametrize("shapes", conformance.BROADCASTS.values(), ids=conformance.BROADCASTS)
+@conformance.broadcasts
 @regularizations
 def test_conformance_of_broadcasts(backend, regularization, shapes):
-    options = {"regularization": regularization}
-    conformance.example("project", "float64", options, shapes=shapes).check(backend)
+    conformance.broadcast(regularization, shapes).check(backend)
 
 
 @operators

@@ -13,6 +13,10 @@ if devices.of_the_driver() == 0:
 
 
 class _OnCuda:
+    def __init__(self):
+        devices.torch()
+        super().__init__()
+
     def asarray(self, array, dtype):
         return super().asarray(array, dtype).cuda()
 
@@ -22,15 +26,11 @@ class _OnCuda:
 
 
 class Torch(_OnCuda, backends.Torch):
-    def __init__(self):
-        devices.torch()
-        super().__init__()
+    pass
 
 
 class TorchReference(_OnCuda, backends.TorchReference):
-    def __init__(self):
-        devices.torch()
-        super().__init__()
+    pass
 
 
 class JAX(backends.JAX):

@@ -29,11 +29,10 @@ def test_conformance_along_axis(backend, op, options, axis):
     conformance.example(op, "float64", options, axis=axis).check(backend)
 
 
-@pytest.mark.parametrize("shapes", conformance.BROADCASTS.values(), ids=conformance.BROADCASTS)
+@conformance.broadcasts
 @regularizations
 def test_conformance_of_broadcasts(backend, regularization, shapes):
-    options = {"regularization": regularization}
-    conformance.example("project", "float64", options, shapes=shapes).check(backend)
+    conformance.broadcast(regularization, shapes).check(backend)
 
 
 @pytest.mark.parametrize("x64", ["float32", "float64"])

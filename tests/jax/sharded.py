@@ -57,6 +57,16 @@ def loss(f):
     return lambda x, strength=0.7: (f(x, strength) ** 3).sum()
 
 
+def second_order(f):
+    """The product of the Hessian of the loss and a direction."""
+
+    def product(x, strength, v):
+        gradient = jax.grad(loss(f), argnums=(0, 1))
+        return jax.jvp(gradient, (x, strength), (v, jnp.ones_like(strength)))[1]
+
+    return product
+
+
 # Before 0.5 JAX has no way to say so: results are right, but every device computes all of them.
 CALLS_ARE_PARTITIONED = hasattr(ffi, "register_ffi_target_as_batch_partitionable")
 
@@ -110,13 +120,8 @@ def check_jvp():
 
 def check_second_order():
     for f in operators(ONE):
-
-        def product(x, strength, v, f=f):
-            gradient = jax.grad(loss(f), argnums=(0, 1))
-            return jax.jvp(gradient, (x, strength), (v, jnp.ones_like(strength)))[1]
-
         arrays = put(X, "d", None), put(STRENGTHS, "d", None), put(V, "d", None)
-        compare(product, *arrays, spec=("d", None))
+        compare(second_order(f), *arrays, spec=("d", None))
 
 
 def check_sorted_axis_that_is_not_the_last():
@@ -295,12 +300,7 @@ def check_explicit_axes_project():
 
 def check_explicit_axes_second_order():
     for f in operators(ONE):
-
-        def product(x, strength, v, f=f):
-            gradient = jax.grad(loss(f), argnums=(0, 1))
-            return jax.jvp(gradient, (x, strength), (v, jnp.ones_like(strength)))[1]
-
-        compare_explicit(product, (X, ROWS), (STRENGTHS, ROWS), (V, ROWS))
+        compare_explicit(second_order(f), (X, ROWS), (STRENGTHS, ROWS), (V, ROWS))
 
 
 def check_explicit_axes_vmap():
