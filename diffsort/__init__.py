@@ -4,8 +4,8 @@
     >>> diffsort.soft_rank([2.9, 0.1, 1.2, 1.3], regularization_strength=2.0)
     array([3.2625, 1.8625, 2.4125, 2.4625])
 
-Importing this package imports no framework but NumPy. A torch that is imported already learns of
-the operators, so that programs that contain them load.
+Importing this package imports no framework but NumPy. If torch is imported already, the operators
+are registered with it, so that saved programs that contain them load.
 """
 
 from __future__ import annotations

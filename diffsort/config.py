@@ -20,9 +20,8 @@ def set_num_threads(threads: SupportsIndex | None) -> None:
 
     The default is the framework's own setting where it has one (`torch.get_num_threads()`), then
     the environment variable OMP_NUM_THREADS, then the number of cores this process may run on, the
-    last two as they are when diffsort is imported. JAX arrays are worked on by XLA's own threads,
-    by default all of them.
-    Results do not depend on the number of threads, bit for bit.
+    last two as they are when diffsort is imported. JAX calls run on XLA's own threads, by
+    default on all of them. Results do not depend on the number of threads, bit for bit.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class Adapter:
     name: str
     xp: Any  # the library
     array_type: Any
-    readable: bool  # whether a look at the numbers of an array waits for nothing
+    readable: bool  # whether the numbers of an array can be looked at without a wait for a device
 
     # What a library does differently.
 

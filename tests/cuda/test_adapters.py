@@ -41,7 +41,7 @@ class _NumPyMemory(numpy_backend._Memory):
 
 
 @pytest.fixture(autouse=True)
-def _all_errors_are_told(device):
+def _every_test_reaches_the_device(device):
     device.calls.clear()
     yield
     assert device.calls, "the path did not lead through the device"
