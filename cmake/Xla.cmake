@@ -1,4 +1,4 @@
-# Finds the headers of XLA's FFI, which jaxlib carries, and says so in XLA_INCLUDE_DIR. Only headers:
+# Finds the headers of XLA's FFI, which jaxlib carries, and says so in DIFFSORT_XLA_INCLUDE_DIR. Only headers:
 # nothing of jaxlib is linked or needed at run time.
 #
 # A module built against headers of FFI version 0.x runs on every jaxlib of that version or a newer

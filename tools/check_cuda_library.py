@@ -28,7 +28,6 @@ STATIC_SHARED = 1024  # kStaticBytes in native/src/cuda/executor.cuh
 
 # Registers per thread, of the 65536 that a multiprocessor has.
 REGISTERS = {
-    "probe_kernel": 64,
     "step_kernel": 64,  # four blocks of 256 threads are resident
     "team_kernel": 64,  # two blocks of 512 threads
     "block_rows_kernel": 64,  # one block of 1024 threads
@@ -96,7 +95,7 @@ def short(name):
     for word in ("(anonymous namespace)::", "diffsort::", "(Regularization)", "void "):
         name = name.replace(word, "")
     name = re.sub(r"\(.*", "", name)
-    # What wraps programs in executor.cuh, and flags: the program is what has bounds.
+    # What wraps programs in kernels.cuh, and flags: the program is what has bounds.
     name = re.sub(r"OneProgram<(.*)> >$", r"\1>", re.sub("<(true|false), ", "<", name))
     return re.sub(r"AnyRegularization<(\w+<)(\w+, )?0> > *>$", r"\1\2any> >", name)
 

@@ -72,4 +72,39 @@ inline Regularization regularization_of(int code) {
   return static_cast<Regularization>(code);
 }
 
+// What the linear maps read of the projection at which they are taken.
+struct LinearizationArguments {
+  Optional z, w, result, block_z, block_w;
+  PerRowArgument strength;
+
+  LinearizationArguments(nanobind::handle z, nanobind::handle w, nanobind::handle result,
+                         nanobind::handle block_z, nanobind::handle block_w,
+                         nanobind::handle strength, Array::Memory memory = Array::Memory::host)
+      : z(z, "z", Array::Access::read, memory),
+        w(w, "w", Array::Access::read, memory),
+        result(result, "result", Array::Access::read, memory),
+        block_z(block_z, "block_z", Array::Access::read, memory),
+        block_w(block_w, "block_w", Array::Access::read, memory),
+        strength(strength, "strength", memory) {
+    if (!this->block_z) throw nanobind::value_error("block_z must be given");
+  }
+
+  void check(int regularization, bool differentiates_w) const {
+    if (regularization_of(regularization) == Regularization::kl && !result) {
+      throw nanobind::value_error("result must be given for kl");
+    }
+    if (differentiates_w && !block_w) {
+      throw nanobind::value_error("block_w must be given to differentiate w");
+    }
+  }
+};
+
+// The strength's cotangent is in float64, whatever the other arrays are in.
+inline double* strength_cotangent_of(const Array& array) {
+  if (array.type() != Type::float64) {
+    throw nanobind::type_error("strength_cotangent must hold float64");
+  }
+  return static_cast<double*>(array.data());
+}
+
 }  // namespace diffsort

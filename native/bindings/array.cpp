@@ -217,7 +217,7 @@ RowSpace row_space(const Array& array, int axis) {
       space.batch_shape[space.batch_dims++] = array.shape(d);
     }
   }
-  if (space.length > INT32_MAX - 2) throw nb::value_error("rows must be shorter than 2^31 - 2");
+  if (space.length > kMaxLength) throw nb::value_error("rows must be shorter than 2^31 - 2");
   return space;
 }
 

@@ -293,70 +293,50 @@ void py_project(nb::handle z, nb::handle w, nb::handle strength, int regularizat
       [&](const DiffsortCall* call) { return library.project(&problem, &arrays, call); });
 }
 
-// The point at which the linear maps are taken: arguments that jvp and vjp share.
-struct Point {
-  Optional z, w, result, block_z, block_w;
-  PerRowArgument strength;
+DiffsortLinearization linearization(const LinearizationArguments& arguments, const RowSpace& space,
+                                    Type type) {
+  return {rows_of(arguments.z, space, type), rows_of(arguments.w, space, type),
+          rows_of(arguments.result, space, type), rows_of(arguments.block_z, space, Type::int32),
+          rows_of(arguments.block_w, space, Type::int32)};
+}
 
-  Point(nb::handle z, nb::handle w, nb::handle result, nb::handle block_z, nb::handle block_w,
-        nb::handle strength)
-      : z(z, "z", Access::read, kCuda),
-        w(w, "w", Access::read, kCuda),
-        result(result, "result", Access::read, kCuda),
-        block_z(block_z, "block_z", Access::read, kCuda),
-        block_w(block_w, "block_w", Access::read, kCuda),
-        strength(strength, "strength", kCuda) {
-    if (!this->block_z) throw nb::value_error("block_z must be given");
-    device_of({pointer(this->block_z), pointer(this->block_w), pointer(this->z), pointer(this->w),
-               pointer(this->result), this->strength.array()});
-  }
-
-  void check(int regularization, bool differentiates_w) const {
-    if (regularization_of(regularization) == Regularization::kl && !result) {
-      throw nb::value_error("result must be given for kl");
-    }
-    if (differentiates_w && !block_w) {
-      throw nb::value_error("block_w must be given to differentiate w");
-    }
-  }
-  DiffsortLinearization at(const RowSpace& space, Type type) const {
-    return {rows_of(z, space, type), rows_of(w, space, type), rows_of(result, space, type),
-            rows_of(block_z, space, Type::int32), rows_of(block_w, space, Type::int32)};
-  }
-};
+// Throws where arrays of the linearization are not all on one device.
+const Array& on_one_device(const LinearizationArguments& arguments) {
+  device_of({pointer(arguments.block_z), pointer(arguments.block_w), pointer(arguments.z),
+             pointer(arguments.w), pointer(arguments.result), arguments.strength.array()});
+  return *arguments.block_z;
+}
 
 void py_project_vjp(nb::handle z, nb::handle w, nb::handle result, nb::handle block_z,
                     nb::handle block_w, nb::handle strength, int regularization, double z_sign,
                     double w_sign, nb::handle cotangent, nb::handle z_cotangent,
                     nb::handle w_cotangent, nb::handle strength_cotangent, nb::handle allocate,
                     std::uintptr_t stream) {
-  const Point point(z, w, result, block_z, block_w, strength);
+  const LinearizationArguments arguments(z, w, result, block_z, block_w, strength, kCuda);
+  const Array& block_z_in = on_one_device(arguments);
   const Optional g(cotangent, "cotangent", Access::read, kCuda);
   const Optional z_out(z_cotangent, "z_cotangent", Access::write, kCuda);
   const Optional w_out(w_cotangent, "w_cotangent", Access::write, kCuda);
   const Optional strength_out(strength_cotangent, "strength_cotangent", Access::write, kCuda);
   if (!g) throw nb::value_error("cotangent must be given");
-  point.check(regularization, static_cast<bool>(w_out));
-  const int device = device_of(
-      {pointer(point.block_z), &*g, pointer(z_out), pointer(w_out), pointer(strength_out)});
+  arguments.check(regularization, static_cast<bool>(w_out));
+  const int device =
+      device_of({&block_z_in, &*g, pointer(z_out), pointer(w_out), pointer(strength_out)});
 
   // Of an output, which is never one row for all; that of the strength has one element per row.
-  const Array& shaped = z_out ? *z_out : w_out ? *w_out : *point.block_z;
+  const Array& shaped = z_out ? *z_out : w_out ? *w_out : block_z_in;
   const RowSpace space = row_space(shaped, -1);
   const DiffsortProblem problem =
-      problem_of(space, type_code(*g), regularization, z_sign, w_sign, point.strength);
-  const DiffsortLinearization at = point.at(space, g->type());
+      problem_of(space, type_code(*g), regularization, z_sign, w_sign, arguments.strength);
+  const DiffsortLinearization at = linearization(arguments, space, g->type());
   DiffsortCotangents cotangents = {};
   cotangents.g = rows_of(g, space, g->type());
   cotangents.z_out = output_of<void>(z_out, space, g->type());
   cotangents.w_out = output_of<void>(w_out, space, g->type());
   if (strength_out) {
-    if (strength_out->type() != Type::float64) {
-      throw nb::type_error("strength_cotangent must hold float64");
-    }
+    cotangents.strength_out = strength_cotangent_of(*strength_out);
     const Strides strides = strength_out->strides(space, -1, /*one_per_row=*/true);
     row_stride(*strength_out, strides, space, 1, Access::write);
-    cotangents.strength_out = static_cast<double*>(strength_out->data());
   }
   const CudaLibrary& library = cuda_library().usable();
   if (problem.rows * problem.n == 0) return;
@@ -373,22 +353,23 @@ void py_project_jvp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
                     double w_sign, nb::handle z_tangent, nb::handle w_tangent,
                     nb::handle strength_tangent, nb::handle out, nb::handle allocate,
                     std::uintptr_t stream) {
-  const Point point(z, w, result, block_z, block_w, strength);
+  const LinearizationArguments arguments(z, w, result, block_z, block_w, strength, kCuda);
+  const Array& block_z_in = on_one_device(arguments);
   const Optional dz(z_tangent, "z_tangent", Access::read, kCuda);
   const Optional dw(w_tangent, "w_tangent", Access::read, kCuda);
   const Optional tangent_out(out, "out", Access::write, kCuda);
   if (!tangent_out) throw nb::value_error("out must be given");
-  point.check(regularization, static_cast<bool>(dw));
+  arguments.check(regularization, static_cast<bool>(dw));
   std::optional<PerRowArgument> dstrength;
   if (!strength_tangent.is_none()) dstrength.emplace(strength_tangent, "strength_tangent", kCuda);
-  const int device = device_of({pointer(point.block_z), &*tangent_out, pointer(dz), pointer(dw),
+  const int device = device_of({&block_z_in, &*tangent_out, pointer(dz), pointer(dw),
                                 dstrength ? dstrength->array() : nullptr});
 
   const RowSpace space = row_space(*tangent_out, -1);
   const Type type = tangent_out->type();
-  const DiffsortProblem problem =
-      problem_of(space, type_code(*tangent_out), regularization, z_sign, w_sign, point.strength);
-  const DiffsortLinearization at = point.at(space, type);
+  const DiffsortProblem problem = problem_of(space, type_code(*tangent_out), regularization, z_sign,
+                                             w_sign, arguments.strength);
+  const DiffsortLinearization at = linearization(arguments, space, type);
   DiffsortTangents tangents = {};
   tangents.z = rows_of(dz, space, type);
   tangents.w = rows_of(dw, space, type);

@@ -79,59 +79,38 @@ void py_project(nb::handle z, nb::handle w, nb::handle strength, int axis, int r
   });
 }
 
-// The point at which the linear maps are taken: arguments that jvp and vjp share.
-struct Point {
-  Optional z, w, result, block_z, block_w;
-  PerRowArgument strength;
+Problem problem_of(const LinearizationArguments& arguments, int axis, int regularization,
+                   double z_sign, double w_sign) {
+  Problem problem;
+  problem.space = row_space(*arguments.block_z, axis);
+  problem.regularization = regularization_of(regularization);
+  problem.z_sign = z_sign;
+  problem.w_sign = w_sign;
+  problem.strength = arguments.strength.per_row(problem.space, axis);
+  return problem;
+}
 
-  Point(nb::handle z, nb::handle w, nb::handle result, nb::handle block_z, nb::handle block_w,
-        nb::handle strength)
-      : z(z, "z"),
-        w(w, "w"),
-        result(result, "result"),
-        block_z(block_z, "block_z"),
-        block_w(block_w, "block_w"),
-        strength(strength, "strength") {
-    if (!this->block_z) throw nb::value_error("block_z must be given");
-  }
-
-  Problem problem(int axis, int regularization, double z_sign, double w_sign) const {
-    Problem problem;
-    problem.space = row_space(*block_z, axis);
-    problem.regularization = regularization_of(regularization);
-    problem.z_sign = z_sign;
-    problem.w_sign = w_sign;
-    problem.strength = strength.per_row(problem.space, axis);
-    if (problem.regularization == Regularization::kl && !result) {
-      throw nb::value_error("result must be given for kl");
-    }
-    return problem;
-  }
-
-  template <class T>
-  Linearization<T> at(const RowSpace& space, int axis, Type type) const {
-    return {z.rows<const T>(space, axis, type), w.rows<const T>(space, axis, type),
-            result.rows<const T>(space, axis, type),
-            block_z.rows<const std::int32_t>(space, axis, Type::int32),
-            block_w.rows<const std::int32_t>(space, axis, Type::int32)};
-  }
-};
-
-void require_block_w(bool wanted, const Point& point) {
-  if (wanted && !point.block_w) throw nb::value_error("block_w must be given to differentiate w");
+template <class T>
+Linearization<T> linearization(const LinearizationArguments& arguments, const RowSpace& space,
+                               int axis, Type type) {
+  return {arguments.z.rows<const T>(space, axis, type),
+          arguments.w.rows<const T>(space, axis, type),
+          arguments.result.rows<const T>(space, axis, type),
+          arguments.block_z.rows<const std::int32_t>(space, axis, Type::int32),
+          arguments.block_w.rows<const std::int32_t>(space, axis, Type::int32)};
 }
 
 void py_project_vjp(nb::handle z, nb::handle w, nb::handle result, nb::handle block_z,
                     nb::handle block_w, nb::handle strength, int axis, int regularization,
                     double z_sign, double w_sign, nb::handle cotangent, nb::handle z_cotangent,
                     nb::handle w_cotangent, nb::handle strength_cotangent, int threads) {
-  const Point point(z, w, result, block_z, block_w, strength);
+  const LinearizationArguments arguments(z, w, result, block_z, block_w, strength);
   const Array g(cotangent, "cotangent", Access::read);
   const Optional z_out(z_cotangent, "z_cotangent", Access::write);
   const Optional w_out(w_cotangent, "w_cotangent", Access::write);
   const Optional strength_out(strength_cotangent, "strength_cotangent", Access::write);
-  const Problem problem = point.problem(axis, regularization, z_sign, w_sign);
-  require_block_w(static_cast<bool>(w_out), point);
+  arguments.check(regularization, static_cast<bool>(w_out));
+  const Problem problem = problem_of(arguments, axis, regularization, z_sign, w_sign);
 
   with_float_type(g.type(), g.name(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
@@ -141,13 +120,10 @@ void py_project_vjp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
                              w_out.rows<T>(space, axis, g.type()),
                              {}};
     if (strength_out) {
-      if ((*strength_out).type() != Type::float64) {
-        throw nb::type_error("strength_cotangent must hold float64");
-      }
-      cotangents.strength = {static_cast<double*>((*strength_out).data()),
-                             (*strength_out).strides(space, axis, /*one_per_row=*/true)};
+      cotangents.strength = {strength_cotangent_of(*strength_out),
+                             strength_out->strides(space, axis, /*one_per_row=*/true)};
     }
-    const Linearization<T> at = point.at<T>(space, axis, g.type());
+    const Linearization<T> at = linearization<T>(arguments, space, axis, g.type());
     const Released released(space);
     project_vjp(problem, at, cotangents, threads);
   });
@@ -157,11 +133,11 @@ void py_project_jvp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
                     nb::handle block_w, nb::handle strength, int axis, int regularization,
                     double z_sign, double w_sign, nb::handle z_tangent, nb::handle w_tangent,
                     nb::handle strength_tangent, nb::handle out, int threads) {
-  const Point point(z, w, result, block_z, block_w, strength);
+  const LinearizationArguments arguments(z, w, result, block_z, block_w, strength);
   const Optional dz(z_tangent, "z_tangent"), dw(w_tangent, "w_tangent");
   const Array tangent_out(out, "out", Access::write);
-  const Problem problem = point.problem(axis, regularization, z_sign, w_sign);
-  require_block_w(static_cast<bool>(dw), point);
+  arguments.check(regularization, static_cast<bool>(dw));
+  const Problem problem = problem_of(arguments, axis, regularization, z_sign, w_sign);
 
   with_float_type(tangent_out.type(), tangent_out.name(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
@@ -177,7 +153,7 @@ void py_project_jvp(nb::handle z, nb::handle w, nb::handle result, nb::handle bl
       tangents.strength = dstrength->per_row(space, axis);
       tangents.has_strength = true;
     }
-    const Linearization<T> at = point.at<T>(space, axis, type);
+    const Linearization<T> at = linearization<T>(arguments, space, axis, type);
     const Released released(space);
     project_jvp(problem, at, tangents, threads);
   });

@@ -122,7 +122,7 @@ Problem problem_of(const Options& options, const ffi::AnyBuffer& shaped, const B
   }
   Problem problem;
   problem.space = row_space(shaped, options.axis);
-  if (problem.space.length > INT32_MAX - 2) {
+  if (problem.space.length > kMaxLength) {
     throw std::invalid_argument("rows must be shorter than 2^31 - 2");
   }
   problem.regularization = static_cast<Regularization>(options.regularization);
@@ -171,10 +171,10 @@ ffi::Error project_handler(const Workers& workers, ffi::RemainingArgs args, ffi:
 }
 
 template <class T>
-Linearization<T> linearization(const XlaPoint& point, std::int64_t axis) {
-  return {rows<const T>(point.z, axis), rows<const T>(point.w, axis),
-          rows<const T>(point.result, axis), rows<const std::int32_t>(point.block_z, axis),
-          rows<const std::int32_t>(point.block_w, axis)};
+Linearization<T> linearization(const XlaLinearization& arrays, std::int64_t axis) {
+  return {rows<const T>(arrays.z, axis), rows<const T>(arrays.w, axis),
+          rows<const T>(arrays.result, axis), rows<const std::int32_t>(arrays.block_z, axis),
+          rows<const std::int32_t>(arrays.block_w, axis)};
 }
 
 ffi::Error jvp_handler(const Workers& workers, ffi::RemainingArgs args, ffi::RemainingRets rets,
@@ -182,19 +182,19 @@ ffi::Error jvp_handler(const Workers& workers, ffi::RemainingArgs args, ffi::Rem
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer dz = in.next(), dw = in.next(), dstrength = in.next();
-  const XlaPoint point(in);
+  const XlaLinearization arrays(in);
   const Buffer tangent = out.next();
   return with_float_type(tangent.value(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
     const std::int64_t axis = options.axis;
-    const Problem problem = problem_of(options, *tangent, point.strength);
+    const Problem problem = problem_of(options, *tangent, arrays.strength);
     Tangents<T> tangents;
     tangents.z = rows<const T>(dz, axis);
     tangents.w = rows<const T>(dw, axis);
     tangents.has_strength = dstrength.has_value();
     if (dstrength) tangents.strength = per_row(*dstrength, axis);
     tangents.out = rows<T>(tangent, axis);
-    project_jvp(problem, linearization<T>(point, axis), tangents, workers);
+    project_jvp(problem, linearization<T>(arrays, axis), tangents, workers);
   });
 }
 
@@ -227,19 +227,19 @@ ffi::Error vjp_handler(const Workers& workers, ffi::RemainingArgs args, ffi::Rem
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer cotangent = in.next();
-  const XlaPoint point(in);
+  const XlaLinearization arrays(in);
   const Buffer z = out.next(), w = out.next(), strength = out.next();
   return with_float_type(cotangent.value(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
     const std::int64_t axis = options.axis;
-    const Problem problem = problem_of(options, *cotangent, point.strength);
+    const Problem problem = problem_of(options, *cotangent, arrays.strength);
     const PerRowResult per_row_result(strength, axis);
     Cotangents<T> cotangents;
     cotangents.g = rows<const T>(cotangent, axis);
     cotangents.z = rows<T>(z, axis);
     cotangents.w = rows<T>(w, axis);
     cotangents.strength = per_row_result.rows_to_write();
-    project_vjp(problem, linearization<T>(point, axis), cotangents, workers);
+    project_vjp(problem, linearization<T>(arrays, axis), cotangents, workers);
     per_row_result.finish();
   });
 }

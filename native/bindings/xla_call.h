@@ -70,10 +70,10 @@ auto with_arguments(Binding binding) {
 }
 
 // Where the linear maps are taken: the operands that follow the directions of jvp and vjp.
-struct XlaPoint {
+struct XlaLinearization {
   Buffer z, w, result, block_z, block_w, strength;
 
-  explicit XlaPoint(Reader<ffi::RemainingArgs>& in) {
+  explicit XlaLinearization(Reader<ffi::RemainingArgs>& in) {
     for (Buffer* operand : {&z, &w, &result, &block_z, &block_w, &strength}) *operand = in.next();
   }
 };

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cuda.h"
+#include "diffsort/rows.h"
 #include "xla.h"
 #include "xla_call.h"
 
@@ -42,7 +43,7 @@ DiffsortProblem problem_of(const Options& options, const ffi::AnyBuffer& shaped,
   problem.n = dims[dims.size() - 1];
   problem.rows = 1;
   for (std::size_t d = 0; d + 1 < dims.size(); ++d) problem.rows *= dims[d];
-  if (problem.n > INT32_MAX - 2) throw std::invalid_argument("rows must be shorter than 2^31 - 2");
+  if (problem.n > kMaxLength) throw std::invalid_argument("rows must be shorter than 2^31 - 2");
   problem.type = type_code(shaped);
   problem.regularization = static_cast<std::int32_t>(options.regularization);
   problem.z_sign = options.z_sign;
@@ -61,9 +62,10 @@ T* output_of(const Buffer& array) {
   return array ? static_cast<T*>(array->untyped_data()) : nullptr;
 }
 
-DiffsortLinearization linearization(const XlaPoint& point, const DiffsortProblem& problem) {
-  return {rows_of(point.z, problem), rows_of(point.w, problem), rows_of(point.result, problem),
-          rows_of(point.block_z, problem), rows_of(point.block_w, problem)};
+DiffsortLinearization linearization(const XlaLinearization& arrays,
+                                    const DiffsortProblem& problem) {
+  return {rows_of(arrays.z, problem), rows_of(arrays.w, problem), rows_of(arrays.result, problem),
+          rows_of(arrays.block_z, problem), rows_of(arrays.block_w, problem)};
 }
 
 // Where a call of the library runs. With `asked` it does not: it tells how much scratch it wants.
@@ -123,10 +125,10 @@ ffi::Error jvp_handler(const Target& target, ffi::RemainingArgs args, ffi::Remai
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer dz = in.next(), dw = in.next(), dstrength = in.next();
-  const XlaPoint point(in);
+  const XlaLinearization arrays(in);
   const Buffer tangent = out.next(), workspace = out.next();
-  const DiffsortProblem problem = problem_of(options, tangent.value(), point.strength);
-  const DiffsortLinearization at = linearization(point, problem);
+  const DiffsortProblem problem = problem_of(options, tangent.value(), arrays.strength);
+  const DiffsortLinearization at = linearization(arrays, problem);
   DiffsortTangents tangents = {};
   tangents.z = rows_of(dz, problem);
   tangents.w = rows_of(dw, problem);
@@ -150,13 +152,13 @@ ffi::Error vjp_handler(const Target& target, ffi::RemainingArgs args, ffi::Remai
   Reader<ffi::RemainingArgs> in(args, options.operands);
   Reader<ffi::RemainingRets> out(rets, options.results);
   const Buffer cotangent = in.next();
-  const XlaPoint point(in);
+  const XlaLinearization arrays(in);
   const Buffer z = out.next(), w = out.next(), strength = out.next(), workspace = out.next();
   if (strength && strength->element_type() != ffi::DataType::F64) {
     throw std::invalid_argument("the cotangent of the strength must hold float64");
   }
-  const DiffsortProblem problem = problem_of(options, cotangent.value(), point.strength);
-  const DiffsortLinearization at = linearization(point, problem);
+  const DiffsortProblem problem = problem_of(options, cotangent.value(), arrays.strength);
+  const DiffsortLinearization at = linearization(arrays, problem);
   const DiffsortCotangents cotangents = {rows_of(cotangent, problem), output_of<void>(z),
                                          output_of<void>(w), output_of<double>(strength)};
   // The strengths of empty rows have a cotangent all the same.

@@ -213,27 +213,17 @@ void vjp_rows(const Problem& problem, const Linearization<T>& at, const Cotangen
 template <class T>
 void project_jvp(const Problem& problem, const Linearization<T>& at, const Tangents<T>& tangents,
                  const Workers& workers) {
-  switch (problem.regularization) {
-    case Regularization::l2:
-      return jvp_rows<T, Regularization::l2>(problem, at, tangents, workers);
-    case Regularization::kl:
-      return jvp_rows<T, Regularization::kl>(problem, at, tangents, workers);
-    case Regularization::log_kl:
-      return jvp_rows<T, Regularization::log_kl>(problem, at, tangents, workers);
-  }
+  with_regularization(problem.regularization, [&](auto regularization) {
+    jvp_rows<T, regularization()>(problem, at, tangents, workers);
+  });
 }
 
 template <class T>
 void project_vjp(const Problem& problem, const Linearization<T>& at,
                  const Cotangents<T>& cotangents, const Workers& workers) {
-  switch (problem.regularization) {
-    case Regularization::l2:
-      return vjp_rows<T, Regularization::l2>(problem, at, cotangents, workers);
-    case Regularization::kl:
-      return vjp_rows<T, Regularization::kl>(problem, at, cotangents, workers);
-    case Regularization::log_kl:
-      return vjp_rows<T, Regularization::log_kl>(problem, at, cotangents, workers);
-  }
+  with_regularization(problem.regularization, [&](auto regularization) {
+    vjp_rows<T, regularization()>(problem, at, cotangents, workers);
+  });
 }
 
 template void project_jvp<float>(const Problem&, const Linearization<float>&,

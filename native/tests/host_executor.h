@@ -1,4 +1,4 @@
-// The executor of the tests: the launches of parallel_row/dispatch.h as loops on the CPU.
+// The executor of the tests: the launches of parallel_row/projection_dispatch.h as loops on the CPU.
 //
 // A team's memory is as long as was asked for, to the byte, and full of rubbish beforehand, so that
 // the address sanitizer sees what goes beyond and a test what was never set.
@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "diffsort/parallel_row/team.h"
-#include "diffsort/parallel_row/tile.h"
+#include "diffsort/parallel_row/short_rows/tile.h"
+#include "diffsort/parallel_row/team/team.h"
 
 namespace diffsort::testing {
 

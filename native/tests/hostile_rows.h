@@ -15,6 +15,7 @@
 #include "diffsort/projection.h"
 #include "hostile_derivatives.h"
 #include "plain_row.h"
+#include "support.h"
 
 namespace diffsort::testing {
 
@@ -265,7 +266,7 @@ class RowCheck {
 
   std::string complaint() const {
     if (!row_.has_value()) return is_nan_row() ? "" : "a row without a value is not marked as one";
-    const auto sigma = stable_descending(row_.z), tau = stable_descending(row_.w);
+    const auto sigma = descending_order(row_.z), tau = descending_order(row_.w);
     std::int32_t previous = 0;
     for (std::size_t i = 0; i < sigma.size(); ++i) {
       const std::int32_t id = block_z_[sigma[i]], start = block_start(id);

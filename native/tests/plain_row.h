@@ -31,14 +31,6 @@ struct PlainRow {
   }
 };
 
-inline std::vector<std::size_t> stable_descending(const std::vector<double>& x) {
-  std::vector<std::size_t> order(x.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return x[a] > x[b]; });
-  return order;
-}
-
 inline std::string digits(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.17g", value);

@@ -9,10 +9,11 @@
 #include <type_traits>
 #include <vector>
 
+#include "diffsort/arithmetic.h"
 #include "diffsort/isotonic.h"
-#include "diffsort/parallel_row/join.h"
-#include "diffsort/parallel_row/pool.h"
-#include "diffsort/parallel_row/team.h"
+#include "diffsort/parallel_row/long_rows/join.h"
+#include "diffsort/parallel_row/partition/pool.h"
+#include "diffsort/parallel_row/team/team.h"
 #include "pool_cases.h"
 
 namespace diffsort::testing {
@@ -71,7 +72,7 @@ struct RowMemory {
 class PoolScratch {
  public:
   explicit PoolScratch(std::int64_t n, std::uint32_t* bits = nullptr)
-      : own_bits_(static_cast<std::size_t>(PoolMemory::words(n)), 0xdeadbeef) {
+      : own_bits_(static_cast<std::size_t>(words_of_bits(n)), 0xdeadbeef) {
     if (bits == nullptr) bits = own_bits_.data();
     Arena size;
     PoolMemory::of(size, n, bits);

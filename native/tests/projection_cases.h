@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "arguments.h"
-#include "diffsort/parallel_row/dispatch.h"
+#include "diffsort/parallel_row/projection_dispatch.h"
 #include "host_executor.h"
 #include "support.h"
 
@@ -85,18 +85,6 @@ ProjectionRows<T> rows_of(const ProjectionCase<T>& c, Solved<T>& solved) {
   const DiffsortProjection arrays = c_projection(c, solved);
   REQUIRE(check_projection(problem, arrays) == nullptr);
   return projection_rows<T>(problem, arrays);
-}
-
-template <class F>
-auto with_regularization(Regularization regularization, const F& f) {
-  switch (regularization) {
-    case Regularization::l2:
-      return f(std::integral_constant<Regularization, Regularization::l2>{});
-    case Regularization::kl:
-      return f(std::integral_constant<Regularization, Regularization::kl>{});
-    default:
-      return f(std::integral_constant<Regularization, Regularization::log_kl>{});
-  }
 }
 
 template <class T>

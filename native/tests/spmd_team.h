@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "diffsort/parallel_row/team.h"
+#include "diffsort/parallel_row/team/team.h"
 
 namespace diffsort {
 

@@ -4,8 +4,8 @@
 #include <random>
 #include <vector>
 
-#include "diffsort/parallel_row/bridge.h"
-#include "diffsort/parallel_row/team.h"
+#include "diffsort/parallel_row/long_rows/bridge.h"
+#include "diffsort/parallel_row/team/team.h"
 
 using namespace diffsort;
 

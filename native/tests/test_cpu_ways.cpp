@@ -504,30 +504,30 @@ bool adds_in_order(const Ids& ids, std::mt19937_64& random) {
   SumsById sums;
   const auto pair = [&](std::int64_t i) {
     const auto k = static_cast<std::size_t>(i);
-    return SumsById::Pair{terms[k], weights[k]};
+    return Pair{terms[k], weights[k]};
   };
   const auto is_near = [&](double x, const PlainSums& plain, std::size_t id, long double times) {
     const long double allowed = times * static_cast<long double>(n) * 0x1p-53L * plain.size[id];
     return std::abs(x - times * plain.exact[id]) <= allowed;
   };
-  sums.add_up(ids.data(), n, n, [](std::int64_t) { return SumsById::Pair{7.0, 7.0}; });
-  sums.add_up(ids.data(), n, n, pair);  // what was there does not count
+  sums.add_up(ids.data(), n, [](std::int64_t) { return Pair{7.0, 7.0}; });
+  sums.add_up(ids.data(), n, pair);  // what was there does not count
   bool in_order = true, near = true;
   for (std::size_t id = 0; id < ids.size(); ++id) {
-    const SumsById::Pair sum = sums[static_cast<std::int64_t>(id)];
+    const Pair sum = sums[static_cast<std::int64_t>(id)];
     near &= is_near(sum[0], of_terms, id, 1) && is_near(sum[1], of_weights, id, 1);
     in_order &= sum[0] == of_terms.in_order[id] && sum[1] == of_weights.in_order[id];
   }
   sums.add_more(ids.data(), n, pair);
   for (std::size_t id = 0; id < ids.size(); ++id) {
-    const SumsById::Pair sum = sums[static_cast<std::int64_t>(id)];
+    const Pair sum = sums[static_cast<std::int64_t>(id)];
     near &= is_near(sum[0], of_terms, id, 2) && is_near(sum[1], of_weights, id, 2);
   }
   Doubles terms_side_by_side, weights_side_by_side;
   if (n >= kLanes) {
     sums.gather(ids.data(), &terms_side_by_side, &weights_side_by_side);
     for (int k = 0; k < kLanes; ++k) {
-      const SumsById::Pair sum = sums[ids[static_cast<std::size_t>(k)]];
+      const Pair sum = sums[ids[static_cast<std::size_t>(k)]];
       near &= terms_side_by_side[k] == sum[0] && weights_side_by_side[k] == sum[1];
     }
   }
@@ -692,10 +692,10 @@ TEST_CASE_TEMPLATE("derivatives of the longest rows go by buckets", T, float, do
   CHECK(rank_way.template solve<Regularization::l2>(row, 1.0 / made.strength, 1));
   CHECK(same_bits(found, by_buckets));
   SumsById sums;
-  sums.add_up(row.block_z, n, n,
-              [&](std::int64_t i) { return SumsById::Pair{static_cast<double>(row.g[i]), 1.0}; });
+  sums.add_up(row.block_z, n,
+              [&](std::int64_t i) { return Pair{static_cast<double>(row.g[i]), 1.0}; });
   for (std::int64_t i = 0; i < n; ++i) {
-    const SumsById::Pair sum = sums[row.block_z[i]];
+    const Pair sum = sums[row.block_z[i]];
     by_table[static_cast<std::size_t>(i)] =
         static_cast<T>((static_cast<double>(row.g[i]) - sum[0] / sum[1]) * (1.0 / made.strength));
   }

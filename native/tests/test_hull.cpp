@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "diffsort/parallel_row/hull.h"
+#include "diffsort/parallel_row/partition/hull.h"
 #include "pool_support.h"
 #include "spmd_team.h"
 #include "spmd_warps.h"

@@ -6,9 +6,9 @@
 #include <random>
 #include <vector>
 
-#include "diffsort/parallel_row/nearest_starts.h"
-#include "diffsort/parallel_row/row_parts.h"
-#include "diffsort/parallel_row/team.h"
+#include "diffsort/parallel_row/partition/nearest_starts.h"
+#include "diffsort/parallel_row/rows/row_parts.h"
+#include "diffsort/parallel_row/team/team.h"
 
 using namespace diffsort;
 

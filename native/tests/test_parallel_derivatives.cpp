@@ -14,7 +14,7 @@
 #include "derivative_arguments.h"
 #include "derivative_cases.h"
 #include "diffsort/parallel_row/derivative_dispatch.h"
-#include "diffsort/parallel_row/team.h"
+#include "diffsort/parallel_row/team/team.h"
 #include "host_executor.h"
 #include "spmd_team.h"
 #include "support.h"

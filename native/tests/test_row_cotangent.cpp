@@ -1,5 +1,5 @@
 // J^T g by one operand, of rows that a team holds: against its formulas in long double, and against
-// the general way (derivatives_row.h) where numbers are infinite or ids forged.
+// the general way (team_rows/derivatives.h) where numbers are infinite or ids forged.
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "diffsort/parallel_row/row_sort.h"
+#include "diffsort/parallel_row/long_rows/sort.h"
 #include "host_executor.h"
 #include "spmd_team.h"
 

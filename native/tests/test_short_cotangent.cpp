@@ -1,4 +1,4 @@
-// The cotangent of one operand of short rows (short_cotangent.h): against its formulas, on blocks made
+// The cotangent of one operand of short rows (short_rows/cotangent.h): against its formulas, on blocks made
 // at random, and against the general way on ids that are those of no blocks.
 #include <doctest/doctest.h>
 

@@ -11,7 +11,7 @@
 #include <set>
 #include <vector>
 
-#include "diffsort/parallel_row/short_project.h"
+#include "diffsort/parallel_row/short_rows/project.h"
 #include "host_executor.h"
 #include "pool_support.h"
 

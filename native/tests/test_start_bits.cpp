@@ -5,7 +5,7 @@
 #include <set>
 #include <vector>
 
-#include "diffsort/parallel_row/start_bits.h"
+#include "diffsort/parallel_row/partition/start_bits.h"
 
 using namespace diffsort;
 
@@ -50,7 +50,7 @@ class Checked {
     std::size_t i = any(random), j = any(random);
     if (i > j) std::swap(i, j);
     if (i == j) return;
-    for (int lane = 0; lane < 32; ++lane) bits_.clear_between(lane, 32, ends[i], ends[j]);
+    for (int lane = 0; lane < 32; ++lane) bits_.clear_between(lane, ends[i], ends[j]);
     starts_.erase(starts_.upper_bound(ends[i]), starts_.lower_bound(ends[j]));
   }
 
@@ -108,13 +108,16 @@ TEST_CASE("start bits of the longest rows" * doctest::skip()) {
   CHECK(bits.prev(last) == last / 8 * 8);
   CHECK(bits.next(last, last) == last);
   const std::int32_t half = 1 << 30;
-  bits.clear_between(0, 1, 8, half);
-  bits.clear_between(0, 1, half, last + 1);
+  const auto clear_between = [&](std::int32_t first, std::int32_t end) {
+    for (int lane = 0; lane < 32; ++lane) bits.clear_between(lane, first, end);
+  };
+  clear_between(8, half);
+  clear_between(half, last + 1);
   CHECK(bits.prev(last) == half);
   CHECK(bits.prev(half - 1) == 8);
   CHECK(bits.next(9, last + 1) == half);
   CHECK(bits.next(half + 1, last + 1) == last + 1);
-  bits.clear_between(0, 1, 0, last + 1);
+  clear_between(0, last + 1);
   CHECK(bits.prev(last) == 0);
   CHECK(bits.next(1, last + 1) == last + 1);
 }

@@ -9,8 +9,8 @@
 #include <random>
 #include <vector>
 
-#include "diffsort/parallel_row/team.h"
-#include "diffsort/parallel_row/team_sort.h"
+#include "diffsort/parallel_row/team/team.h"
+#include "diffsort/parallel_row/team_rows/sort.h"
 #include "spmd_team.h"
 #include "spmd_warps.h"
 #include "support.h"

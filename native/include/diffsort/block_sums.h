@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "diffsort/arithmetic.h"
 #include "diffsort/host_device.h"
 #include "diffsort/projection.h"
 

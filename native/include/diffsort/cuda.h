@@ -10,8 +10,8 @@
  * the rows then go by fewer at a time. Outputs are scratch memory too until they are written, so
  * they must not overlap what is read. The caller's current device is restored.
  *
- * All functions return 0, or a CUDA error code or one of those below, and then leave what failed,
- * with kernel and shape, in `message`.
+ * The projection, the linear maps and their _workspace functions return 0, or a CUDA error code or one
+ * of those below, and then leave what failed, with kernel and shape, in `message`.
  */
 #ifndef DIFFSORT_CUDA_H
 #define DIFFSORT_CUDA_H
@@ -100,7 +100,8 @@ int diffsort_cuda_version(void);
 
 /* The number of devices that can be used, and for each whether the library has kernels for it. Where
  * there are none, `message`, which may be null, is why: in the words of CUDA, except that there is
- * no driver. */
+ * no driver. A device that cannot be asked is taken for one that has: a call will say what is wrong.
+ * None of the two creates a context. */
 int diffsort_cuda_device_count(char* message, size_t message_bytes);
 int diffsort_cuda_supports(int32_t device);
 

@@ -22,7 +22,7 @@ DIFFSORT_HD DIFFSORT_NOINLINE inline double called_over_strength(double x, doubl
 
 // Block ids come from outside; an id that cannot be one makes the row NaN, never a wild access.
 DIFFSORT_HD inline bool is_valid_id(std::int32_t id, std::int64_t n) {
-  const std::int64_t start = id <= -2 ? -2 - static_cast<std::int64_t>(id) : id;
+  const std::int64_t start = block_start(id);
   return start >= 0 && start < n;
 }
 

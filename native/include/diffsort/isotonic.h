@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "diffsort/block_sums.h"
-#include "diffsort/rows.h"
+#include "diffsort/scratch.h"
 
 namespace diffsort {
 
@@ -49,7 +49,7 @@ class Pooling {
       starts_.push_back(static_cast<std::int32_t>(start));
       sums_.push_back(block);
     }
-    if (static_cast<std::size_t>(n) >= kReleaseLength) std::vector<BlockSums<R>>().swap(sums_);
+    release_if_long(static_cast<std::size_t>(n), sums_);
   }
 
   std::size_t blocks() const { return starts_.size(); }

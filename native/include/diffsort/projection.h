@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "diffsort/parallel.h"
 #include "diffsort/rows.h"
@@ -22,6 +23,19 @@ enum class Regularization : int {
   kl = 1,      // KL projection; w >= 0 and the result are in the linear domain
   log_kl = 2,  // the same with w and the result as logarithms: log kl(z, exp(w))
 };
+
+// visit(integral_constant of the regularization).
+template <class Visit>
+auto with_regularization(Regularization regularization, const Visit& visit) {
+  switch (regularization) {
+    case Regularization::l2:
+      return visit(std::integral_constant<Regularization, Regularization::l2>{});
+    case Regularization::kl:
+      return visit(std::integral_constant<Regularization, Regularization::kl>{});
+    default:
+      return visit(std::integral_constant<Regularization, Regularization::log_kl>{});
+  }
+}
 
 // result = w_sign P(z_sign z / strength, w_sign w), the signs being +1 or -1. They serve the two
 // directions without a negated copy; rho is never negated.

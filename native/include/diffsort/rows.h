@@ -8,15 +8,14 @@ namespace diffsort {
 
 constexpr int kMaxBatchDims = 64;
 
-// In rows at least this long, scratch memory is given back as soon as it is done with: getting it
-// again costs little beside the work, and keeping it would set the peak.
-constexpr std::size_t kReleaseLength = std::size_t{1} << 20;
+// The largest n: block ids are 32-bit integers, -2 - n being the least of them (projection.h).
+constexpr std::int64_t kMaxLength = (std::int64_t{1} << 31) - 3;
 
 // The axes of an array other than the one that is sorted, and that axis' length.
 struct RowSpace {
   int batch_dims = 0;
   std::int64_t batch_shape[kMaxBatchDims];  // the first batch_dims are set
-  std::int64_t length = 0;                  // n, below 2^31
+  std::int64_t length = 0;                  // n, at most kMaxLength
 
   std::int64_t rows() const {
     std::int64_t count = 1;

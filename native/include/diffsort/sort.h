@@ -17,6 +17,7 @@
 
 #include "diffsort/host_device.h"
 #include "diffsort/rows.h"
+#include "diffsort/scratch.h"
 
 namespace diffsort {
 
@@ -151,7 +152,7 @@ class SortedPairs {
       }
       pairs_.swap(spare_);
     }
-    if (size_ >= kReleaseLength) std::vector<Pair>().swap(spare_);
+    release_if_long(size_, spare_);
   }
 
   static void grow(std::vector<Pair>& pairs, std::size_t size) {

@@ -26,16 +26,14 @@ namespace diffsort::DIFFSORT_LEVEL {
 
 class SumsById {
  public:
-  typedef double Pair __attribute__((vector_size(16)));  // of terms, of weights
-
   static constexpr std::int64_t kInOrder = 64;  // rows up to this length
 
-  // The sums over each block of pair(i), at the block's id, which is below `size`.
+  // The sums over each block of pair(i), at the block's id, which is below n.
   template <class F>
-  void add_up(const std::int32_t* ids, std::int64_t n, std::int64_t size, const F& pair) {
-    size_ = size;
-    sums_.get(static_cast<std::size_t>(2 * (2 * size + kTurns)));
-    clear(0, size);
+  void add_up(const std::int32_t* ids, std::int64_t n, const F& pair) {
+    size_ = n;
+    sums_.get(static_cast<std::size_t>(2 * (2 * n + kTurns)));
+    clear(0, n);
     add_more(ids, n, pair);
   }
 
@@ -62,7 +60,7 @@ class SumsById {
     return look.many_are_one ? static_cast<std::int32_t>(look.one) : -1;
   }
 
-  Pair operator[](std::int64_t id) const { return at(sums_.data(), id); }
+  Pair operator[](std::int64_t id) const { return load_pair(sums_.data(), id); }
 
   // Those of kLanes elements.
   void gather(const std::int32_t* ids, Doubles* terms, Doubles* weights) const {
@@ -120,7 +118,7 @@ class SumsById {
         add(sums, id + (is_one & (size + i % kTurns - one)), pair(i));
       }
     }
-    for (std::int64_t k = 0; k < kTurns; ++k) add(sums, one, at(sums, size + k));
+    for (std::int64_t k = 0; k < kTurns; ++k) add(sums, one, load_pair(sums, size + k));
   }
 
   template <class F>
@@ -134,7 +132,7 @@ class SumsById {
       add(others, ids[i + 1], pair(i + 1));
     }
     if (i < n) add(sums, ids[i], pair(i));
-    for (std::int64_t id = 0; id < size; ++id) add(sums, id, at(others, id));
+    for (std::int64_t id = 0; id < size; ++id) add(sums, id, load_pair(others, id));
   }
 
   template <class F>
@@ -149,14 +147,8 @@ class SumsById {
     for (std::int64_t i = kParts * size; i < n; ++i) add(sums, ids[i], pair(i));
   }
 
-  static Pair at(const double* sums, std::int64_t id) {
-    Pair pair;
-    std::memcpy(&pair, sums + 2 * id, sizeof pair);
-    return pair;
-  }
   static void add(double* sums, std::int64_t id, Pair pair) {
-    pair += at(sums, id);
-    std::memcpy(sums + 2 * id, &pair, sizeof pair);
+    store_pair(sums, id, load_pair(sums, id) + pair);
   }
   void clear(std::int64_t first, std::int64_t count) {
     std::memset(sums_.data() + 2 * first, 0, static_cast<std::size_t>(count) * sizeof(Pair));

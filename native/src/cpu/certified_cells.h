@@ -53,8 +53,6 @@ class CertifiedCells {
   static constexpr bool kFromBounds = sizeof(T) == sizeof(double);  // sums, not from the top
 
   // A sum over elements, of how far they lie below, and their number; later a mean, and a mean rank.
-  typedef double Pair __attribute__((vector_size(16)));
-
   // Items that have pooled: y as in block_sums.h, relative to `first` below the top, which is the bound of
   // the first one or, if it is one element, where that lies.
   struct Block {
@@ -93,7 +91,7 @@ class CertifiedCells {
       const double below = top - sign * static_cast<double>(z.values[i]);
       const Pair element{kFromBounds ? below - static_cast<double>(cell_of[i]) * width : below,
                          1.0};
-      set(pairs, cell_of[i], get(pairs, cell_of[i]) + element);
+      store_pair(pairs, cell_of[i], load_pair(pairs, cell_of[i]) + element);
     }
   }
 
@@ -108,24 +106,24 @@ class CertifiedCells {
       Pair even{}, odd{};
 #pragma GCC unroll 4
       for (std::int64_t c = begin; c < end; c += 2) {
-        even += get(pairs, c);
-        odd += get(pairs, c + 1);
+        even += load_pair(pairs, c);
+        odd += load_pair(pairs, c + 1);
       }
       Pair all = even + odd;
       if (all[1] >= 2.0 * kTogether) {
         for (std::int64_t c = begin + 1; kFromBounds && c < end; ++c) {
           all[0] += static_cast<double>(c - begin) * width_ * pairs[2 * c + 1];
         }
-        set(pairs, items, all);
+        store_pair(pairs, items, all);
         first_cell[items++] = static_cast<std::int32_t>(begin);
         continue;
       }
 #pragma GCC unroll 8
       for (std::int64_t c = begin; c < end; ++c) {  // without a branch, which would be mispredicted
-        const Pair cell = get(pairs, c);
+        const Pair cell = load_pair(pairs, c);
         std::int64_t size_bits;
         std::memcpy(&size_bits, pairs + 2 * c + 1, sizeof size_bits);
-        set(pairs, items, cell);
+        store_pair(pairs, items, cell);
         first_cell[items] = static_cast<std::int32_t>(c);
         items += size_bits != 0;
       }
@@ -211,7 +209,7 @@ class CertifiedCells {
       const std::int64_t end = first_cell[block[1].item];
       do {
         for (int k = 0; k < 4; ++k) {
-          set(pairs, c + k, means);
+          store_pair(pairs, c + k, means);
           ids[c + k] = block->start;
         }
         c += 4;
@@ -247,19 +245,10 @@ class CertifiedCells {
                                  gather([&](int k) { return at[k][1]; })));
     }
     for (; i < n; ++i) {
-      const Pair means = get(pairs, cell_of[i]);
+      const Pair means = load_pair(pairs, cell_of[i]);
       out.result[i] = static_cast<T>(rank(broadcast(static_cast<double>(z.values[i])),
                                           broadcast(means[0]), broadcast(means[1]))[0]);
     }
-  }
-
-  static Pair get(const double* pairs, std::int64_t at) {
-    Pair pair;
-    std::memcpy(&pair, pairs + 2 * at, sizeof pair);
-    return pair;
-  }
-  static void set(double* pairs, std::int64_t at, Pair pair) {
-    std::memcpy(pairs + 2 * at, &pair, sizeof pair);
   }
 
   std::int64_t cells_ = 0, block_count_ = 0;

@@ -158,14 +158,8 @@ void project_row(const GeneralRow<T>& row) {
 
 template <class T>
 void project_general_row(const GeneralRow<T>& row) {
-  switch (row.regularization) {
-    case Regularization::l2:
-      return project_row<T, Regularization::l2>(row);
-    case Regularization::kl:
-      return project_row<T, Regularization::kl>(row);
-    case Regularization::log_kl:
-      return project_row<T, Regularization::log_kl>(row);
-  }
+  with_regularization(row.regularization,
+                      [&](auto regularization) { project_row<T, regularization()>(row); });
 }
 
 template void project_general_row<float>(const GeneralRow<float>&);

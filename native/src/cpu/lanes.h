@@ -21,6 +21,9 @@ typedef std::int16_t Shorts __attribute__((vector_size(kVectorBytes)));
 typedef float HalfFloats __attribute__((vector_size(kVectorBytes / 2)));
 typedef std::int32_t HalfInts __attribute__((vector_size(kVectorBytes / 2)));
 
+// Two sums side by side, whatever the level: of terms and of their weights.
+typedef double Pair __attribute__((vector_size(16)));
+
 // T side by side, and what comparing them gives.
 template <class T>
 struct Lanes;

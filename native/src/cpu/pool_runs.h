@@ -65,7 +65,6 @@ class RunPooling {
   const double* parts() const { return parts_.data(); }
 
  private:
-  typedef double Pair __attribute__((vector_size(16)));  // S, W
   typedef std::int64_t PairMask __attribute__((vector_size(16)));
 
   static constexpr std::int64_t kChunk = 1024;

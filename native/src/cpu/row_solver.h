@@ -18,7 +18,6 @@
 #include <type_traits>
 
 #include "block_values.h"
-#include "buffer.h"
 #include "certified_cells.h"
 #include "diffsort/block_sums.h"
 #include "group.h"

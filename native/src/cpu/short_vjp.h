@@ -13,7 +13,7 @@
 
 #include "block_ids.h"
 #include "block_sums_by_id.h"
-#include "diffsort/host_device.h"
+#include "diffsort/arithmetic.h"
 #include "diffsort/projection.h"
 #include "row_solver.h"
 #include "scan.h"
@@ -95,7 +95,6 @@ class ShortVjp {
   }
 
  private:
-  typedef double Pair __attribute__((vector_size(16)));  // sum, weight
   using Tables = Pair[kTogether][kLongest];
 
   struct ShortRow {

@@ -46,6 +46,16 @@ inline void store(float* x, Doubles v) {
   std::memcpy(x, &single, sizeof single);
 }
 
+// The k-th of the pairs that lie side by side from `pairs` on.
+inline Pair load_pair(const double* pairs, std::int64_t k) {
+  Pair pair;
+  std::memcpy(&pair, pairs + 2 * k, sizeof pair);
+  return pair;
+}
+inline void store_pair(double* pairs, std::int64_t k, Pair pair) {
+  std::memcpy(pairs + 2 * k, &pair, sizeof pair);
+}
+
 // For each of kLanes numbers, whether it is `value`.
 inline Longs are(const std::int32_t* x, std::int32_t value) {
   HalfInts v;

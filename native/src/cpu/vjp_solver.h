@@ -86,8 +86,8 @@ class VjpSolver {
   // (g_i - mean_B(g)) / strength
   bool ranks_l2(const DenseVjpRow<T>& row) {
     const T* const g = row.g;
-    sums_.add_up(row.block_z, row.n, row.n,
-                 [&](std::int64_t i) { return SumsById::Pair{static_cast<double>(g[i]), 1.0}; });
+    sums_.add_up(row.block_z, row.n,
+                 [&](std::int64_t i) { return Pair{static_cast<double>(g[i]), 1.0}; });
     const double scale = scale_l2(row);
     std::int64_t i = 0;
     for (; i + kLanes <= row.n; i += kLanes) {
@@ -96,7 +96,7 @@ class VjpSolver {
       store(row.z_out + i, (load(g + i) - sums / sizes) * scale);
     }
     for (; i < row.n; ++i) {
-      const SumsById::Pair sum = sums_[row.block_z[i]];
+      const Pair sum = sums_[row.block_z[i]];
       row.z_out[i] = static_cast<T>((static_cast<double>(g[i]) - sum[0] / sum[1]) * scale);
     }
     return true;
@@ -112,9 +112,9 @@ class VjpSolver {
   // r_i (g_i - sum_B(r g) / sum_B(r)) / strength
   bool ranks_kl(const DenseVjpRow<T>& row) {
     const T *const g = row.g, *const r = row.result;
-    sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
+    sums_.add_up(row.block_z, row.n, [&](std::int64_t i) {
       const auto weight = static_cast<double>(r[i]);
-      return SumsById::Pair{weight * static_cast<double>(g[i]), weight};
+      return Pair{weight * static_cast<double>(g[i]), weight};
     });
     const double scale = scale_kl(row);
     bool told = true;  // results 0 do not tell the softmax
@@ -128,7 +128,7 @@ class VjpSolver {
       store(row.z_out + i, (weight * load(g + i) - share * sums) * scale);
     }
     for (; i < row.n; ++i) {
-      const SumsById::Pair sum = sums_[row.block_z[i]];
+      const Pair sum = sums_[row.block_z[i]];
       told &= sum[1] != 0.0;
       const auto weight = static_cast<double>(r[i]);
       const double share = weight / sum[1];
@@ -160,9 +160,8 @@ class VjpSolver {
 
   // mean_B(g)
   bool sort_l2(const DenseVjpRow<T>& row) {
-    sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
-      return SumsById::Pair{static_cast<double>(row.g[i]), 1.0};
-    });
+    sums_.add_up(row.block_z, row.n,
+                 [&](std::int64_t i) { return Pair{static_cast<double>(row.g[i]), 1.0}; });
     bool starts = true;  // ids of w come from outside: one that starts no block has no mean
     std::int64_t j = 0;
     for (; j + kLanes <= row.n; j += kLanes) {
@@ -172,7 +171,7 @@ class VjpSolver {
       store(row.w_out + j, sums / sizes);
     }
     for (; j < row.n; ++j) {
-      const SumsById::Pair sum = sums_[row.block_w[j]];
+      const Pair sum = sums_[row.block_w[j]];
       starts &= sum[1] != 0.0;
       row.w_out[j] = static_cast<T>(sum[0] / sum[1]);
     }
@@ -188,12 +187,10 @@ class VjpSolver {
   bool sort_log_kl(const DenseVjpRow<T>& row, const RowFacts& facts) {
     write_softmax_weights(row.w, row.n, row.w_sign, facts, row.w_out);
     T* const shares = row.w_out;
-    sums_.add_up(row.block_z, row.n, row.n, [&](std::int64_t i) {
-      return SumsById::Pair{static_cast<double>(row.g[i]), 0.0};
-    });
-    sums_.add_more(row.block_w, row.n, [&](std::int64_t j) {
-      return SumsById::Pair{0.0, static_cast<double>(shares[j])};
-    });
+    sums_.add_up(row.block_z, row.n,
+                 [&](std::int64_t i) { return Pair{static_cast<double>(row.g[i]), 0.0}; });
+    sums_.add_more(row.block_w, row.n,
+                   [&](std::int64_t j) { return Pair{0.0, static_cast<double>(shares[j])}; });
     std::int64_t j = 0;
     for (; j + kLanes <= row.n; j += kLanes) {
       Doubles sums, totals;
@@ -201,7 +198,7 @@ class VjpSolver {
       store(row.w_out + j, load(shares + j) / totals * sums);
     }
     for (; j < row.n; ++j) {
-      const SumsById::Pair sum = sums_[row.block_w[j]];
+      const Pair sum = sums_[row.block_w[j]];
       row.w_out[j] = static_cast<T>(static_cast<double>(shares[j]) / sum[1] * sum[0]);
     }
     return true;

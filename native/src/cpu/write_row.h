@@ -66,7 +66,6 @@ class RowWriter {
  private:
   static constexpr std::int64_t kChunk = 1024;
   static constexpr std::int64_t kIdLanes = kVectorBytes / 4;
-  typedef std::int32_t Ids __attribute__((vector_size(kVectorBytes)));
 
   void lay_out(std::int64_t begin, std::int64_t end) {
     if (out_.result != nullptr) {
@@ -84,7 +83,7 @@ class RowWriter {
         }
         set_own_values(begin, stop);
       }
-      const Ids id = Ids{} + block.start;
+      const Ints id = Ints{} + block.start;
       for (std::int64_t k = first; k < stop; k += kIdLanes) {
         std::memcpy(ids_ + (k - begin), &id, sizeof id);
       }
@@ -98,7 +97,7 @@ class RowWriter {
     store(values_ + (k - begin), w_.vector(k) * out_.sign + 0.0);
   }
   void set_own_ids(std::int64_t begin, std::int64_t k) {
-    Ids id{};
+    Ints id{};
     for (int lane = 0; lane < kIdLanes; ++lane) id[lane] = lane;
     id += static_cast<std::int32_t>(k);
     std::memcpy(ids_ + (k - begin), &id, sizeof id);

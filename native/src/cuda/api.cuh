@@ -8,6 +8,10 @@
 
 namespace diffsort {
 
+inline Regularization regularization_of(const DiffsortProblem& problem) {
+  return static_cast<Regularization>(problem.regularization);
+}
+
 // The status of arguments that do not fit together.
 inline int refuse(const DiffsortCall& call, const char* function, const char* wrong) {
   if (call.message != nullptr && call.message_bytes > 0) {
@@ -22,27 +26,17 @@ inline int refuse_workspace(const DiffsortCall& call, const char* function) {
 }
 
 template <class T>
-struct TypeTag {};
-template <Regularization R>
-struct RegularizationTag {};
+struct TypeTag {
+  using Type = T;
+};
 
-// visit(TypeTag, RegularizationTag) as the problem, which has been checked, says.
-template <class T, class Visit>
-auto dispatch_regularization(const DiffsortProblem& problem, const Visit& visit) {
-  switch (static_cast<Regularization>(problem.regularization)) {
-    case Regularization::l2:
-      return visit(TypeTag<T>{}, RegularizationTag<Regularization::l2>{});
-    case Regularization::kl:
-      return visit(TypeTag<T>{}, RegularizationTag<Regularization::kl>{});
-    default:
-      return visit(TypeTag<T>{}, RegularizationTag<Regularization::log_kl>{});
-  }
-}
-
+// visit(TypeTag, integral_constant of the regularization), as the problem says, which has been checked.
 template <class Visit>
 auto dispatch(const DiffsortProblem& problem, const Visit& visit) {
-  return problem.type == DIFFSORT_FLOAT32 ? dispatch_regularization<float>(problem, visit)
-                                          : dispatch_regularization<double>(problem, visit);
+  return with_regularization(regularization_of(problem), [&](auto regularization) {
+    return problem.type == DIFFSORT_FLOAT32 ? visit(TypeTag<float>{}, regularization)
+                                            : visit(TypeTag<double>{}, regularization);
+  });
 }
 
 }  // namespace diffsort

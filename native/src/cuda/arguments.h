@@ -4,13 +4,10 @@
 #include <cstdint>
 
 #include "diffsort/cuda.h"
-#include "diffsort/parallel_row/projection_rows.h"
+#include "diffsort/parallel_row/rows/projection_rows.h"
 #include "diffsort/projection.h"
 
 namespace diffsort {
-
-// The largest n: block ids are 32-bit integers, -2 - n being the least of them.
-constexpr std::int64_t kMaxLength = (std::int64_t{1} << 31) - 3;
 
 // All checks return what is wrong, or null.
 inline const char* check_per_row(const DiffsortPerRow& numbers) {

@@ -6,7 +6,7 @@
 
 #include "arguments.h"
 #include "diffsort/cuda.h"
-#include "diffsort/parallel_row/linearized_rows.h"
+#include "diffsort/parallel_row/rows/linearized_rows.h"
 #include "diffsort/projection.h"
 
 namespace diffsort {

@@ -1,6 +1,5 @@
 // The C interface of the library (diffsort/cuda.h): the linear maps.
 #include <cstddef>
-#include <type_traits>
 
 #include "api.cuh"
 #include "derivative_arguments.h"
@@ -10,25 +9,10 @@
 namespace diffsort {
 namespace {
 
-template <Regularization R>
-using Constant = std::integral_constant<Regularization, R>;
-
-template <class Visit>
-auto dispatch_map(const DiffsortProblem& problem, const Visit& visit) {
-  switch (static_cast<Regularization>(problem.regularization)) {
-    case Regularization::l2:
-      return visit(Constant<Regularization::l2>{});
-    case Regularization::kl:
-      return visit(Constant<Regularization::kl>{});
-    default:
-      return visit(Constant<Regularization::log_kl>{});
-  }
-}
-
 std::size_t needed(CudaExecutor& executor, const DiffsortProblem& problem, const LinearizedRows& at,
                    const RowDirections& along) {
-  return dispatch_map(problem, [&](auto r) {
-    return linear_map_workspace<decltype(r)::value>(executor, at, along);
+  return with_regularization(regularization_of(problem), [&](auto regularization) {
+    return linear_map_workspace<regularization()>(executor, at, along);
   });
 }
 
@@ -47,8 +31,8 @@ int run(const char* function, const DiffsortProblem& problem, const LinearizedRo
                            [&] { return needed(executor, problem, at, along); })) {
     return refuse_workspace(call, function);
   }
-  dispatch_map(problem, [&](auto r) {
-    run_linear_map<decltype(r)::value>(executor, function, at, along, call.workspace);
+  with_regularization(regularization_of(problem), [&](auto regularization) {
+    run_linear_map<regularization()>(executor, function, at, along, call.workspace);
   });
   return executor.status();
 }

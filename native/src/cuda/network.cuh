@@ -9,8 +9,8 @@
 
 #include <cstdint>
 
-#include "diffsort/parallel_row/lane_words.h"
-#include "diffsort/parallel_row/team_pointer.h"
+#include "diffsort/parallel_row/team/lane_words.h"
+#include "diffsort/parallel_row/team/team_pointer.h"
 
 namespace diffsort {
 

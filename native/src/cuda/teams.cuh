@@ -1,4 +1,4 @@
-// Teams of CUDA threads (see parallel_row/team.h): a block for a row, a block for a part of a long
+// Teams of CUDA threads (see parallel_row/team/team.h): a block for a row, a block for a part of a long
 // row, and a warp for a tile of short rows, which has no need to sort or reduce together.
 //
 // Sorting: BlockTeam by the network of network.cuh; TileTeam splits tiles by cub::BlockRadixRankMatch.
@@ -14,9 +14,9 @@
 #include <cub/util_type.cuh>
 #include <utility>
 
-#include "diffsort/parallel_row/keyed_place.h"
-#include "diffsort/parallel_row/lane_words.h"
-#include "diffsort/parallel_row/row_parts.h"
+#include "diffsort/parallel_row/rows/row_parts.h"
+#include "diffsort/parallel_row/team/keyed_place.h"
+#include "diffsort/parallel_row/team/lane_words.h"
 #include "network.cuh"
 
 namespace diffsort {

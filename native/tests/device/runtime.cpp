@@ -50,11 +50,18 @@ struct State {
   std::map<std::string, Counts> counts;
   std::string message;
   cudaError_t last = cudaSuccess;
+  int current_device = 0;
+  std::vector<int> made_current;  // since it was last asked
+  int last_launch = -1;           // the device that was current
 };
 
 State& state() {
   static State all;
   return all;
+}
+
+bool is_device(int ordinal) {
+  return ordinal >= 0 && ordinal < kDevices;
 }
 
 cudaError_t failure(cudaError_t status, const std::string& message) {
@@ -119,6 +126,7 @@ cudaError_t launch(Kernel& kernel, dim3 grid, dim3 block, void** arguments, std:
        shared + static_cast<std::size_t>(static_shared_of(function)) > kDefaultSharedBytes)) {
     return failure(cudaErrorInvalidValue, kernel.name + ": more shared memory than it asked for");
   }
+  state().last_launch = state().current_device;
   state().counts[kernel.name] += state().machine.run(
       {&module_of(kernel), &function, grid.x, block.x, parameters_of(function, arguments), shared});
   return cudaSuccess;
@@ -134,6 +142,14 @@ Machine& machine() {
 void become(const Properties& properties) {
   state().properties = properties;
   for (auto& [function, kernel] : state().kernels) kernel.most_dynamic_shared = kDefaultSharedBytes;
+}
+
+std::vector<int> take_made_current() {
+  return std::exchange(state().made_current, {});
+}
+
+int device_of_last_launch() {
+  return state().last_launch;
 }
 
 std::map<std::string, Counts> take_counts() {
@@ -198,27 +214,37 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   return cudaSuccess;
 }
 
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
-  *attributes = {};
-  return state().kernels.count(function) ? cudaSuccess : cudaErrorInvalidDeviceFunction;
-}
-
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  if (attribute != cudaDevAttrMaxSharedMemoryPerBlockOptin) return cudaErrorNotSupported;
-  *value = state().properties.shared_bytes;
-  return cudaSuccess;
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  if (!is_device(device)) return failure(cudaErrorInvalidDevice, "invalid device ordinal");
+  const Properties& properties = state().properties;
+  switch (attribute) {
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = properties.shared_bytes;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = properties.compute_capability / 10;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = properties.compute_capability % 10;
+      return cudaSuccess;
+    default:
+      return failure(cudaErrorNotSupported, "this attribute is not there");
+  }
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = kDevices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = state().current_device;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+  if (!is_device(device)) return failure(cudaErrorInvalidDevice, "invalid device ordinal");
+  state().current_device = device;
+  state().made_current.push_back(device);
+  return cudaSuccess;
 }
 cudaError_t cudaStreamGetDevice(cudaStream_t, int* device) {
   return cudaGetDevice(device);

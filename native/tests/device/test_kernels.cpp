@@ -441,3 +441,51 @@ TEST_CASE(
     CHECK(diffsort_cuda_project(&problem, &arrays, &call) == 0);
   }
 }
+
+TEST_CASE("devices: kernels are there for those that machine code or PTX is for") {
+  const auto supports = [](int compute_capability) {
+    device::become({compute_capability, 64 * 1024});
+    return diffsort_cuda_supports(1);
+  };
+  CHECK(supports(75) == 1);
+  CHECK(supports(90) == 1);
+  CHECK(supports(121) == 1);  // by PTX
+  CHECK(supports(70) == 0);
+  CHECK(supports(61) == 0);
+  CHECK(diffsort_cuda_supports(device::kDevices) == 1);  // cannot be asked: a call will tell
+  CHECK(device::take_made_current().empty());
+  device::become(device::kHopper);
+}
+
+TEST_CASE("devices: a call's is current while kernels are launched, and else left alone") {
+  using Current = std::vector<int>;
+  device::become(device::kHopper);
+  for (const std::int64_t n : {10, 100, 9000}) {
+    ProjectionCase<float> c{2,  n,  Regularization::l2, std::vector<float>(std::size_t(2 * n)),
+                            {}, {1}};
+    Solved<float> solved = rubbish<float>(c.size());
+    const DiffsortProblem problem = c_problem(c);
+    const DiffsortProjection arrays = c_projection(c, solved);
+    std::vector<unsigned char> workspace(1 << 20);
+    const Allowed allowed(c.z, c.strength, solved.result, solved.block_z, solved.block_w,
+                          workspace);
+    char message[1000] = "";
+    DiffsortCall call{1, nullptr, workspace.data(), workspace.size(), message, sizeof message};
+    std::size_t bytes = 0;
+    CHECK(diffsort_cuda_project_workspace(&problem, &arrays, &call, &bytes) == 0);
+    CHECK(device::take_made_current().empty());
+    CHECK(diffsort_cuda_project(&problem, &arrays, &call) == 0);
+    CHECK(device::device_of_last_launch() == 1);
+    CHECK(device::take_made_current() == Current{1, 0});
+    for (const int current : {0, -1}) {
+      call.device = current;
+      CHECK(diffsort_cuda_project(&problem, &arrays, &call) == 0);
+      CHECK(device::device_of_last_launch() == 0);
+      CHECK(device::take_made_current().empty());
+    }
+    call.device = device::kDevices;
+    CHECK(diffsort_cuda_project(&problem, &arrays, &call) != 0);
+    CHECK(std::string(message).find("invalid device ordinal") != std::string::npos);
+    CHECK(device::take_made_current().empty());
+  }
+}

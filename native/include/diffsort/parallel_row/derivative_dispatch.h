@@ -1,21 +1,21 @@
 // Which way the rows of a linear map go.
 //
 //     short rows     a thread per row, all in one launch, without workspace: the float32 cotangent of a
-//                    single operand (short_cotangent.h) or anything else (short_derivatives.h)
-//     longer rows    by teams: the same cotangent without a sort (row_cotangent.h), or anything else;
+//                    single operand (short_rows/cotangent.h) or anything else (short_rows/derivatives.h)
+//     longer rows    by teams: the same cotangent without a sort (team_rows/cotangent.h), or anything else;
 //                    and step by step over all rows of a chunk: the same of l2 without a sort
-//                    (long_cotangent.h), or anything else (long_derivatives.h)
+//                    (long_rows/cotangent.h), or anything else (long_rows/derivatives.h)
 //
 // The way depends on shapes and types, and on what is asked for, never on numbers.
 #pragma once
 
 #include <cstddef>
 
-#include "diffsort/parallel_row/long_cotangent.h"
-#include "diffsort/parallel_row/long_derivatives.h"
-#include "diffsort/parallel_row/row_cotangent.h"
-#include "diffsort/parallel_row/short_cotangent.h"
-#include "diffsort/parallel_row/short_derivatives.h"
+#include "diffsort/parallel_row/long_rows/cotangent.h"
+#include "diffsort/parallel_row/long_rows/derivatives.h"
+#include "diffsort/parallel_row/short_rows/cotangent.h"
+#include "diffsort/parallel_row/short_rows/derivatives.h"
+#include "diffsort/parallel_row/team_rows/cotangent.h"
 
 namespace diffsort {
 
