@@ -1,6 +1,8 @@
 """Streams, graphs, devices, determinism and errors on the device."""
 
 import ctypes
+import subprocess
+import sys
 
 import _diffsort_native as native
 import devices
@@ -92,6 +94,31 @@ def test_capture_and_replay(shape, regularization):
         x.copy_(make(shape, seed))
         graph.replay()
         assert_equal(found, step(make(shape, seed), regularization))
+
+
+FIRST_USE_IN_A_CAPTURE = """
+import torch
+import diffsort
+
+x = torch.randn({shape}, device="cuda")
+graph = torch.cuda.CUDAGraph()
+with torch.cuda.graph(graph):
+    found = diffsort.soft_rank(x, regularization_strength=0.1)
+x.copy_(torch.randn({shape}))
+graph.replay()
+assert torch.equal(found, diffsort.soft_rank(x, regularization_strength=0.1))
+print("same")
+"""
+
+
+@shapes
+def test_the_first_use_is_captured(shape):
+    """In a fresh process: the library is opened, and its kernels are loaded, within the capture."""
+    script = FIRST_USE_IN_A_CAPTURE.format(shape=shape)
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert run.stdout == "same\n", run.stderr[-3000:]
 
 
 def test_another_device_than_the_current_one():
