@@ -28,7 +28,8 @@ function(diffsort_default_architectures result)
   set(${result} ${chosen} ${for_others} PARENT_SCOPE)
 endfunction()
 
-# The lowest of which the library has PTX, which is of all that are not "-real"; 9999 where there is none.
+# The lowest of which the library has PTX that later devices run, 9999 where there is none: of all that are
+# not "-real", nor of one architecture or family alone, as "90a" and "120f".
 function(diffsort_lowest_ptx result)
   set(lowest 9999)
   foreach(architecture IN LISTS ARGN)
@@ -42,7 +43,7 @@ function(diffsort_lowest_ptx result)
       set(named ${architecture})
     endif()
     foreach(name IN LISTS named)
-      if(name MATCHES "^([0-9]+)[af]?(-virtual)?$" AND CMAKE_MATCH_1 LESS lowest)
+      if(name MATCHES "^([0-9]+)(-virtual)?$" AND CMAKE_MATCH_1 LESS lowest)
         set(lowest ${CMAKE_MATCH_1})
       endif()
     endforeach()
