@@ -15,8 +15,10 @@ from diffsort.backends import numpy as numpy_backend
 from diffsort.core.checks import (
     broadcast_error,
     check_direction,
+    check_one_device,
     check_same_length,
     check_strength,
+    check_strength_device,
     check_strength_shape,
     dtype_error,
     strength_type_error,
@@ -132,11 +134,7 @@ def _operands(
     xp = z.__array_namespace__()
     dtypes = _result_dtype(spec, "z", z), _result_dtype(spec, "w", w)
     check_same_length(spec.function, z.shape, w.shape, spec.axis)
-    if z.device != w.device:
-        raise ValueError(
-            f"{spec.function}: z and w must be on one device, got {z.device} and {w.device}. "
-            "Move one of them."
-        )
+    check_one_device(spec.function, z.device, w.device)
     try:
         z, w = xp.broadcast_arrays(z, w)
     except ValueError:
@@ -178,11 +176,7 @@ def _strength(spec: Spec, strength: Any, values: Array, tools: Tools) -> Array:
     if not xp.isdtype(strength.dtype, ("integral", "real floating")):
         raise strength_type_error(spec.function, f"dtype {strength.dtype}")
     check_strength_shape(spec.function, strength.shape, values.shape, spec.axis)
-    if strength.device != values.device:
-        raise ValueError(
-            f"{spec.function}: regularization_strength must be on the device of {spec.argument}, "
-            f"{values.device}, got {strength.device}. Move it there."
-        )
+    check_strength_device(spec.function, spec.argument, values.device, strength.device)
     missing = values.ndim - strength.ndim
     strength = xp.reshape(strength, (1,) * missing + tuple(strength.shape))
     strength = xp.astype(strength, tools.wide)

@@ -7,7 +7,7 @@ NaN.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import array_api_compat.cupy as xp
@@ -18,7 +18,7 @@ from diffsort.backends import numpy as numpy_backend
 from diffsort.backends import solver
 from diffsort.backends.adapter import Adapter
 from diffsort.backends.kernels import Cuda, cuda_problem
-from diffsort.core.checks import dtype_error
+from diffsort.core.checks import check_one_device, check_strength_device, dtype_error
 from diffsort.core.spec import Spec, present
 from diffsort.core.tools import Tools
 
@@ -34,7 +34,8 @@ def asarray(function: str, argument: str, values: Any, like: Array | None = None
     array = numpy_backend.asarray(function, argument, values, like)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise dtype_error(function, argument, f"dtype {array.dtype}")
-    return cupy.asarray(array)
+    with nullcontext() if like is None else like.device:
+        return cupy.asarray(array)
 
 
 class _Memory:
@@ -107,13 +108,13 @@ class _CuPy(Adapter):
     # CuPy works on its current device, which is made that of the values.
 
     def project(self, spec: Spec, z: Array | None, w: Array | None, strength: Any) -> Array:
-        with _device(z, w):
+        with _device(spec, z, w, strength):
             return super().project(spec, z, w, strength)
 
     def vjp(
         self, spec: Spec, z: Array | None, w: Array | None, strength: Any, wrt: tuple[str, ...]
     ) -> tuple[Array, Callable[[Any], tuple[Array, ...]]]:
-        device = _device(z, w)
+        device = _device(spec, z, w, strength)
         with device:
             result, pull_back = super().vjp(spec, z, w, strength, wrt)
 
@@ -131,13 +132,25 @@ class _CuPy(Adapter):
         strength: Any,
         tangents: dict[str, Any],
     ) -> tuple[Array, Array]:
-        with _device(z, w):
+        with _device(spec, z, w, strength):
             return super().jvp(spec, z, w, strength, tangents)
 
 
-def _device(z: Array | None, w: Array | None) -> AbstractContextManager[Any]:
-    device: AbstractContextManager[Any] = present(z, w).device
+def _device(
+    spec: Spec, z: Array | None, w: Array | None, strength: Any
+) -> AbstractContextManager[Any]:
+    """The one device that all arrays are on."""
+    values = present(z, w)
+    if z is not None and w is not None:
+        check_one_device(spec.function, _name(z), _name(w))
+    if isinstance(strength, cupy.ndarray):
+        check_strength_device(spec.function, spec.argument, _name(values), _name(strength))
+    device: AbstractContextManager[Any] = values.device
     return device
+
+
+def _name(values: Array) -> str:
+    return f"cuda:{values.device.id}"
 
 
 _adapter = _CuPy()

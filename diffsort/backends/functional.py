@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from diffsort.core.spec import Spec
+from diffsort.core.spec import Spec, present
 
 Array = Any
 
@@ -17,7 +17,8 @@ class Functional:
     """`transforms` is what has the framework's `vjp` and `jvp`. The backend adds its `project` and
 
     operands(spec, z, w, strength)             the operands by name, checked
-    as_float(values)                           an operand as an array that has derivatives
+    as_float(values, like)                     an operand as an array that has derivatives, where
+                                               `like` is
     direction(spec, argument, values, like)    a tangent or cotangent of `like`, checked
     """
 
@@ -26,7 +27,7 @@ class Functional:
         transforms: Any,
         project: Callable[[Spec, Array, Array, Any], Array],
         operands: Callable[[Spec, Array, Array, Any], dict[str, Any]],
-        as_float: Callable[[Any], Array],
+        as_float: Callable[[Any, Array], Array],
         direction: Callable[[Spec, str, Any, Array], Array],
     ) -> None:
         self.transforms, self.project = transforms, project
@@ -62,7 +63,7 @@ class Functional:
     ) -> tuple[Callable[..., Array], tuple[Array, ...]]:
         """The projection as a function of the operands in `wrt`, and the point it is taken at."""
         operands = self.operands(spec, z, w, strength)  # checks, before anything is converted
-        primals = tuple(self.as_float(operands[name]) for name in wrt)
+        primals = tuple(self.as_float(operands[name], present(z, w)) for name in wrt)
 
         def function(*values: Array) -> Array:
             at = {**operands, **dict(zip(wrt, values, strict=True))}

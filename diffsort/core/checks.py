@@ -115,6 +115,26 @@ def broadcast_error(
     )
 
 
+def check_one_device(function: str, z_device: object, w_device: object) -> None:
+    """z and w of `project` are on one device."""
+    if z_device != w_device:
+        raise ValueError(
+            f"{function}: z and w must be on one device, got {z_device} and {w_device}. Move one "
+            "of them."
+        )
+
+
+def check_strength_device(
+    function: str, argument: str, device: object, strength_device: object
+) -> None:
+    """A strength in an array is where the values are."""
+    if strength_device != device:
+        raise ValueError(
+            f"{function}: regularization_strength must be on the device of {argument}, {device}, "
+            f"got {strength_device}. Move it there, or pass a number."
+        )
+
+
 def check_direction(
     function: str, argument: str, got: tuple[int, ...], shape: tuple[int, ...]
 ) -> None:

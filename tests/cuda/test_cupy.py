@@ -166,6 +166,44 @@ def test_data_of_python_and_numpy_on_request(cupy):
     assert diffsort.project(z, [1, 0, 0]).dtype == np.float32
 
 
+class Device(contextlib.nullcontext):
+    """The one with this number, which notes when it is made current."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.id, self.entered = number, 0
+
+    def __enter__(self):
+        self.entered += 1
+
+
+def test_data_of_python_come_to_the_device_of_the_array(cupy):
+    z = cupy.asarray([3.0, 1.0, 2.0])
+    z.device = device = Device(0)
+    entered = []
+    asarray = cupy.asarray
+    cupy.asarray = lambda array: (entered.append(device.entered), asarray(array))[1]
+    diffsort.project(z, [1, 0, 0])
+    assert entered == [1]
+
+
+def test_arrays_of_two_devices_are_refused(cupy, device):
+    x, other, strength = (cupy.asarray([[value]]) for value in (3.0, 1.0, 0.5))
+    other.device = strength.device = Device(1)
+    between = r"project: z and w must be on one device, got cuda:0 and cuda:1\. Move one"
+    with pytest.raises(ValueError, match=between):
+        diffsort.project(x, other)
+    on_other = r"must be on the device of values, cuda:0, got cuda:1\. Move it there"
+    for call in (
+        lambda: diffsort.soft_rank(x, regularization_strength=strength),
+        lambda: diffsort.vjp(diffsort.soft_rank, x, regularization_strength=strength),
+        lambda: diffsort.jvp(diffsort.soft_rank, x, x, regularization_strength=strength),
+    ):
+        with pytest.raises(ValueError, match=on_other):
+            call()
+    assert device.calls == []
+
+
 def test_other_arrays_are_refused(cupy):
     x = cupy.asarray([3.0, 1.0])
     with pytest.raises(errors.BackendMismatchError, match=r"project: w is a numpy\.ndarray"):

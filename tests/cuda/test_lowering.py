@@ -27,6 +27,11 @@ X = np.array([[2.9, 0.1, 1.2, 1.3], [0.3, 0.1, 0.2, 0.9]], np.float32)
 Z, W, STRENGTH = 1, 2, 4
 
 
+def first_on_path(folder):
+    """PYTHONPATH with a folder before what may be there."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
 @pytest.fixture
 def _with_library(monkeypatch):
     monkeypatch.setattr(native, "cuda_problem", lambda device=None: None)
@@ -291,7 +296,7 @@ def test_the_handlers_compute_what_they_are_asked_for(tmp_path):
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYTHONPATH": str(tmp_path),
+            "PYTHONPATH": first_on_path(tmp_path),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         },
@@ -330,7 +335,7 @@ def test_a_build_with_the_library_on_a_machine_without_a_device(tmp_path):
     run = subprocess.run(
         [sys.executable, "-W", "error", "script.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "PYTHONPATH": first_on_path(tmp_path), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         check=False,

@@ -171,7 +171,8 @@ def test_an_error_of_the_library_is_told_and_leaves_none_behind():
     x = make((2, 3))
     expected = step(x)
     there = OnNoDevice(x)
-    with pytest.raises(RuntimeError, match="cudaSetDevice failed on 2 rows of 3"):
+    failed = "^project: cudaDeviceGetAttribute failed on 2 rows of 3: invalid device ordinal"
+    with pytest.raises(RuntimeError, match=failed):
         native.cuda_project(there, None, 0.1, 0, 1.0, 1.0, there, None, None, bytes, 0)
     torch.cuda.synchronize()
     assert_equal(step(x), expected)
@@ -223,6 +224,31 @@ def test_transformations_are_equal_in_every_run_on_request():
             assert_equal(torch.func.grad_and_value(loss)(x), expected)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_derivatives_by_name():
+    """diffsort.vjp and diffsort.jvp, by a number as the strength too, are those of the CPU."""
+    x, g = torch.randn(3, 40, dtype=torch.float64), torch.randn(3, 40, dtype=torch.float64)
+    wrt = ("values", "regularization_strength")
+    tangents = {"values": g, "regularization_strength": 1.5}
+    result, pull = diffsort.vjp(diffsort.soft_rank, x, wrt=wrt)
+    on_device, pull_there = diffsort.vjp(diffsort.soft_rank, x.cuda(), wrt=wrt)
+    moved = diffsort.jvp(diffsort.soft_rank, x, tangents)[1]
+    tangents["values"] = g.cuda()
+    moved_there = diffsort.jvp(diffsort.soft_rank, x.cuda(), tangents)[1]
+    found = on_device, *pull_there(g.cuda()), moved_there
+    for one, other in zip(found, (result, *pull(g), moved), strict=True):
+        assert one.device.type == "cuda"
+        torch.testing.assert_close(one.cpu(), other, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64], ids=str)
+def test_data_of_python_come_to_the_device_of_the_tensor(dtype):
+    x, weights = torch.tensor([[3, 1, 2], [5, 0, 1]], dtype=dtype), [1.0, 0.5, 0.0]
+    expected = diffsort.project(x, weights)
+    compiled = torch.compile(diffsort.project, fullgraph=True, backend="aot_eager")
+    for project in (diffsort.project, compiled):
+        torch.testing.assert_close(project(x.cuda(), weights).cpu(), expected)
 
 
 def test_a_stream_of_cupy():

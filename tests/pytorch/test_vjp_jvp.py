@@ -116,6 +116,22 @@ def test_devices_do_not_mix() -> None:
         diffsort.project(x, meta.expand(2, 4))
 
 
+def test_numbers_and_data_of_python_come_to_the_device_of_the_tensor() -> None:
+    x = torch.ones(2, 4, device="meta")
+    wrt = ("values", "regularization_strength")
+    for strength in (0.5, np.float64(0.5)):
+        at = {"regularization_strength": strength}
+        result, pull = diffsort.vjp(diffsort.soft_rank, x, wrt=wrt, **at)
+        assert [found.device for found in (result, *pull(result))] == [x.device] * 3
+        for tangent in (1.0, np.float64(1.0)):
+            tangents = {"regularization_strength": tangent}
+            assert diffsort.jvp(diffsort.soft_rank, x, tangents, **at)[1].device == x.device
+    rows = diffsort.jvp(diffsort.soft_rank, x, [[1.0] * 4] * 2)[1]
+    assert rows.device == x.device
+    for z in (x, x.to(torch.int64)):  # whose dtype the weights take, and whose they do not
+        assert diffsort.project(z, [4.0, 3.0, 2.0, 1.0]).device == x.device
+
+
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]], ids=["near first", "far first"])
 def test_far_elements_without_weight_add_no_noise_to_the_strength_gradient(order) -> None:
     """kl: three ties share the weight, each a third of it, which no float is; the fourth element is

@@ -100,7 +100,7 @@ def _checked_operands(
     return {"z": z, "w": w, "strength": _strength(spec, strength, shape)}
 
 
-def _as_float(values: Any) -> Array:
+def _as_float(values: Any, like: Array) -> Array:
     values = jnp.asarray(values)
     if jnp.issubdtype(values.dtype, jnp.floating):
         return values

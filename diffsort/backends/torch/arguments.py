@@ -16,8 +16,10 @@ from diffsort.backends.torch.tools import strength_rows, wide
 from diffsort.core.checks import (
     broadcast_error,
     check_direction,
+    check_one_device,
     check_same_length,
     check_strength,
+    check_strength_device,
     check_strength_shape,
     dtype_error,
     strength_type_error,
@@ -45,9 +47,10 @@ def asarray(function: str, argument: str, values: Any, like: Tensor | None = Non
     if is_dynamo_compiling() and isinstance(values, (list, tuple)):
         # Not by way of NumPy, whose dtypes Dynamo does not know.
         check_sequence(function, argument, values)
-        if like is not None and like.is_floating_point():
-            return torch.tensor(values, dtype=like.dtype, device=like.device)
-        return torch.tensor(values)
+        if like is None:
+            return torch.tensor(values)
+        dtype = like.dtype if like.is_floating_point() else None
+        return torch.tensor(values, dtype=dtype, device=like.device)
     # By way of NumPy: one conversion of Python data, with one set of messages.
     array = numpy_backend.asarray(function, argument, values)
     if array.dtype.name == "bfloat16":  # known to ml_dtypes, not to torch.tensor
@@ -58,10 +61,11 @@ def asarray(function: str, argument: str, values: Any, like: Tensor | None = Non
         raise dtype_error(function, argument, f"dtype {array.dtype}") from None
     if isinstance(values, (np.ndarray, np.generic)):
         return tensor
-    # Numbers of Python take the dtype of their surroundings.
-    if like is not None and like.is_floating_point():
-        return tensor.to(dtype=like.dtype, device=like.device)
-    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+    # Numbers of Python take the dtype and the device of their surroundings.
+    dtype = torch.get_default_dtype() if tensor.is_floating_point() else tensor.dtype
+    if like is None:
+        return tensor.to(dtype)
+    return tensor.to(dtype=like.dtype if like.is_floating_point() else dtype, device=like.device)
 
 
 def read_operands(
@@ -77,11 +81,7 @@ def read_operands(
         return (None, values, dtype) if z is None else (values, None, dtype)
     dtype = torch.promote_types(_result_dtype(spec, "z", z), _result_dtype(spec, "w", w))
     check_same_length(spec.function, z.shape, w.shape, spec.axis)
-    if z.device != w.device:
-        raise ValueError(
-            f"{spec.function}: z and w must be on one device, got {z.device} and {w.device}. "
-            "Move one of them."
-        )
+    check_one_device(spec.function, z.device, w.device)
     try:
         shape = torch.broadcast_shapes(z.shape, w.shape)
     except RuntimeError:
@@ -134,11 +134,7 @@ def _strength_tensor(spec: Spec, strength: Tensor, values: Tensor) -> Tensor:
         if strength.dtype in _WITHOUT_COMPARISONS:
             strength = strength.to(wide(strength))
     check_strength_shape(spec.function, tuple(strength.shape), tuple(values.shape), spec.axis)
-    if strength.device != values.device:
-        raise ValueError(
-            f"{spec.function}: regularization_strength must be on the device of {spec.argument}, "
-            f"{values.device}, got {strength.device}. Pass regularization_strength.to(...)."
-        )
+    check_strength_device(spec.function, spec.argument, values.device, strength.device)
     if is_readable(strength):
         # Where the numbers cannot be looked at, rows with an invalid strength come out as NaN.
         detached = strength.detach()
@@ -154,7 +150,8 @@ def read_direction(spec: Spec, argument: str, values: Any, like: Tensor) -> Tens
     tensor = asarray(spec.function, argument, values, like)
     _result_dtype(spec, argument, tensor)
     check_direction(spec.function, argument, tensor.shape, like.shape)
-    return tensor.to(like.dtype)
+    tensor = tensor.to(like.dtype)
+    return tensor if isinstance(values, Tensor) else tensor.to(like.device)  # a number of NumPy
 
 
 def checked_operands(
@@ -165,8 +162,8 @@ def checked_operands(
     return {"z": z, "w": w, "strength": read_strength(spec, strength, present(z, w))}
 
 
-def as_float(values: float | Tensor) -> Tensor:
-    """An operand to differentiate by."""
+def as_float(values: float | Tensor, like: Tensor) -> Tensor:
+    """An operand to differentiate by, where `like` is."""
     if not isinstance(values, Tensor):  # a strength, kept as exact as a Python number
-        return torch.tensor(values, dtype=torch.float64)
+        return torch.tensor(values, dtype=wide(like), device=like.device)
     return values if values.is_floating_point() else values.to(torch.get_default_dtype())

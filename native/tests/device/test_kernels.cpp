@@ -490,6 +490,7 @@ TEST_CASE("devices: a call's is current while kernels are launched, and else lef
     }
     call.device = device::kDevices;
     CHECK(diffsort_cuda_project(&problem, &arrays, &call) != 0);
+    CHECK(std::string(message).find("project: cudaDeviceGetAttribute failed on ") == 0);
     CHECK(std::string(message).find("invalid device ordinal") != std::string::npos);
     CHECK(device::take_made_current().empty());
   }
