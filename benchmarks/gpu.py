@@ -316,7 +316,7 @@ def parse():
     parser.add_argument("--operators", nargs="*", default=["soft_rank", "soft_sort"])
     parser.add_argument("--regularizations", nargs="*", default=["l2", "kl"])
     parser.add_argument("--regimes", nargs="*", default=["S", "M", "H"])
-    parser.add_argument("--output", default="gpu.md", help="in benchmarks/results")
+    parser.add_argument("--output", default="gpu.md", help="in benchmarks/results, if no path")
     options = parser.parse_args()
     options.rounds = 5 if options.quick else 20
     return options

@@ -28,8 +28,7 @@ function(diffsort_default_architectures result)
   set(${result} ${chosen} ${for_others} PARENT_SCOPE)
 endfunction()
 
-# The lowest of which the library has PTX that later devices run, 9999 where there is none: of all that are
-# not "-real", nor of one architecture or family alone, as "90a" and "120f".
+# The lowest of which the library has PTX, 9999 where there is none: of all that are not "-real".
 function(diffsort_lowest_ptx result)
   set(lowest 9999)
   foreach(architecture IN LISTS ARGN)
@@ -61,6 +60,10 @@ if(NOT DIFFSORT_CUDA STREQUAL "OFF")
       diffsort_default_architectures(CMAKE_CUDA_ARCHITECTURES)
     endif()
     enable_language(CUDA)
+    # No kernel has instructions of one architecture ("90a") or family ("120f") alone. Without the letter the
+    # same code serves the devices after it too, and diffsort_cuda_supports knows which.
+    list(TRANSFORM CMAKE_CUDA_ARCHITECTURES REPLACE "^([0-9]+)[af]" "\\1")
+    list(REMOVE_DUPLICATES CMAKE_CUDA_ARCHITECTURES)
     set(DIFFSORT_CUDA_LIBRARY TRUE)
     list(JOIN CMAKE_CUDA_ARCHITECTURES " " DIFFSORT_CUDA_STATE)
     string(REPLACE "-real" "" DIFFSORT_CUDA_STATE "library built for ${DIFFSORT_CUDA_STATE}")

@@ -40,6 +40,48 @@ def test_gpu_check_says_early_what_is_missing(tmp_path):
     assert not results.exists()
 
 
+COMMANDS = {
+    "nvidia-smi": "echo a device, 1.0, 9.0, 1 MiB",
+    # The benchmark alone does something: --quick --output FILE.
+    "python3": """
+case $1 in
+  benchmarks/gpu.py) echo a table >"$4"; echo measured; sleep "$DURATION" ;;
+  -) cat >/dev/null ;;
+esac""",
+}
+
+
+@pytest.mark.parametrize("duration", [0, 60])
+def test_gpu_check_leaves_the_table_of_a_whole_run_or_what_there_is(tmp_path, duration):
+    bash = shutil.which("bash") or pytest.skip("no bash")
+    for name, script in COMMANDS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    results = tmp_path / "results"
+    run = subprocess.run(
+        [bash, ROOT / "tools" / "gpu_check.sh"],
+        env={
+            "PATH": f"{tmp_path}:{os.defpath}",
+            "OUT": str(results),
+            "WHEELS": str(tmp_path / "none"),
+            "PARTS": "benchmark",
+            "LIMIT": "3",
+            "DURATION": str(duration),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    is_whole = duration == 0
+    assert run.returncode == (0 if is_whole else 1), run.stderr
+    table = "gpu.md" if is_whole else "gpu-part.md"
+    found = sorted(path.name for path in results.iterdir())
+    assert found == sorted([table, "gpu_benchmark.log", "gpu_check.md"])
+    assert (results / table).read_text() == "a table\n"
+    assert f"- benchmark: status {0 if is_whole else 124} after" in run.stdout
+    assert "; measured\n" in run.stdout
+
+
 @pytest.fixture
 def tool():
     path = ROOT / "tools" / "check_cuda_library.py"

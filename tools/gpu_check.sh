@@ -9,14 +9,16 @@
 # scikit-build-core, cmake, ninja and pytest; JAX and CuPy join where they are installed.
 # Packages that the machine lacks come as wheels in the folder wheels/ of the checkout, or in the one
 # that $WHEELS names, made beforehand where there is a network. They go into a folder of their own,
-# and leave the environment as it is. Parts: PARTS="build tests sanitizer benchmark".
+# and leave the environment as it is. Parts: PARTS="build tests sanitizer benchmark"; seconds for all of
+# them: LIMIT=570.
 # Exits with 2 if something is missing, before anything runs, and with 1 if a part failed; the later
 # ones still run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 parts=${PARTS:-build tests sanitizer benchmark}
-results=${OUT:-benchmarks/results}
+results=$(realpath -m "${OUT:-benchmarks/results}")
+limit=${LIMIT:-570}
 wheels=${WHEELS:-wheels}
 log=$results/gpu_check.md
 DIFFSORT_COMMIT=${DIFFSORT_COMMIT:-$(git describe --always --dirty 2>/dev/null || echo unknown)}
@@ -37,7 +39,7 @@ install_wheels() {
   local found=("$wheels"/*.whl)
   [ -e "${found[0]}" ] || return 0
   python3 -m pip install -q --no-index --no-deps --target "$scratch/site" "${found[@]}" || return 1
-  export PYTHONPATH=$scratch/site${PYTHONPATH:+:$PYTHONPATH}
+  export PYTHONPATH=$scratch/site${PYTHONPATH:+:$PYTHONPATH} PATH=$scratch/site/bin:$PATH
 }
 
 # Prints the packages that python3 cannot import, by the names that package indices know.
@@ -89,13 +91,14 @@ MESSAGE
   [ -z "$packages$commands" ]
 }
 
-# part NAME SECONDS COMMAND...: runs it, and notes how it ended.
+# part NAME SECONDS: runs the function of that name, in what is left of the time, and notes how it ended.
 part() {
-  local name=$1 limit=$2 begin=$SECONDS status=0
-  shift 2
+  local name=$1 most=$2 begin=$SECONDS status=0
   wanted "$name" || return
+  if [ "$most" -gt $((limit - begin)) ]; then most=$((limit - begin)); fi
+  if [ "$most" -lt 1 ]; then most=1; fi
   printf '\n=== %s\n' "$name"
-  timeout "$limit" "$@" >"$results/gpu_$name.log" 2>&1 || status=$?
+  timeout "$most" bash -c "$name" >"$results/gpu_$name.log" 2>&1 || status=$?
   tail -n 15 "$results/gpu_$name.log"
   printf -- '- %s: status %d after %d s; %s\n' "$name" "$status" $((SECONDS - begin)) \
     "$(tail -n 1 "$results/gpu_$name.log")" >>"$log"
@@ -147,19 +150,17 @@ sanitized() {
 }
 
 # All at once, since each waits for one core of the host. Racecheck takes several times as long as
-# memcheck. Each has its output to itself; how they ended comes last.
+# memcheck. Lines say which run they are of; how the runs ended comes last.
 sanitizer() {
   local runs=("memcheck 7 33 257 2000 5000 9001" "racecheck 7" "racecheck 257" "racecheck 2000")
   local checks=() failures=() k
   for k in "${!runs[@]}"; do
     # shellcheck disable=SC2086
-    sanitized ${runs[k]} >"$scratch/sanitizer_$k" 2>&1 &
+    (set -o pipefail && sanitized ${runs[k]} 2>&1 | sed -u "s/^/${runs[k]}: /") &
     checks+=($!)
   done
   for k in "${!runs[@]}"; do
     wait "${checks[k]}" || failures+=("${runs[k]}")
-    printf '=== %s\n' "${runs[k]}"
-    cat "$scratch/sanitizer_$k"
   done
   if [ ${#failures[@]} -eq 0 ]; then
     echo "nothing found: $(printf '%s; ' "${runs[@]}")"
@@ -169,22 +170,20 @@ sanitizer() {
   fi
 }
 
-# Tables are written one by one, so what a timeout cuts short is there up to then.
+# Tables are written one by one: of a run that is cut short, what there is has another name.
 benchmark() {
-  local status=0
-  python3 benchmarks/gpu.py --quick || status=$?
-  [ "$results" = benchmarks/results ] || cp benchmarks/results/gpu.md "$results/"
-  return $status
+  python3 benchmarks/gpu.py --quick --output "$results/gpu-part.md" &&
+    mv "$results/gpu-part.md" "$results/gpu.md"
 }
 
 install_wheels && check_needs || exit 2
 mkdir -p "$results"
 environment | tee "$log"
 export -f build tests sanitized sanitizer benchmark
-export results scratch
-part build 170 bash -c build
-part tests 150 bash -c tests
-part sanitizer 120 bash -c sanitizer
-part benchmark 120 bash -c benchmark
+export results
+part build 170
+part tests 150
+part sanitizer 120
+part benchmark 240
 cat "$log"
 exit "$failed"

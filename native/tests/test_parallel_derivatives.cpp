@@ -513,17 +513,20 @@ TEST_CASE("parallel derivatives: launches of long rows") {
   std::vector<float> out;
   RowDirections along;
   along.cotangents.g = {g.data(), n, true};
-  const auto launches = [&](Regularization regularization) {
+  const auto launches = [&](Regularization regularization, bool by_w = false) {
     out.assign(ids.size(), -7.0f);
-    along.cotangents.z = {out.data(), true};
+    along.cotangents.z = by_w ? FloatOutput{} : FloatOutput{out.data(), true};
+    along.cotangents.w = by_w ? FloatOutput{out.data(), true} : FloatOutput{};
     LinearizedRows at = bare_rows(1, n, {}, {ids.data(), n});
+    if (by_w) at.block_w = at.block_z;
     at.result = {result.data(), n, true};
     OnExecutor run;
     run_map(regularization, at, along, run);
-    CHECK(out == std::vector<float>(out.size(), 0.0f));
+    CHECK(out == std::vector<float>(out.size(), by_w ? 1.0f : 0.0f));
     return run.executor.launches;
   };
   CHECK(launches(Regularization::l2) == 8);
+  CHECK(launches(Regularization::l2, true) == 9);
   CHECK(launches(Regularization::kl) == 17);
 }
 

@@ -548,17 +548,17 @@ TEST_CASE("long rows: joins of joins") {
 // As docs/cuda.md counts them.
 TEST_CASE("long rows: launches") {
   std::mt19937_64 random(65);
-  const std::int64_t n = 100'000;
-  Case<float> c{1, n, Regularization::l2, {}, {}, {1e9f}};
-  for (std::int64_t i = 0; i < n; ++i) c.z.push_back(static_cast<float>(random() % 1000));
-  Solved<float> solved = rubbish<float>(c.size());
-  const auto launches = [&](Regularization regularization) {
+  const auto launches = [&](Regularization regularization, std::int64_t n) {
+    Case<float> c{1, n, Regularization::l2, {}, {}, {1e9f}};
+    for (std::int64_t i = 0; i < n; ++i) c.z.push_back(static_cast<float>(random() % 1000));
+    Solved<float> solved = rubbish<float>(c.size());
     HostExecutor executor;
     run(executor, regularization, rows_of(c, solved));
     return executor.launches;
   };
-  CHECK(launches(Regularization::l2) == 14);
-  CHECK(launches(Regularization::kl) == 15);
+  CHECK(launches(Regularization::l2, 100'000) == 14);
+  CHECK(launches(Regularization::kl, 100'000) == 15);
+  CHECK(launches(Regularization::l2, 10'000'000) == 16);
 }
 
 namespace {
