@@ -66,9 +66,9 @@ class DefaultFloatEnvironment {
 
 // The threads at work on one call: the caller, and helpers as they come. One that comes after the
 // call touches no more than this object, which it owns a share of.
-class Team {
+class SharedCall {
  public:
-  explicit Team(const std::function<void()>& work) : work_(work) {}
+  explicit SharedCall(const std::function<void()>& work) : work_(work) {}
 
   void work() noexcept {
     const DefaultFloatEnvironment environment;
@@ -102,7 +102,7 @@ class Team {
   }
 
  private:
-  const std::function<void()>& work_;  // lives until the team is closed
+  const std::function<void()>& work_;  // lives until the call is closed
   std::mutex mutex_;
   std::condition_variable no_helpers_;
   std::atomic<int> helpers_{0};  // written under the mutex
@@ -115,14 +115,14 @@ class Team {
 // is still at work, and to join threads while a library is unloaded is a deadlock on Windows.
 class Pool {
  public:
-  // Has up to `helpers` threads help the team, until the offer is withdrawn.
-  void offer(const std::shared_ptr<Team>& team, std::int64_t helpers) {
+  // Has up to `helpers` threads help with the call, until the offer is withdrawn.
+  void offer(const std::shared_ptr<SharedCall>& call, std::int64_t helpers) {
     helpers = std::min(helpers, most_);
     bool wake = false;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       start_threads(helpers);
-      offers_.push_back({team, helpers});
+      offers_.push_back({call, helpers});
       open_offers_ = offers_.size();
       wake = looking_ < helpers;
     }
@@ -132,17 +132,17 @@ class Pool {
   // Whether threads would see an offer without being woken.
   bool looks_on() const { return looking_ > 0; }
 
-  void withdraw(const std::shared_ptr<Team>& team) {
+  void withdraw(const std::shared_ptr<SharedCall>& call) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = std::find_if(offers_.begin(), offers_.end(),
-                                    [&](const Offer& offer) { return offer.team == team; });
+                                    [&](const Offer& offer) { return offer.call == call; });
     if (found != offers_.end()) offers_.erase(found);
     open_offers_ = offers_.size();
   }
 
  private:
   struct Offer {
-    std::shared_ptr<Team> team;
+    std::shared_ptr<SharedCall> call;
     std::int64_t helpers;  // still wanted
   };
 
@@ -157,25 +157,25 @@ class Pool {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       offered_.wait(lock, [&] { return !offers_.empty(); });
-      const std::shared_ptr<Team> team = take_offer();
+      const std::shared_ptr<SharedCall> call = take_offer();
       const bool more = !offers_.empty();
       lock.unlock();
       if (more) {
         offered_.notify_one();
         offered_.notify_one();
       }
-      team->help();
+      call->help();
       lock.lock();
       if (threads_ < cores_) look_on(lock);
     }
   }
 
-  std::shared_ptr<Team> take_offer() {
+  std::shared_ptr<SharedCall> take_offer() {
     Offer& offer = offers_.front();
-    std::shared_ptr<Team> team = offer.team;
+    std::shared_ptr<SharedCall> call = offer.call;
     if (--offer.helpers == 0) offers_.pop_front();
     open_offers_ = offers_.size();
-    return team;
+    return call;
   }
 
   // Calls often come in quick succession, a backward pass after the forward pass.
@@ -222,18 +222,18 @@ microseconds worth_a_thread(const Workers& workers) {
 
 // Calls work() on the caller's thread and at the same time on others, as they come.
 void on_threads(std::int64_t threads, const Workers& workers, const std::function<void()>& work) {
-  const auto team = std::make_shared<Team>(work);
+  const auto call = std::make_shared<SharedCall>(work);
   Pool* const own = workers.schedule || !fork_is_safe ? nullptr : &the_pool();
   try {
-    if (own) own->offer(team, threads - 1);
+    if (own) own->offer(call, threads - 1);
     for (std::int64_t i = 1; workers.schedule && i < threads; ++i) {
-      if (!workers.schedule([team] { team->help(); })) break;
+      if (!workers.schedule([call] { call->help(); })) break;
     }
   } catch (...) {  // NOLINT: where others cannot be called, the caller does the work
   }
-  team->work();
-  if (own) own->withdraw(team);
-  team->close_and_rethrow();
+  call->work();
+  if (own) own->withdraw(call);
+  call->close_and_rethrow();
 }
 
 // A range is long enough to cost more than to take it, and short enough for the last ones to end at

@@ -14,10 +14,10 @@
 
 #include "cpu/block_sums_by_id.h"
 #include "cpu/bucket_sort.h"
+#include "cpu/bucket_split.h"
 #include "cpu/long_rank_vjp.h"
 #include "cpu/long_sort_vjp.h"
 #include "cpu/one_block.h"
-#include "cpu/partition.h"
 #include "cpu/row_solver.h"
 #include "cpu/short_vjp.h"
 #include "cpu/sort_row.h"
@@ -212,7 +212,7 @@ TEST_CASE_TEMPLATE("what shares a cell stays as it is where any order serves, an
   }
 }
 
-TEST_CASE("a partition is stable and the same for any number of threads") {
+TEST_CASE("a split into buckets is stable and the same for any number of threads") {
   std::mt19937_64 random(73);
   for (const std::int64_t n : {1, 1000, 32768, 200'000}) {
     for (const std::int64_t buckets : {1, 7, 1024}) {
@@ -221,24 +221,24 @@ TEST_CASE("a partition is stable and the same for any number of threads") {
         for (auto& b : in) b = static_cast<std::int32_t>(random() % 3 * (buckets - 1) / 2);
         const auto bucket = [&](std::int64_t i) { return in[static_cast<std::size_t>(i)]; };
         for (const int threads : {1, 3}) {
-          Partition partition;
-          partition.plan(n, buckets, gap, bucket, threads);
+          BucketSplit split;
+          split.plan(n, buckets, gap, bucket, threads);
           std::vector<std::int64_t> places(in.size());
-          partition.for_each(bucket, threads, [&](std::int64_t i, std::int64_t place) {
+          split.for_each(bucket, threads, [&](std::int64_t i, std::int64_t place) {
             places[static_cast<std::size_t>(i)] = place;
           });
           std::vector<std::int64_t> next;
-          for (std::int64_t b = 0; b < buckets; ++b) next.push_back(partition.start(b));
+          for (std::int64_t b = 0; b < buckets; ++b) next.push_back(split.start(b));
           bool in_order = true;
           for (std::size_t i = 0; i < in.size(); ++i) {
             in_order &= places[i] == next[static_cast<std::size_t>(in[i])]++;
           }
           CHECK(in_order);
           for (std::int64_t b = 0; b < buckets; ++b) {
-            REQUIRE(next[static_cast<std::size_t>(b)] == partition.start(b) + partition.size(b));
-            REQUIRE(next[static_cast<std::size_t>(b)] + gap == partition.start(b + 1));
+            REQUIRE(next[static_cast<std::size_t>(b)] == split.start(b) + split.size(b));
+            REQUIRE(next[static_cast<std::size_t>(b)] + gap == split.start(b + 1));
           }
-          CHECK(partition.places() == n + buckets * gap);
+          CHECK(split.places() == n + buckets * gap);
         }
       }
     }
@@ -304,10 +304,10 @@ TEST_CASE_TEMPLATE("values that many elements have get buckets of their own", T,
       check_buckets(n, BesideTies<T, BucketsByWidth<T>>{by_width, tied}, all);
       const BesideTies<T, BucketsByBits<T>> bucket{by_bits, tied};
       check_buckets(n, bucket, all);
-      Partition partition;
-      partition.plan(n, all, 0, bucket, 1);
-      for (std::int64_t b = 0; b < partition.buckets(); ++b) {
-        if (expected > 0) CHECK(partition.size(b) < n / 4);
+      BucketSplit split;
+      split.plan(n, all, 0, bucket, 1);
+      for (std::int64_t b = 0; b < split.buckets(); ++b) {
+        if (expected > 0) CHECK(split.size(b) < n / 4);
       }
     }
   };

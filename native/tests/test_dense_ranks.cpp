@@ -348,7 +348,7 @@ TEST_CASE_TEMPLATE("buckets that pool in any order are not sorted", T, float, do
   const double pools_at = 0.5 * static_cast<double>(n) / range_of(values) * 4.0;
   sorted.sort(n, {x.data(), T(1)}, scan(x.data(), n), sorter, 1);
   left.sort(n, {x.data(), T(1)}, scan(x.data(), n), sorter, 1, AnyOrder{0.0, pools_at});
-  const Partition* const buckets = left.buckets();
+  const BucketSplit* const buckets = left.buckets();
   REQUIRE(buckets != nullptr);
   REQUIRE(sorted.buckets()->buckets() == buckets->buckets());
   std::int64_t in_order = 0;
@@ -399,7 +399,7 @@ TEST_CASE_TEMPLATE("long rows with buckets that are not sorted have the same blo
   check_long_ranks<T>(clusters, 1.0);
   // Two in every fourth bucket, at both ends of it: a twentieth too far apart, for them as for the bucket.
   const int size = 1 << 14, groups = 18;
-  REQUIRE(Partition::buckets_for(size * groups, 4096) == 4 * groups + 1);
+  REQUIRE(BucketSplit::buckets_for(size * groups, 4096) == 4 * groups + 1);
   Vector ends{0.0, -4.0 * groups};
   for (int k = 2; k < size * groups; ++k) {
     ends.push_back(-4.0 * (k / size) - (k % 2 == 0 ? 0.998 : 0.0) - 0.002 * uniform(random));

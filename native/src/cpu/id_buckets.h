@@ -1,7 +1,7 @@
-// Elements of a long row in buckets of their block ids (partition.h), for sums over blocks that reach all
+// Elements of a long row in buckets of their block ids (bucket_split.h), for sums over blocks that reach all
 // over the row: a block lies within one bucket, whose sums fit into a cache. And pieces of a row, for
 // what goes from one end to the other.
-// Cost: that of a partition.
+// Cost: that of bucket_split.h.
 // Chosen: by long_rank_vjp.h and long_sort_vjp.h, for what is neither alone in its block nor in one that many are
 // in, or, where that is most of the row, for all of it.
 #pragma once
@@ -10,9 +10,9 @@
 #include <cstdint>
 #include <utility>
 
+#include "bucket_split.h"
 #include "buffer.h"
 #include "levels.h"
-#include "partition.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
@@ -34,7 +34,7 @@ class IdBuckets {
   // Of rows with n elements.
   IdBuckets(const std::int32_t* ids, std::int64_t n, const Elements& elements)
       : ids_(ids), n_(n), elements_(elements) {
-    while (buckets() > Partition::kMostBuckets && shift_ < 16) ++shift_;
+    while (buckets() > BucketSplit::kMostBuckets && shift_ < 16) ++shift_;
   }
   std::int32_t operator()(std::int64_t k) const { return ids_[elements_[k]] >> shift_; }
   std::uint16_t within_bucket(std::int64_t k) const {
@@ -57,12 +57,12 @@ class MovedElements {
   // The memory, and the places in it; elements are then to be moved there.
   template <class E, class I>
   E* plan(const I& ids, const Workers& workers) {
-    partition.plan(ids.elements(), ids.buckets(), kGap, ids, workers);
-    const auto places = static_cast<std::size_t>(partition.places());
+    split.plan(ids.elements(), ids.buckets(), kGap, ids, workers);
+    const auto places = static_cast<std::size_t>(split.places());
     return reinterpret_cast<E*>(memory_.get(places * sizeof(E)));
   }
 
-  Partition partition;
+  BucketSplit split;
 
  private:
   // Blocks of one element make buckets of a power of two, and streams that far apart would share a few

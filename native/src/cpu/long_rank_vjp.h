@@ -72,7 +72,7 @@ class LongRankVjp {
     constexpr bool kl = R == Regularization::kl;
     const IdBuckets<Elements> ids(row.block_z, row.n, elements);
     auto* const moved = moved_.plan<std::conditional_t<kl, WeightedElement, Element>>(ids, workers);
-    moved_.partition.for_each(ids, workers, [&](std::int64_t k, std::int64_t place) {
+    moved_.split.for_each(ids, workers, [&](std::int64_t k, std::int64_t place) {
       moved[place].id = ids.within_bucket(k);
       moved[place].value = row.g[elements[k]];
       if constexpr (kl) moved[place].weight = row.result[elements[k]];
@@ -81,13 +81,12 @@ class LongRankVjp {
     share_out<Buffer<Sums>>(ids.buckets(), workers, [&](std::int64_t b, Buffer<Sums>& scratch) {
       Sums* const sums = scratch.get(static_cast<std::size_t>(ids.width()));
       std::memset(sums, 0, static_cast<std::size_t>(ids.width()) * sizeof(Sums));
-      if (!weigh(moved + moved_.partition.start(b), moved_.partition.size(b), sums, ids.width(),
-                 scale)) {
+      if (!weigh(moved + moved_.split.start(b), moved_.split.size(b), sums, ids.width(), scale)) {
         solved = false;
       }
     });
     if (!solved) return false;
-    moved_.partition.for_each(ids, workers, [&](std::int64_t k, std::int64_t place) {
+    moved_.split.for_each(ids, workers, [&](std::int64_t k, std::int64_t place) {
       row.z_out[elements[k]] = moved[place].value;
     });
     return true;

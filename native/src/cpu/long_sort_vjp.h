@@ -185,7 +185,7 @@ class LongSortVjp {
     const IdBuckets<Elements> ids(row.block_w, row.n, elements);
     Element* const moved = moved_.plan<Element>(ids, workers);
     const T sign = static_cast<T>(row.w_sign);
-    moved_.partition.for_each(ids, workers, [&](std::int64_t k, std::int64_t place) {
+    moved_.split.for_each(ids, workers, [&](std::int64_t k, std::int64_t place) {
       moved[place].id = ids.within_bucket(k);
       moved[place].value = sign * row.w[elements[k]];
     });
@@ -202,8 +202,8 @@ class LongSortVjp {
             singletons &= last - first == 1;
           };
           if (!for_each_block(row, begin, end, visit)) solved = false;
-          Element* const bucket = moved + moved_.partition.start(b);
-          const std::int64_t size = moved_.partition.size(b);
+          Element* const bucket = moved + moved_.split.start(b);
+          const std::int64_t size = moved_.split.size(b);
           if (singletons && !meet(bucket, size, blocks)) {
             for (std::int64_t k = 0; k < size; ++k) {
               bucket[k].value = static_cast<T>(blocks[bucket[k].id].sum);
@@ -213,7 +213,7 @@ class LongSortVjp {
           }
         });
     if (!solved) return false;
-    moved_.partition.for_each(ids, workers, [&](std::int64_t k, std::int64_t place) {
+    moved_.split.for_each(ids, workers, [&](std::int64_t k, std::int64_t place) {
       row.w_out[elements[k]] = moved[place].value;
     });
     return true;

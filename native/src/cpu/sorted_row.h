@@ -24,10 +24,10 @@
 #include <numeric>
 
 #include "bucket_sort.h"
+#include "bucket_split.h"
 #include "buckets.h"
 #include "buffer.h"
 #include "operand.h"
-#include "partition.h"
 #include "row.h"
 #include "scan.h"
 #include "shares.h"
@@ -59,7 +59,7 @@ class SortedRow {
   SortedValues<T> values() const { return {values_.data(), from_.data()}; }
 
   // Null unless the row was sorted by buckets.
-  const Partition* buckets() const { return division_ != Division::none ? &partition_ : nullptr; }
+  const BucketSplit* buckets() const { return division_ != Division::none ? &split_ : nullptr; }
 
   // Has write(bucket, its sorted part, results, ids) write what becomes of the elements of a bucket, at
   // their indices, and brings that to where they stood. Null outputs are not wanted.
@@ -72,9 +72,9 @@ class SortedRow {
       Buffer<T> sorted, results;
       Buffer<std::int32_t> ids;
     };
-    share_out<Scratch>(partition_.buckets(), workers, [&](std::int64_t b, Scratch& scratch) {
-      const std::int64_t start = partition_.start(b);
-      const auto size = static_cast<std::size_t>(partition_.size(b));
+    share_out<Scratch>(split_.buckets(), workers, [&](std::int64_t b, Scratch& scratch) {
+      const std::int64_t start = split_.start(b);
+      const auto size = static_cast<std::size_t>(split_.size(b));
       if (size == 0) return;
       SortedPart<T> part{start, values + start, from + start};
       T* results = nullptr;
@@ -117,25 +117,25 @@ class SortedRow {
 
   // False: too many values share a bucket in both ways.
   bool sort_by_buckets(std::int64_t n, const RowFacts& facts, const Workers& workers) {
-    const std::int64_t buckets = Partition::buckets_for(n, kBucketSize);
+    const std::int64_t buckets = BucketSplit::buckets_for(n, kBucketSize);
     const T high = static_cast<T>(x_.sign < T(0) ? -facts.low : facts.high);
     const T low = static_cast<T>(x_.sign < T(0) ? -facts.high : facts.low);
     ties_ = TiedValues<T>(x_, n);
     by_width_ = BucketsByWidth<T>(x_, buckets, high, facts.range());
     division_ = Division::by_width;
     if (by_width_.divide() && plan(n, buckets, workers)) return sort_each(workers);
-    by_bits_ = BucketsByBits<T>(x_, Partition::kMostBuckets, high, low);
+    by_bits_ = BucketsByBits<T>(x_, BucketSplit::kMostBuckets, high, low);
     division_ = Division::by_bits;
-    if (plan(n, Partition::kMostBuckets, workers)) return sort_each(workers);
+    if (plan(n, BucketSplit::kMostBuckets, workers)) return sort_each(workers);
     division_ = Division::none;
     return false;
   }
 
   bool plan(std::int64_t n, std::int64_t buckets, const Workers& workers) {
     buckets += ties_.buckets();
-    with_buckets([&](const auto& bucket) { partition_.plan(n, buckets, 0, bucket, workers); });
+    with_buckets([&](const auto& bucket) { split_.plan(n, buckets, 0, bucket, workers); });
     for (std::int64_t b = 0; b < buckets; ++b) {
-      if (partition_.size(b) > n / 4) return false;
+      if (split_.size(b) > n / 4) return false;
     }
     return true;
   }
@@ -143,23 +143,23 @@ class SortedRow {
   bool sort_each(const Workers& workers) {
     T* const values = values_.data();
     with_buckets([&](const auto& bucket) {
-      partition_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
+      split_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
         values[place] = x_.sign * x_.values[i];
       });
     });
-    share_out<BucketSorter<T>>(
-        partition_.buckets(), workers, [&](std::int64_t b, BucketSorter<T>& sorter) {
-          const std::int64_t start = partition_.start(b), size = partition_.size(b);
-          if (size == 0) return;
-          const RowFacts facts = scan(values + start, size);
-          std::int32_t* const from = from_.data() + start;
-          if (any_order_.holds_part(facts.range(), size) ||
-              is_descending(values + start, size, T(1))) {
-            std::iota(from, from + size, 0);
-          } else {
-            sorter.sort(values + start, size, facts, from, any_order_);
-          }
-        });
+    share_out<BucketSorter<T>>(split_.buckets(), workers,
+                               [&](std::int64_t b, BucketSorter<T>& sorter) {
+                                 const std::int64_t start = split_.start(b), size = split_.size(b);
+                                 if (size == 0) return;
+                                 const RowFacts facts = scan(values + start, size);
+                                 std::int32_t* const from = from_.data() + start;
+                                 if (any_order_.holds_part(facts.range(), size) ||
+                                     is_descending(values + start, size, T(1))) {
+                                   std::iota(from, from + size, 0);
+                                 } else {
+                                   sorter.sort(values + start, size, facts, from, any_order_);
+                                 }
+                               });
     return true;
   }
 
@@ -168,7 +168,7 @@ class SortedRow {
     const T* const values = values_.data();
     const std::int32_t* const from = from_.data();
     with_buckets([&](const auto& bucket) {
-      partition_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
+      split_.for_each(bucket, workers, [&](std::int64_t i, std::int64_t place) {
         if (out != nullptr) out[i] = values[place];
         if (ids_out != nullptr) ids_out[i] = from[place];
       });
@@ -193,7 +193,7 @@ class SortedRow {
   TiedValues<T> ties_;
   BucketsByWidth<T> by_width_;
   BucketsByBits<T> by_bits_;
-  Partition partition_;
+  BucketSplit split_;
   Buffer<T> values_;
   Buffer<std::int32_t> from_;
 };

@@ -60,7 +60,7 @@ class LongRowWriter {
   static constexpr std::int64_t kPieceLength = std::int64_t{1} << 14;
 
   // Without buckets, into pieces.
-  void divide(const Partition* buckets, bool with_values) {
+  void divide(const BucketSplit* buckets, bool with_values) {
     const std::int64_t parts =
         buckets != nullptr ? buckets->buckets() : (n_ + kPieceLength - 1) / kPieceLength;
     parts_.clear();

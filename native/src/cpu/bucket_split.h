@@ -5,11 +5,11 @@
 // value or of block id, which keep the order in which they came. What belongs to a bucket is then
 // worked on in its own memory, and the results leave it in the same order: a second pass over the row
 // asks for the bucket of each element again and takes the next result there. Nothing has to remember
-// where an element came from (partition and replay).
+// where an element came from (what databases call partition and replay).
 //
 // The row is read in segments, and what a segment finds in a bucket has its own places there. So
 // threads share the work by segments, and the places are the same for any number of them.
-// Cost: two reads of the row to partition it and one to replay, each with a stream per bucket. Scratch:
+// Cost: two reads of the row to split it and one to replay, each with a stream per bucket. Scratch:
 // 4 bytes for each bucket of each segment, of which there are 64 at most.
 // Chosen: sorted_row.h, for values of more than 65536 elements; id_buckets.h, for block ids.
 #pragma once
@@ -20,10 +20,11 @@
 #include <vector>
 
 #include "diffsort/parallel.h"
+#include "levels.h"
 
 namespace diffsort::DIFFSORT_LEVEL {
 
-class Partition {
+class BucketSplit {
  public:
   static constexpr std::int64_t kMostBuckets = 1024;  // streams that the nearest cache nearly holds
 
