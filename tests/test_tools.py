@@ -12,25 +12,29 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_gpu_check_says_early_what_is_missing(tmp_path):
-    """With a Python that has the standard library alone."""
+def gpu_check(folder, commands, **environment):
+    """A run of the tool with these shell scripts as commands, and the folder of its results."""
     bash = shutil.which("bash") or pytest.skip("no bash")
-    python = tmp_path / "python3"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
-    python.chmod(0o755)
-    results = tmp_path / "results"
+    for name, script in commands.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    results = folder / "results"
+    environment |= {"OUT": str(results), "WHEELS": str(folder / "none")}
     run = subprocess.run(
         [bash, ROOT / "tools" / "gpu_check.sh"],
-        env={
-            "PATH": f"{tmp_path}:{os.defpath}",
-            "OUT": str(results),
-            "WHEELS": str(tmp_path / "none"),
-            "PARTS": "build tests",
-        },
+        env={"PATH": f"{folder}:{os.defpath}", **environment},
         capture_output=True,
         text=True,
         check=False,
     )
+    return run, results
+
+
+def test_gpu_check_says_early_what_is_missing(tmp_path):
+    """With a Python that has the standard library alone."""
+    python = tmp_path / "python3"
+    bare = {python.name: f'exec "{sys.executable}" -I -S "$@"'}
+    run, results = gpu_check(tmp_path, bare, PARTS="build tests")
     assert run.returncode == 2
     packages = "torch array-api-compat nanobind scikit-build-core pytest"
     assert f"{python} cannot import: {packages}\n" in run.stderr
@@ -53,25 +57,8 @@ esac""",
 
 @pytest.mark.parametrize("duration", [0, 60])
 def test_gpu_check_leaves_the_table_of_a_whole_run_or_what_there_is(tmp_path, duration):
-    bash = shutil.which("bash") or pytest.skip("no bash")
-    for name, script in COMMANDS.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
-    results = tmp_path / "results"
-    run = subprocess.run(
-        [bash, ROOT / "tools" / "gpu_check.sh"],
-        env={
-            "PATH": f"{tmp_path}:{os.defpath}",
-            "OUT": str(results),
-            "WHEELS": str(tmp_path / "none"),
-            "PARTS": "benchmark",
-            "LIMIT": "3",
-            "DURATION": str(duration),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    settings = {"PARTS": "benchmark", "LIMIT": "3", "DURATION": str(duration)}
+    run, results = gpu_check(tmp_path, COMMANDS, **settings)
     is_whole = duration == 0
     assert run.returncode == (0 if is_whole else 1), run.stderr
     table = "gpu.md" if is_whole else "gpu-part.md"
